@@ -1,0 +1,5 @@
+project = "glance-repl-mw release notes"
+author = "The glance-repl-mw contributors"
+copyright = author
+extensions = ["reno.sphinxext"]
+html_theme = "alabaster"
