@@ -1,0 +1,60 @@
+"""The servers and directories that functional tests share."""
+
+import os
+import shutil
+import tempfile
+from collections.abc import Callable, Iterator
+from itertools import count
+from pathlib import Path
+
+import pytest
+
+from tests.lab.keystone import Keystone
+from tests.lab.webserver_base import WebServer
+
+MEMORY = Path("/dev/shm")
+WANTED_BYTES = 4 << 30
+
+Workdir = Callable[[str], Path]
+Require = Callable[[type[WebServer]], None]
+
+
+@pytest.fixture(scope="session")
+def workdir() -> Iterator[Workdir]:
+    """Make directories, in memory where there is room, that go when the session ends."""
+    in_memory = MEMORY.is_dir() and shutil.disk_usage(MEMORY).free > WANTED_BYTES
+    top = Path(tempfile.mkdtemp(prefix="glance-repl-mw-", dir=MEMORY if in_memory else None))
+    # Servers that drop root's rights have to pass.
+    top.chmod(0o755)
+    numbers = count(1)
+
+    def make(name: str) -> Path:
+        directory = top / f"{next(numbers)}-{name}"
+        directory.mkdir()
+        return directory
+
+    yield make
+    shutil.rmtree(top, ignore_errors=True)
+
+
+@pytest.fixture(scope="session")
+def require() -> Require:
+    """Skip the test when a server is not installed; in CI, fail it."""
+
+    def check(server: type[WebServer]) -> None:
+        reason = server.available()
+        if reason and os.environ.get("CI") == "true":
+            pytest.fail(reason)
+        elif reason:
+            pytest.skip(reason)
+
+    return check
+
+
+@pytest.fixture(scope="session")
+def keystone(workdir: Workdir) -> Iterator[Keystone]:
+    """Keystone with the service user `replicator` and `alice`, a member of the project `demo`."""
+    with Keystone(workdir("keystone")) as server:
+        server.add_user("replicator", "lab-replicator-password", "service", ("admin",))
+        server.add_user("alice", "lab-alice-password", "demo", ("member",))
+        yield server

@@ -1,0 +1,88 @@
+"""An OpenStack API under uWSGI."""
+
+import re
+import signal
+import sys
+from pathlib import Path
+
+import psutil
+
+from tests.lab.process import HOST, Server, answers_http, wait_until
+
+
+class UwsgiServer(Server):
+    """A WSGI application under uWSGI with processes and threads, as OpenStack deploys it."""
+
+    module: str
+    request_line = re.compile(r"^request (?P<method>[A-Z]+) (?P<path>\S+) (?P<status>\d{3}) ")
+
+    def __init__(
+        self,
+        directory: Path,
+        name: str,
+        port: int | None = None,
+        *,
+        processes: int = 1,
+        threads: int = 4,
+        uwsgi_arguments: tuple[str, ...] = (),
+    ) -> None:
+        super().__init__(directory, name, port)
+        self.processes = processes
+        self.threads = threads
+        self.uwsgi_arguments = uwsgi_arguments
+
+    def command(self) -> list[str]:
+        options = {
+            "http-socket": f"{HOST}:{self.port}",
+            "module": self.module,
+            "processes": str(self.processes),
+            "threads": str(self.threads),
+            "buffer-size": "65535",
+            # The default of 4 s would cut off an uploader that pauses.
+            "socket-timeout": "60",
+            "chunked-input-timeout": "60",
+            # python-glanceclient sends chunks of 1 MiB, which the default of 1 MiB refuses: the
+            # chunk's header counts too.
+            "chunked-input-limit": str(4 << 20),
+            # A reload executes this again: by itself uWSGI finds the Python behind the virtual
+            # environment, which lacks all packages.
+            "binary-path": sys.executable,
+            # uWSGI closes after every answer; without the header clients try to go on.
+            "add-header": "Connection: close",
+            "log-format": "request %(method) %(uri) %(status) %(msecs)ms pid %(pid)",
+        }
+        switches = (
+            "die-on-term",
+            "enable-threads",
+            "http-auto-chunked",
+            "http-chunked-input",
+            "http-raw-body",
+            "lazy-apps",
+            "master",
+            "need-app",
+        )
+        return [
+            sys.executable,
+            str(Path(sys.executable).with_name("uwsgi")),
+            *(word for name, value in options.items() for word in (f"--{name}", value)),
+            *(f"--{name}" for name in switches),
+            *self.uwsgi_arguments,
+        ]
+
+    def ready(self) -> bool:
+        return answers_http(self.url)
+
+    def worker_pids(self) -> list[int]:
+        """Return the processes that serve requests now."""
+        return sorted(child.pid for child in psutil.Process(self.pid).children())
+
+    def reload(self) -> None:
+        """Replace all workers gracefully, and return when the new ones serve."""
+        old = set(self.worker_pids())
+        self.signal(signal.SIGHUP)
+        wait_until(
+            lambda: len(new := set(self.worker_pids())) == self.processes and not new & old,
+            60,
+            f"{self.name} has new workers",
+        )
+        self.wait_ready()
