@@ -1,0 +1,109 @@
+"""``glance-repl-writer``: pushes the spool of this node to the targets."""
+
+from __future__ import annotations
+
+import fcntl
+import logging
+import os
+import pathlib
+import signal
+import sys
+from collections.abc import Callable
+
+from oslo_config import cfg
+from oslo_log import log
+
+from glance_repl_mw import exceptions, launcher, opts
+from glance_repl_mw.db import schema
+from glance_repl_mw.db.store import ReplicaStore
+from glance_repl_mw.images import ImageService
+from glance_repl_mw.spool.directory import Spool
+from glance_repl_mw.targets import loader
+from glance_repl_mw.writer.crew import Crew
+from glance_repl_mw.writer.service import WriterService
+
+LOG = log.getLogger(__name__)
+
+_COMMAND_LINE = cfg.IntOpt(
+    "embedded-lock",
+    help="Descriptor of the writer's lock, held already. The filter gives it; such a writer ends "
+    "when the last API process of the node has gone.",
+)
+_GLANCE_OPTIONS = (cfg.StrOpt("hashing_algorithm", default="sha512"),)
+
+
+def main() -> None:
+    """The console script: as ``serve``, but waits for no thread that a target still blocks."""
+    status = serve(sys.argv[1:])
+    logging.shutdown()
+    sys.stdout.flush()
+    os._exit(status)
+
+
+def serve(arguments: list[str]) -> int:
+    """Run the writer until SIGTERM, SIGINT or, embedded, until no API process is left.
+
+    Returns 0, or 2 when the configuration cannot work; the reason is on stderr, in one line.
+    """
+    signal.pthread_sigmask(signal.SIG_SETMASK, [])
+    try:
+        conf = _configuration(arguments)
+        service = _service(conf)
+    except (exceptions.ConfigError, cfg.Error) as error:
+        print(f"glance-repl-writer: {error}", file=sys.stderr)
+        return 2
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: service.stop())
+    LOG.info("The writer begins, process %s", os.getpid())
+    service.run_forever()
+    return 0
+
+
+def _configuration(arguments: list[str]) -> cfg.ConfigOpts:
+    conf = cfg.ConfigOpts()
+    conf.register_cli_opt(_COMMAND_LINE)
+    conf.register_opts(_GLANCE_OPTIONS)
+    log.register_options(conf)
+    opts.register_opts(conf)
+    conf(arguments, project="glance", prog="glance-api")
+    log.setup(conf, "glance-repl-writer")
+    return conf
+
+
+def _service(conf: cfg.ConfigOpts) -> WriterService:
+    options = conf.replication
+    targets = loader.load_targets(conf)
+    images = ImageService(conf)
+    spool = Spool(options.spool_dir, options.spool_max_bytes, options.spool_min_free_bytes)
+    spool.prepare()
+    is_needed = _own_lock(conf, spool.directory)
+    database = schema.open_database(options.connection)
+    schema.upgrade(database)
+    return WriterService(Crew(conf, spool, ReplicaStore(database), targets, images), is_needed)
+
+
+def _own_lock(conf: cfg.ConfigOpts, directory: pathlib.Path) -> Callable[[], bool]:
+    """Make sure that this is the node's only writer; returns what tells whether it is needed.
+
+    Waits while another writer finishes.
+    """
+    if conf.embedded_lock is None:
+        lock = launcher.open_lock(directory, launcher.WRITER_LOCK)
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        return lambda: lock is not None
+    os.set_inheritable(conf.embedded_lock, False)
+    presence = launcher.open_lock(directory, launcher.API_LOCK)
+    return lambda: _has_api_process(presence.fileno())
+
+
+def _has_api_process(descriptor: int) -> bool:
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    fcntl.flock(descriptor, fcntl.LOCK_UN)
+    return False
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,44 @@
+"""The tables."""
+
+from __future__ import annotations
+
+import datetime
+
+import sqlalchemy as sa
+from sqlalchemy import orm
+from sqlalchemy.dialects import mysql
+
+Timestamp = sa.DateTime().with_variant(mysql.DATETIME(fsp=6), "mysql")
+Identifier = sa.BigInteger().with_variant(sa.Integer(), "sqlite")
+
+
+class Base(orm.DeclarativeBase):
+    """The declarative base of all tables."""
+
+
+class ReplicaRow(Base):
+    """What is known of the bits of one upload at one target."""
+
+    __tablename__ = "replicas"
+    __table_args__ = (
+        sa.UniqueConstraint("upload_id", "target", name="uq_replicas_upload_id_target"),
+        sa.Index("ix_replicas_image_id_target", "image_id", "target"),
+        sa.Index("ix_replicas_status_next_attempt_at", "status", "next_attempt_at"),
+        sa.Index("ix_replicas_target_status", "target", "status"),
+    )
+
+    id: orm.Mapped[int] = orm.mapped_column(Identifier, primary_key=True, autoincrement=True)
+    image_id: orm.Mapped[str] = orm.mapped_column(sa.String(36))
+    target: orm.Mapped[str] = orm.mapped_column(sa.String(255))
+    upload_id: orm.Mapped[str] = orm.mapped_column(sa.String(32))
+    status: orm.Mapped[str] = orm.mapped_column(sa.String(16))
+    object_name: orm.Mapped[str | None] = orm.mapped_column(sa.String(255))
+    size: orm.Mapped[int | None] = orm.mapped_column(sa.BigInteger)
+    bytes_sent: orm.Mapped[int] = orm.mapped_column(sa.BigInteger, default=0)
+    location_url: orm.Mapped[str | None] = orm.mapped_column(sa.Text)
+    checksum: orm.Mapped[str | None] = orm.mapped_column(sa.String(32))
+    attempts: orm.Mapped[int] = orm.mapped_column(sa.Integer, default=0)
+    error: orm.Mapped[str | None] = orm.mapped_column(sa.Text)
+    next_attempt_at: orm.Mapped[datetime.datetime | None] = orm.mapped_column(Timestamp)
+    created_at: orm.Mapped[datetime.datetime] = orm.mapped_column(Timestamp)
+    updated_at: orm.Mapped[datetime.datetime] = orm.mapped_column(Timestamp)

@@ -1,0 +1,61 @@
+"""Opening and migrating the database."""
+
+from __future__ import annotations
+
+import pathlib
+
+import sqlalchemy as sa
+from alembic import command, config, migration, script
+from oslo_db.sqlalchemy import enginefacade
+from sqlalchemy import exc
+
+from glance_repl_mw import exceptions
+
+
+def open_database(connection: str) -> enginefacade._TransactionContextManager:
+    """A transaction context for the SQLAlchemy URL ``connection``; connects when first used.
+
+    :raises ConfigError: the URL is none, or the directory of an SQLite file cannot be made
+    """
+    try:
+        url = sa.engine.make_url(connection)
+    except exc.ArgumentError:
+        raise _unusable("is not an SQLAlchemy URL") from None
+    if url.get_backend_name() == "sqlite" and url.database and url.database != ":memory:":
+        try:
+            pathlib.Path(url.database).parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        except OSError as error:
+            raise _unusable(f"{error.filename}: {error.strerror}") from error
+    context = enginefacade.transaction_context()
+    context.configure(connection=connection, sqlite_synchronous=True)
+    return context
+
+
+def upgrade(database: enginefacade._TransactionContextManager) -> None:
+    """Bring the schema to the newest revision; does nothing where it is there already.
+
+    :raises sqlalchemy.exc.SQLAlchemyError: the database refuses
+    """
+    with database.writer.get_engine().begin() as connection:
+        command.upgrade(_config(connection), "head")
+
+
+def is_current(database: enginefacade._TransactionContextManager) -> bool:
+    """Whether the schema is at the newest revision."""
+    with database.writer.get_engine().connect() as connection:
+        now = migration.MigrationContext.configure(connection).get_current_revision()
+        newest = script.ScriptDirectory.from_config(_config(connection)).get_current_head()
+    return now == newest
+
+
+def _config(connection: sa.Connection) -> config.Config:
+    result = config.Config()
+    result.set_main_option("script_location", str(pathlib.Path(__file__).parent / "migrations"))
+    result.attributes["connection"] = connection
+    return result
+
+
+def _unusable(hint: str) -> exceptions.ConfigError:
+    return exceptions.ConfigError(
+        operation="read configuration", hint=f"[replication] connection: {hint}"
+    )

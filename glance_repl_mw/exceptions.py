@@ -1,0 +1,81 @@
+"""The errors of replication.
+
+The type decides what happens next: ``TargetUnavailable`` is retried soon and ever more
+slowly, ``TargetRefused`` only at the longest interval, since nothing but an operator helps.
+"""
+
+
+class ReplicationError(Exception):
+    """Something about the replication of an image failed.
+
+    :param image_id: the image, where one is concerned
+    :param target: the target's name, where one is concerned
+    :param operation: what was attempted, as a verb ("put", "read configuration")
+    :param hint: what went wrong and, where it is known, what helps; never holds a secret
+    """
+
+    def __init__(
+        self,
+        image_id: str | None = None,
+        target: str | None = None,
+        operation: str | None = None,
+        hint: str = "",
+    ) -> None:
+        self.image_id = image_id
+        self.target = target
+        self.operation = operation
+        self.hint = hint
+        super().__init__(str(self))
+
+    def __str__(self) -> str:
+        where = [
+            f"{label} {value}"
+            for label, value in (("image", self.image_id), ("target", self.target))
+            if value
+        ]
+        parts = [", ".join(where), self.operation, self.hint]
+        return ": ".join(part for part in parts if part) or type(self).__name__
+
+
+class ConfigError(ReplicationError):
+    """The configuration is wrong; the hint names section and option."""
+
+
+class SpoolFull(ReplicationError):
+    """The spool's quota or the disk's free-space floor leaves no room."""
+
+
+class SpoolCorrupt(ReplicationError):
+    """The spooled bytes are not the bytes that Glance accepted."""
+
+
+class UploadCut(ReplicationError):
+    """The upload that a reader follows was refused, broken off or handed back."""
+
+
+class GlanceUnavailable(ReplicationError):
+    """Glance or Keystone cannot be reached, or answered with a server error; a retry can help."""
+
+
+class GlanceRefused(ReplicationError):
+    """Glance or Keystone said no to the service user or to the request."""
+
+
+class ImageGone(ReplicationError):
+    """Glance does not know the image any more."""
+
+
+class TargetError(ReplicationError):
+    """An operation at a target failed."""
+
+
+class TargetUnavailable(TargetError):
+    """The target cannot be reached, hangs or answers with a server error; a retry can help."""
+
+
+class TargetRefused(TargetError):
+    """The target said no; a retry without a change of configuration cannot help."""
+
+
+class ReplicaMissing(TargetError):
+    """The object is not at the target."""

@@ -1,0 +1,116 @@
+"""Glance as the service user sees it: reading an image, adding locations."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import glanceclient.exc
+import keystoneauth1.exceptions
+from glanceclient.v2 import client as glance_client
+from keystoneauth1 import loading
+from oslo_config import cfg
+
+from glance_repl_mw import exceptions, opts
+from glance_repl_mw.model import Image
+
+_PATCH_TYPE = "application/openstack-images-v2.1-json-patch"
+
+
+class ImageService:
+    """Glance's API with the service user's credentials from ``[replication]``.
+
+    May be used from any thread. Every call blocks and may raise ``GlanceUnavailable`` (a retry can
+    help), ``GlanceRefused`` (it cannot) or ``ImageGone``.
+
+    :raises ConfigError: the credentials' options are incomplete; opens no connection
+    """
+
+    def __init__(self, conf: cfg.ConfigOpts) -> None:
+        try:
+            auth = loading.load_auth_from_conf_options(conf, opts.GROUP)
+            if auth is None:
+                raise _wrong_credentials("auth_type: is missing")
+            session = loading.load_session_from_conf_options(conf, opts.GROUP, auth=auth)
+            adapter = loading.load_adapter_from_conf_options(conf, opts.GROUP, session=session)
+        except (keystoneauth1.exceptions.ClientException, cfg.Error, TypeError) as error:
+            raise _wrong_credentials(str(error)) from error
+        self._client = glance_client.Client(
+            session=session,
+            service_type=adapter.service_type,
+            interface=adapter.interface,
+            region_name=adapter.region_name,
+            endpoint_override=adapter.endpoint_override,
+        )
+
+    def get(self, image_id: str) -> Image:
+        """Glance's record of an image."""
+        return _image(self._request(image_id, "read the image", "GET", f"/v2/images/{image_id}"))
+
+    def find(self, image_ids: Sequence[str]) -> dict[str, Image]:
+        """Glance's records of several images in one request; hidden images are not among them."""
+        path = f"/v2/images?visibility=all&limit={len(image_ids)}&id=in:{','.join(image_ids)}"
+        body = self._request(None, "list images", "GET", path)
+        return {image.image_id: image for image in map(_image, body["images"])}
+
+    def add_locations(self, image_id: str, urls: Sequence[str]) -> None:
+        """Add locations at the end of an image's list, all in one request or none."""
+        changes = [
+            {"op": "add", "path": "/locations/-", "value": {"url": url, "metadata": {}}}
+            for url in urls
+        ]
+        self._request(
+            image_id,
+            "add locations",
+            "PATCH",
+            f"/v2/images/{image_id}",
+            headers={"Content-Type": _PATCH_TYPE},
+            data=json.dumps(changes),
+        )
+
+    def _request(
+        self, image_id: str | None, operation: str, method: str, path: str, **kwargs: Any
+    ) -> Mapping[str, Any]:
+        try:
+            _, body = self._client.http_client.request(path, method, **kwargs)
+        except glanceclient.exc.HTTPNotFound as error:
+            raise exceptions.ImageGone(image_id, None, operation, _text(error)) from error
+        except (glanceclient.exc.HTTPException, keystoneauth1.exceptions.HttpError) as error:
+            status = getattr(error, "http_status", None) or getattr(error, "code", None) or 0
+            kind = (
+                exceptions.GlanceUnavailable
+                if status >= 500 or status in (408, 429)
+                else exceptions.GlanceRefused
+            )
+            raise kind(image_id, None, operation, _text(error)) from error
+        except (
+            glanceclient.exc.BaseException,
+            keystoneauth1.exceptions.ClientException,
+        ) as error:
+            raise exceptions.GlanceUnavailable(image_id, None, operation, _text(error)) from error
+        if not isinstance(body, Mapping):
+            raise exceptions.GlanceUnavailable(image_id, None, operation, "no JSON in the answer")
+        return body
+
+
+def _image(body: Mapping[str, Any]) -> Image:
+    return Image(
+        image_id=body["id"],
+        status=body["status"],
+        size=body.get("size"),
+        checksum=body.get("checksum"),
+        os_hash_algo=body.get("os_hash_algo"),
+        os_hash_value=body.get("os_hash_value"),
+        locations=tuple(location["url"] for location in body.get("locations", ())),
+    )
+
+
+def _text(error: Exception) -> str:
+    return " ".join(str(error).split()) or type(error).__name__
+
+
+def _wrong_credentials(hint: str) -> exceptions.ConfigError:
+    return exceptions.ConfigError(
+        operation="read configuration", hint=f"[{opts.GROUP}] service user: {hint}"
+    )

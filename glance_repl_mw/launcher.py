@@ -1,0 +1,110 @@
+"""Starts the embedded writer: one process per node, whatever the number of API processes.
+
+Two locks in the spool directory rule its life. ``writer.lock`` is held by the writer; each API
+process has a thread that waits for it, so the first to get it knows that no writer lives, starts
+one, and hands the locked descriptor over. ``api.lock`` is shared by all API processes; a writer
+that gets it for itself knows that the last of them has gone.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import pathlib
+import subprocess
+import sys
+import threading
+import time
+from typing import BinaryIO
+
+from oslo_config import cfg
+from oslo_log import log
+
+LOG = log.getLogger(__name__)
+
+WRITER_LOCK = "writer.lock"
+API_LOCK = "api.lock"
+_SHORT_LIFE_SECONDS = 10.0
+_LONGEST_PAUSE_SECONDS = 60.0
+
+
+def open_lock(directory: pathlib.Path, name: str) -> BinaryIO:
+    """The lock file, made where it is missing, not yet locked.
+
+    :raises OSError:
+    """
+    flags = os.O_RDWR | os.O_CREAT | os.O_CLOEXEC
+    return os.fdopen(os.open(directory / name, flags, 0o600), "r+b", buffering=0)
+
+
+class WriterLauncher:
+    """Keeps a writer alive while this API process lives."""
+
+    def __init__(self, conf: cfg.ConfigOpts) -> None:
+        self._conf = conf
+        self._directory = pathlib.Path(conf.replication.spool_dir)
+        self._started_in: int | None = None
+        self._starting = threading.Lock()
+
+    def ensure_started(self) -> None:
+        """Start the watching thread, once per process and only after the server has forked."""
+        if self._started_in == os.getpid():
+            return
+        with self._starting:
+            if self._started_in != os.getpid():
+                self._started_in = os.getpid()
+                threading.Thread(
+                    target=self._keep_writer, name="replication-writer-launcher", daemon=True
+                ).start()
+
+    def _keep_writer(self) -> None:
+        pause = 1.0
+        presence: BinaryIO | None = None
+        while True:
+            lived = 0.0
+            try:
+                if presence is None:
+                    presence = open_lock(self._directory, API_LOCK)
+                    fcntl.flock(presence, fcntl.LOCK_SH)
+                with open_lock(self._directory, WRITER_LOCK) as lock:
+                    fcntl.flock(lock, fcntl.LOCK_EX)
+                    writer = self._start_writer(lock.fileno())
+                started = time.monotonic()
+                LOG.info("Started the replication writer, process %s", writer.pid)
+                status = writer.wait()
+                lived = time.monotonic() - started
+                LOG.warning("The replication writer %s ended with status %s", writer.pid, status)
+            except OSError as error:
+                LOG.error("The replication writer cannot be started: %s", error)
+            pause = 1.0 if lived > _SHORT_LIFE_SECONDS else min(pause * 2, _LONGEST_PAUSE_SECONDS)
+            time.sleep(pause)
+
+    def _start_writer(self, lock_descriptor: int) -> subprocess.Popen[bytes]:
+        arguments = ["--embedded-lock", str(lock_descriptor)]
+        for path in _paths(self._conf.config_file):
+            arguments += ["--config-file", path]
+        for path in _paths(self._conf.config_dir):
+            arguments += ["--config-dir", path]
+        environment = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
+        return subprocess.Popen(
+            [_python(), "-m", "glance_repl_mw.cmd.writer", *arguments],
+            stdin=subprocess.DEVNULL,
+            pass_fds=(lock_descriptor,),
+            start_new_session=True,
+            env=environment,
+        )
+
+
+def _paths(value: str | list[str] | None) -> list[str]:
+    if not value:
+        return []
+    return [value] if isinstance(value, str) else list(value)
+
+
+def _python() -> str:
+    """The interpreter; inside a WSGI server ``sys.executable`` may be the server itself."""
+    for directory in (sys.prefix, sys.base_prefix):
+        candidate = pathlib.Path(directory, "bin", f"python{sys.version_info.major}")
+        if os.access(candidate, os.X_OK):
+            return str(candidate)
+    return sys.executable

@@ -1,0 +1,96 @@
+"""What the rooms hand to each other: states and plain, frozen records."""
+
+from __future__ import annotations
+
+import dataclasses
+import datetime
+import enum
+
+
+class ReplicaStatus(enum.StrEnum):
+    """The state of one image at one target, in Glance's own kind of words."""
+
+    PENDING = "pending"
+    UPLOADING = "uploading"
+    STORED = "stored"
+    ACTIVE = "active"
+    ERROR = "error"
+    DELETING = "deleting"
+    DELETED = "deleted"
+
+    def may_become(self, other: ReplicaStatus) -> bool:
+        """Whether the step to ``other`` is legal; staying is always legal."""
+        return other is self or other in _TRANSITIONS[self]
+
+
+_S = ReplicaStatus
+_TRANSITIONS: dict[ReplicaStatus, frozenset[ReplicaStatus]] = {
+    _S.PENDING: frozenset({_S.UPLOADING, _S.ERROR, _S.DELETING, _S.DELETED}),
+    _S.UPLOADING: frozenset({_S.PENDING, _S.STORED, _S.ERROR, _S.DELETING, _S.DELETED}),
+    _S.STORED: frozenset({_S.PENDING, _S.ACTIVE, _S.ERROR, _S.DELETING}),
+    _S.ACTIVE: frozenset({_S.STORED, _S.ERROR, _S.DELETING}),
+    _S.ERROR: frozenset({_S.PENDING, _S.UPLOADING, _S.DELETING, _S.DELETED}),
+    _S.DELETING: frozenset({_S.DELETED}),
+    _S.DELETED: frozenset({_S.PENDING}),
+}
+
+
+@dataclasses.dataclass(frozen=True)
+class Stored:
+    """An object that is complete at a target.
+
+    :ivar location_url: where Glance reads it
+    :ivar size: bytes, as the target itself reports them
+    :ivar checksum: md5 as a hex string where the target reports one, else None
+    """
+
+    location_url: str
+    size: int
+    checksum: str | None = None
+
+
+@dataclasses.dataclass(frozen=True)
+class Image:
+    """Glance's own record of an image, as far as replication needs it."""
+
+    image_id: str
+    status: str
+    size: int | None
+    checksum: str | None
+    os_hash_algo: str | None
+    os_hash_value: str | None
+    locations: tuple[str, ...]
+
+
+@dataclasses.dataclass(frozen=True)
+class Replica:
+    """What is known of one image at one target.
+
+    :ivar object_name: the object of the present attempt at the target
+    :ivar size: bytes of the image, None while unknown
+    :ivar bytes_sent: bytes of the present attempt handed to the target
+    :ivar attempts: how many attempts at the bits or the location have failed in a row
+    :ivar next_attempt_at: UTC, without a time zone; None where nothing is planned
+    """
+
+    image_id: str
+    target: str
+    upload_id: str
+    status: ReplicaStatus
+    object_name: str | None
+    size: int | None
+    bytes_sent: int
+    location_url: str | None
+    checksum: str | None
+    attempts: int
+    error: str | None
+    next_attempt_at: datetime.datetime | None
+    created_at: datetime.datetime
+    updated_at: datetime.datetime
+
+    @property
+    def progress(self) -> float:
+        """The share of the bytes that is at the target, from 0 to 1."""
+        if self.status in (ReplicaStatus.STORED, ReplicaStatus.ACTIVE):
+            return 1.0
+        return min(1.0, self.bytes_sent / self.size) if self.size else 0.0

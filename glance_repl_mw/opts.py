@@ -1,0 +1,112 @@
+"""The options of the section ``[replication]`` and those that every target has."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from keystoneauth1 import loading
+from oslo_config import cfg
+
+GROUP = "replication"
+
+REPLICATION_OPTIONS: Sequence[cfg.Opt] = (
+    cfg.ListOpt(
+        "enabled_targets",
+        default=[],
+        sample_default=["site-a:http", "site-b:http"],
+        help="The targets that hold replicas, as NAME:DRIVER pairs separated by commas. Each "
+        "target has a section [replication:NAME] of its own.",
+    ),
+    cfg.StrOpt(
+        "spool_dir",
+        default="/var/lib/glance/replication/spool",
+        help="Directory that holds the bodies of uploads until every target has them. It is made "
+        "with mode 0700 where it is missing, must be on a local file system, and belongs to "
+        "the user that glance-api runs as.",
+    ),
+    cfg.IntOpt(
+        "spool_max_bytes",
+        default=0,
+        min=0,
+        help="Most bytes that the spool may hold. 0: as many as the disk allows. An upload that "
+        "does not fit is not spooled; the upload itself goes on.",
+    ),
+    cfg.IntOpt(
+        "spool_min_free_bytes",
+        default=1024**3,
+        min=0,
+        help="Bytes that the spool leaves free on its file system.",
+    ),
+    cfg.StrOpt(
+        "connection",
+        default="sqlite:////var/lib/glance/replication/replication.sqlite",
+        secret=True,
+        help="SQLAlchemy URL of the database with the state of the replicas. An SQLite file is "
+        "made and migrated by itself.",
+    ),
+    cfg.StrOpt(
+        "writer",
+        default="embedded",
+        choices=[
+            ("embedded", "The filter starts one writer process per node and restarts it."),
+            ("external", "The service glance-repl-writer runs beside glance-api."),
+        ],
+        help="Who runs the writer, the process that pushes the spool to the targets.",
+    ),
+    cfg.IntOpt(
+        "writer_grace_seconds",
+        default=30,
+        min=0,
+        help="Seconds that a writer which was asked to stop may take to finish the pushes of "
+        "uploads that Glance has accepted. What is not finished then is done by the next one.",
+    ),
+    cfg.FloatOpt(
+        "retry_initial_seconds",
+        default=1.0,
+        min=0.1,
+        help="Seconds from the first failure of a push to the next attempt. The wait doubles with "
+        "every further failure; up to a fifth is added at random.",
+    ),
+    cfg.FloatOpt(
+        "retry_max_seconds",
+        default=300.0,
+        min=0.1,
+        help="The longest wait in seconds between two attempts; their number has no limit.",
+    ),
+    cfg.FloatOpt(
+        "location_batch_seconds",
+        default=0.25,
+        min=0.0,
+        help="Seconds that the first finished replica of an image waits for the others, so that "
+        "their locations are added in one request. No replica waits once all are settled.",
+    ),
+)
+
+TARGET_OPTIONS: Sequence[cfg.Opt] = (
+    cfg.IntOpt(
+        "max_connections",
+        default=32,
+        min=1,
+        help="How many images are written to this target at once.",
+    ),
+)
+
+
+def register_opts(conf: cfg.ConfigOpts) -> None:
+    """Register ``[replication]``, the service user's keystoneauth options included."""
+    conf.register_opts(REPLICATION_OPTIONS, group=GROUP)
+    loading.register_session_conf_options(conf, GROUP)
+    loading.register_auth_conf_options(conf, GROUP)
+    loading.register_adapter_conf_options(conf, GROUP)
+    conf.set_default("service_type", "image", group=GROUP)
+
+
+def list_opts() -> Sequence[tuple[str, Sequence[cfg.Opt]]]:
+    """For oslo-config-generator."""
+    keystone = [
+        *loading.get_auth_common_conf_options(),
+        *loading.get_auth_plugin_conf_options("password"),
+        *loading.get_session_conf_options(),
+        *loading.get_adapter_conf_options(),
+    ]
+    return [(GROUP, [*REPLICATION_OPTIONS, *keystone])]

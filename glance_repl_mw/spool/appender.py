@@ -1,0 +1,92 @@
+"""The writing end of one spooled upload."""
+
+from __future__ import annotations
+
+import dataclasses
+import fcntl
+import os
+import time
+import uuid
+
+from glance_repl_mw.spool.directory import Spool
+from glance_repl_mw.spool.upload import Upload, UploadState
+
+_ROOM_CHECK_BYTES = 16 * 1024**2
+
+
+class Appender:
+    """Appends the body of one upload attempt; owned by the thread that serves the upload.
+
+    The data file is locked and the sidecar in place when the constructor returns.
+
+    :param size: announced bytes, None where unknown
+    :raises SpoolFull: there is no room for ``size`` bytes
+    :raises OSError: the spool cannot be written; nothing is left behind
+    """
+
+    def __init__(self, spool: Spool, image_id: str, size: int | None) -> None:
+        room = spool.require_room(size or 0)
+        self._spool = spool
+        self._received = 0
+        self._check_at = min(room, _ROOM_CHECK_BYTES)
+        self._upload = Upload(
+            upload_id=uuid.uuid4().hex,
+            image_id=image_id,
+            size=size,
+            state=UploadState.RECEIVING,
+            created_at=time.time(),
+        )
+        self._data_path = spool.data_path(self._upload.upload_id)
+        self._file = open(self._data_path, "xb", buffering=0, opener=_private)  # noqa: SIM115
+        try:
+            fcntl.flock(self._file, fcntl.LOCK_EX)
+            spool.write_sidecar(self._upload)
+        except OSError:
+            self._drop_data()
+            raise
+
+    def append(self, data: bytes) -> None:
+        """Write ``data`` behind what is there.
+
+        :raises SpoolFull: quota or free-space floor is reached
+        :raises OSError:
+        """
+        if self._received + len(data) > self._check_at:
+            room = self._spool.require_room(len(data))
+            self._check_at = self._received + len(data) + min(room // 2, _ROOM_CHECK_BYTES)
+        view = memoryview(data)
+        while view:
+            view = view[self._file.write(view) :]
+        self._received += len(data)
+
+    def accept(self) -> None:
+        """Record durably that Glance has accepted the bytes.
+
+        :raises OSError:
+        """
+        self._settle(UploadState.ACCEPTED, durable=True)
+        self._file.close()
+
+    def reject(self, error: str | None = None) -> None:
+        """Record that Glance did not accept the bytes, and let go of them.
+
+        :raises OSError:
+        """
+        self._drop_data()
+        self._settle(UploadState.REJECTED, error=error)
+
+    def _settle(
+        self, state: UploadState, *, durable: bool = False, error: str | None = None
+    ) -> None:
+        self._spool.write_sidecar(
+            dataclasses.replace(self._upload, state=state, received=self._received, error=error),
+            durable=durable,
+        )
+
+    def _drop_data(self) -> None:
+        self._data_path.unlink(missing_ok=True)
+        self._file.close()
+
+
+def _private(path: str, flags: int) -> int:
+    return os.open(path, flags, 0o600)

@@ -1,0 +1,217 @@
+"""The spool directory: one data file and one sidecar per upload attempt.
+
+``UPLOAD.data`` is appended by one API process, which holds an exclusive ``flock`` on it, and
+followed by the writer. ``UPLOAD.json`` tells what it is; it is replaced as a whole, by a rename,
+so that a reader never sees half of it. A sidecar that says ``receiving`` beside a data file whose
+lock is free belongs to a process that died.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import fcntl
+import json
+import os
+import pathlib
+import time
+import uuid
+from collections.abc import Iterator
+
+from glance_repl_mw import exceptions
+from glance_repl_mw.spool.upload import Upload, UploadState
+
+DATA_SUFFIX = ".data"
+SIDECAR_SUFFIX = ".json"
+_HALF_MADE_SECONDS = 60
+
+
+class Spool:
+    """The spool of one node; may be used by any number of processes and threads.
+
+    :param directory: on a local file system
+    :param max_bytes: most bytes of data, 0 for no limit but the disk's
+    :param min_free_bytes: bytes to leave free on the file system
+    """
+
+    def __init__(self, directory: str, max_bytes: int = 0, min_free_bytes: int = 0) -> None:
+        self.directory = pathlib.Path(directory)
+        self.max_bytes = max_bytes
+        self.min_free_bytes = min_free_bytes
+
+    def prepare(self) -> None:
+        """Make the directory where it is missing and see that it can be written.
+
+        :raises ConfigError: it cannot be used, or others may read it
+        """
+        probe = self.directory / f".probe-{uuid.uuid4().hex}"
+        try:
+            self.directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+            probe.touch(mode=0o600)
+            probe.unlink()
+        except OSError as error:
+            raise _unusable(f"{self.directory}: {error.strerror}") from error
+        if self.directory.stat().st_mode & 0o077:
+            raise _unusable(f"{self.directory} is open to other users; make its mode 0700")
+
+    def data_path(self, upload_id: str) -> pathlib.Path:
+        return self.directory / f"{upload_id}{DATA_SUFFIX}"
+
+    def sidecar_path(self, upload_id: str) -> pathlib.Path:
+        return self.directory / f"{upload_id}{SIDECAR_SUFFIX}"
+
+    def write_sidecar(self, upload: Upload, *, durable: bool = False) -> None:
+        """Put the sidecar into place; when ``durable``, it outlives a crash of the machine.
+
+        :raises OSError:
+        """
+        path = self.sidecar_path(upload.upload_id)
+        temporary = path.with_suffix(".tmp")
+        descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+        try:
+            with os.fdopen(descriptor, "w") as file:
+                json.dump(dataclasses.asdict(upload), file)
+                file.flush()
+                if durable:
+                    os.fsync(file.fileno())
+            os.rename(temporary, path)
+        except OSError:
+            with contextlib.suppress(OSError):
+                temporary.unlink()
+            raise
+        if durable:
+            self._sync_directory()
+
+    def uploads(self) -> list[Upload]:
+        """All uploads that have a sidecar, oldest first; broken sidecars are left out."""
+        found = (self.get(path.stem) for path in self.directory.glob(f"*{SIDECAR_SUFFIX}"))
+        return sorted((upload for upload in found if upload), key=lambda upload: upload.created_at)
+
+    def get(self, upload_id: str) -> Upload | None:
+        """The upload as its sidecar tells it, None where it is gone or unreadable."""
+        try:
+            fields = json.loads(self.sidecar_path(upload_id).read_bytes())
+            return Upload(**{**fields, "state": UploadState(fields["state"])})
+        except (OSError, ValueError, TypeError, KeyError):
+            return None
+
+    def stamp(self) -> int:
+        """A number that changes when a sidecar or data file comes or goes.
+
+        :raises OSError:
+        """
+        return os.stat(self.directory).st_mtime_ns
+
+    def is_abandoned(self, upload: Upload) -> bool:
+        """Whether nobody appends any more although Glance's answer is not recorded."""
+        return upload.state is UploadState.RECEIVING and not self._is_locked(upload.upload_id)
+
+    def received_bytes(self, upload_id: str) -> int:
+        """Bytes in the data file, 0 where there is none."""
+        try:
+            return self.data_path(upload_id).stat().st_size
+        except FileNotFoundError:
+            return 0
+
+    def used_bytes(self) -> int:
+        """Bytes of all data files together."""
+        return sum(entry.stat().st_size for entry in self._data_entries())
+
+    def require_room(self, more_bytes: int) -> int:
+        """See that ``more_bytes`` still fit; returns how many bytes fit besides.
+
+        :raises SpoolFull: quota or free-space floor would be passed
+        :raises OSError:
+        """
+        status = os.statvfs(self.directory)
+        room = status.f_bavail * status.f_frsize - self.min_free_bytes - more_bytes
+        if room < 0:
+            raise exceptions.SpoolFull(
+                operation="spool",
+                hint=f"less than spool_min_free_bytes ({self.min_free_bytes}) would be free",
+            )
+        if self.max_bytes:
+            room = min(room, self.max_bytes - self.used_bytes() - more_bytes)
+        if room < 0:
+            raise exceptions.SpoolFull(
+                operation="spool", hint=f"spool_max_bytes ({self.max_bytes}) is reached"
+            )
+        return room
+
+    def record_unspooled(self, image_id: str, error: str) -> None:
+        """Leave word that Glance accepted an image whose body the spool does not hold.
+
+        :raises OSError:
+        """
+        self.write_sidecar(
+            Upload(
+                upload_id=uuid.uuid4().hex,
+                image_id=image_id,
+                size=None,
+                state=UploadState.ACCEPTED,
+                created_at=time.time(),
+                error=error,
+            ),
+            durable=True,
+        )
+
+    def settle(self, upload: Upload, state: UploadState) -> Upload:
+        """Record the end of an abandoned upload; returns the new record.
+
+        :raises OSError:
+        """
+        received = self.received_bytes(upload.upload_id)
+        settled = dataclasses.replace(upload, state=state, received=received)
+        self.write_sidecar(settled, durable=True)
+        return settled
+
+    def remove(self, upload_id: str) -> None:
+        """Forget an upload: the data first, so that a crash in between leaves a sidecar."""
+        self.data_path(upload_id).unlink(missing_ok=True)
+        self.sidecar_path(upload_id).unlink(missing_ok=True)
+
+    def remove_half_made(self) -> None:
+        """Remove what a process left that died while it made or replaced a sidecar."""
+        for path in self.directory.iterdir():
+            with contextlib.suppress(FileNotFoundError):
+                old = time.time() - path.stat().st_mtime > _HALF_MADE_SECONDS
+                if old and self._is_half_made(path):
+                    path.unlink()
+
+    def _is_half_made(self, path: pathlib.Path) -> bool:
+        if path.suffix == ".tmp":
+            return True
+        if path.suffix == SIDECAR_SUFFIX:
+            return self.get(path.stem) is None
+        return (
+            path.suffix == DATA_SUFFIX
+            and not self.sidecar_path(path.stem).exists()
+            and not self._is_locked(path.stem)
+        )
+
+    def _is_locked(self, upload_id: str) -> bool:
+        try:
+            with self.data_path(upload_id).open("rb") as file:
+                fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        except FileNotFoundError:
+            return False
+        except BlockingIOError:
+            return True
+        return False
+
+    def _data_entries(self) -> Iterator[os.DirEntry[str]]:
+        with os.scandir(self.directory) as entries:
+            yield from (entry for entry in entries if entry.name.endswith(DATA_SUFFIX))
+
+    def _sync_directory(self) -> None:
+        descriptor = os.open(self.directory, os.O_RDONLY | os.O_DIRECTORY)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
+
+
+def _unusable(hint: str) -> exceptions.ConfigError:
+    return exceptions.ConfigError(
+        operation="read configuration", hint=f"[replication] spool_dir: {hint}"
+    )

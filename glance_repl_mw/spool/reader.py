@@ -1,0 +1,117 @@
+"""The reading end: follows a data file while it grows, up to what the gate lets through."""
+
+from __future__ import annotations
+
+import os
+import pathlib
+import threading
+
+from glance_repl_mw import exceptions
+
+TAIL_BYTES = 64 * 1024
+_BLOCK_BYTES = 1024**2
+_SHORTEST_POLL_SECONDS = 0.005
+_LONGEST_POLL_SECONDS = 0.1
+
+
+class Gate:
+    """Decides, for all readers of one upload, what they may pass on.
+
+    Shut: everything but the last ``TAIL_BYTES``, so that no target can complete the object.
+    Opened, once the bytes are proven: all of them. Cut: nothing more; readers raise.
+    """
+
+    def __init__(self) -> None:
+        self._changed = threading.Condition()
+        self._size: int | None = None
+        self._reason: str | None = None
+
+    def open(self, size: int) -> None:
+        """Let all ``size`` bytes pass; they are complete and proven."""
+        with self._changed:
+            self._size = size
+            self._changed.notify_all()
+
+    def cut(self, reason: str) -> None:
+        """End every reader with ``UploadCut``."""
+        with self._changed:
+            self._reason = self._reason or reason
+            self._changed.notify_all()
+
+    @property
+    def is_cut(self) -> bool:
+        return self._reason is not None
+
+    def allowed(self, grown_bytes: int) -> tuple[int, bool]:
+        """The offset up to which readers may go when the file has ``grown_bytes``.
+
+        And whether that is the end of the upload.
+
+        :raises UploadCut:
+        """
+        if self._reason is not None:
+            raise exceptions.UploadCut(operation="read the spool", hint=self._reason)
+        if self._size is not None:
+            return self._size, True
+        return max(0, grown_bytes - TAIL_BYTES), False
+
+    def sleep(self, seconds: float) -> None:
+        """Wait until the gate changes, at most ``seconds``."""
+        with self._changed:
+            if self._reason is None and self._size is None:
+                self._changed.wait(seconds)
+
+
+class SpoolReader:
+    """Reads one upload forwards while it grows; owned by one thread, closed by it.
+
+    :raises FileNotFoundError: the data file is gone
+    """
+
+    def __init__(self, path: pathlib.Path, gate: Gate) -> None:
+        self._gate = gate
+        self._descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+        self._offset = 0
+
+    def __enter__(self) -> SpoolReader:
+        return self
+
+    def __exit__(self, *exc_info: object) -> None:
+        os.close(self._descriptor)
+
+    @property
+    def offset(self) -> int:
+        """Bytes that were read or skipped so far."""
+        return self._offset
+
+    def fileno(self) -> int:
+        return self._descriptor
+
+    def wait(self) -> int:
+        """Bytes that can be read now, at least 1; 0 at the end. Blocks while there are none.
+
+        :raises UploadCut: the upload was refused, broken off or handed back
+        """
+        pause = _SHORTEST_POLL_SECONDS
+        while True:
+            limit, complete = self._gate.allowed(os.fstat(self._descriptor).st_size)
+            if limit > self._offset or complete:
+                return max(0, limit - self._offset)
+            self._gate.sleep(pause)
+            pause = min(pause * 2, _LONGEST_POLL_SECONDS)
+
+    def read(self, size: int = -1) -> bytes:
+        """Up to ``size`` bytes (a block where negative); b"" at the end; blocks as ``wait``.
+
+        :raises UploadCut: as ``wait``; also when the file is shorter than was accepted
+        """
+        wanted = min(self.wait(), size if size >= 0 else _BLOCK_BYTES)
+        data = os.pread(self._descriptor, wanted, self._offset)
+        if wanted and not data:
+            raise exceptions.UploadCut(operation="read the spool", hint="the file has shrunk")
+        self._offset += len(data)
+        return data
+
+    def skip(self, count: int) -> None:
+        """Count ``count`` bytes as read: they were sent straight from ``fileno()``."""
+        self._offset += count

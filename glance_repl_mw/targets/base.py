@@ -1,0 +1,112 @@
+"""The interface of a target driver.
+
+A driver moves bytes and translates errors. Hashing, retries, deadlines, proof and state live in
+the writer. Every call blocks, may be repeated, and may come from several threads at once.
+"""
+
+from __future__ import annotations
+
+import abc
+from collections.abc import Iterator, Sequence
+from typing import ClassVar, Protocol
+
+from oslo_config import cfg
+
+from glance_repl_mw.model import Stored
+
+
+class Reader(Protocol):
+    """The bytes of one upload, read once and forwards, possibly while they still arrive."""
+
+    @property
+    def offset(self) -> int:
+        """Bytes that were read or skipped so far."""
+
+    def wait(self) -> int:
+        """How many bytes can be read now; blocks until there are some.
+
+        Returns 0 at the end of the upload.
+
+        :raises UploadCut: the upload was refused, broken off or handed back
+        """
+
+    def read(self, size: int = -1) -> bytes:
+        """Up to ``size`` bytes, blocking while there are none; b"" at the end.
+
+        :raises UploadCut: as in ``wait``
+        """
+
+    def skip(self, count: int) -> None:
+        """Count ``count`` bytes after ``offset`` as read: they were sent from ``fileno()``."""
+
+    def fileno(self) -> int:
+        """The spool file's descriptor, for ``sendfile``; its position is not used."""
+
+
+class Target(abc.ABC):
+    """One place that holds replicas.
+
+    :param name: the target's name in the configuration
+    :param conf: the values of the section ``[replication:NAME]``
+    :raises ConfigError: an option is missing or wrong; names section and option
+    """
+
+    options: ClassVar[Sequence[cfg.Opt]] = ()
+
+    def __init__(self, name: str, conf: cfg.ConfigOpts.GroupAttr) -> None:
+        self.name = name
+        self.conf = conf
+
+    @abc.abstractmethod
+    def put(self, name: str, reader: Reader, size: int | None) -> Stored:
+        """Write a new object and return it, complete and visible.
+
+        Whatever fails, nothing partial is ever visible under ``name`` where the target can
+        avoid it; ``delete(name)`` removes what a failed call left.
+
+        :param size: bytes that ``reader`` will give, None where that is not known yet
+        :raises UploadCut: passed on from the reader, after the transfer was broken off
+        :raises TargetUnavailable: the target is down, hangs, is full or failed
+        :raises TargetRefused: the target said no
+        """
+
+    @abc.abstractmethod
+    def stat(self, name: str) -> Stored | None:
+        """The object as the target reports it, None where there is none.
+
+        :raises TargetUnavailable:
+        :raises TargetRefused:
+        """
+
+    @abc.abstractmethod
+    def open(self, name: str, offset: int = 0) -> Iterator[bytes]:
+        """The object's bytes from ``offset`` on, in blocks, as its location is read.
+
+        :raises ReplicaMissing: the object is not there
+        :raises TargetUnavailable: also while the blocks are read
+        :raises TargetRefused:
+        """
+
+    @abc.abstractmethod
+    def delete(self, name: str) -> None:
+        """Remove the object, and what an unfinished ``put`` of that name left; idempotent.
+
+        :raises TargetUnavailable:
+        :raises TargetRefused:
+        """
+
+    @abc.abstractmethod
+    def list(self) -> Iterator[str]:
+        """The names of all objects, unfinished ones included.
+
+        :raises TargetUnavailable:
+        :raises TargetRefused: also where the target cannot list
+        """
+
+    @abc.abstractmethod
+    def check(self) -> Sequence[str]:
+        """Write, read back, publish and delete a small object; returns remarks for the operator.
+
+        :raises TargetUnavailable:
+        :raises TargetRefused: names the step that failed
+        """

@@ -1,0 +1,153 @@
+"""The options of an HTTP target, and what is wrong with them."""
+
+from __future__ import annotations
+
+import base64
+import os
+import ssl
+from collections.abc import Sequence
+from urllib import parse
+
+from oslo_config import cfg
+
+from glance_repl_mw.targets.httpclient import Access
+
+OPTIONS: Sequence[cfg.Opt] = (
+    cfg.StrOpt(
+        "url",
+        sample_default="https://site-a.example/images/",
+        help="Collection that objects are written to with PUT; http or https, without "
+        "credentials. Required. Where a WebDAV server lacks the collection it is made.",
+    ),
+    cfg.StrOpt(
+        "location_url",
+        sample_default="https://site-a.example/images/",
+        help="The same collection as Glance reads it, without credentials; begins the location "
+        "of every replica. Default: url.",
+    ),
+    cfg.StrOpt("username", help="User for Basic authentication at url."),
+    cfg.StrOpt("password", secret=True, help="Password of username."),
+    cfg.StrOpt("token", secret=True, help="Bearer token for url, instead of username."),
+    cfg.StrOpt(
+        "ca_file",
+        help="PEM file of the authorities that may sign the server's certificate. Default: those "
+        "that the Python package certifi brings.",
+    ),
+    cfg.StrOpt(
+        "cert_file",
+        help="PEM file of the client certificate for url, with the key unless key_file is given.",
+    ),
+    cfg.StrOpt("key_file", help="PEM file of the client certificate's key, not encrypted."),
+    cfg.StrOpt(
+        "publish",
+        default="auto",
+        choices=[
+            ("auto", "The server is asked, with a small object, whether it can MOVE."),
+            ("move", "Objects are written as NAME.partial and moved once they are proven."),
+            (
+                "direct",
+                "Objects are written under their names. Some servers then show a partial object "
+                "until a broken upload is cleaned up.",
+            ),
+        ],
+        help="How a finished object gets its name.",
+    ),
+    cfg.FloatOpt(
+        "connect_timeout_seconds",
+        default=5.0,
+        min=0.1,
+        help="Seconds that a connection to the server may take.",
+    ),
+    cfg.FloatOpt(
+        "stall_timeout_seconds",
+        default=60.0,
+        min=0.1,
+        help="Seconds for which the server may neither accept a byte nor answer. However slow, a "
+        "transfer that makes progress goes on.",
+    ),
+)
+
+
+def collection_url(conf: cfg.ConfigOpts.GroupAttr, option: str) -> str:
+    """The value of the option, with a slash at its end.
+
+    :raises ValueError: it is missing or not the URL of a collection; begins with the option
+    """
+    value = conf[option]
+    if not value:
+        raise ValueError(f"{option}: is missing")
+    try:
+        parts = parse.urlsplit(value)
+        valid = parts.scheme in ("http", "https") and parts.hostname and parts.port != 0
+    except ValueError:
+        valid = False
+    if not valid or any(character <= " " or character > "~" for character in value):
+        raise ValueError(f"{option}: is not a URL of the form http(s)://HOST[:PORT]/PATH/")
+    if "@" in parts.netloc:
+        raise ValueError(f"{option}: must not hold credentials; there are options for them")
+    if "?" in value or "#" in value:
+        raise ValueError(f"{option}: must have neither query nor fragment")
+    return value if value.endswith("/") else f"{value}/"
+
+
+def origin(url: str) -> tuple[str, str | None, int]:
+    """Scheme, host and port."""
+    parts = parse.urlsplit(url)
+    return parts.scheme, parts.hostname, parts.port or (443 if parts.scheme == "https" else 80)
+
+
+def access(conf: cfg.ConfigOpts.GroupAttr) -> Access:
+    """Timeouts, credentials and certificates.
+
+    :raises ValueError: an option is wrong; begins with its name and holds no secret
+    """
+    authorization, secrets = _credentials(conf)
+    _check_certificates(conf)
+    return Access(
+        connect_seconds=conf.connect_timeout_seconds,
+        stall_seconds=conf.stall_timeout_seconds,
+        connections=conf.max_connections,
+        authorization=authorization,
+        ca_file=conf.ca_file,
+        certificate=(conf.cert_file, conf.key_file or conf.cert_file) if conf.cert_file else None,
+        secrets=secrets,
+    )
+
+
+def _credentials(conf: cfg.ConfigOpts.GroupAttr) -> tuple[str | None, tuple[str, ...]]:
+    """The header's value, and what must never be shown."""
+    if conf.token and conf.username:
+        raise ValueError("token: cannot be combined with username")
+    if conf.password and not conf.username:
+        raise ValueError("password: needs username")
+    if conf.token:
+        if any(character <= " " or character > "~" for character in conf.token):
+            raise ValueError("token: holds blanks or characters that are not ASCII")
+        return f"Bearer {conf.token}", (conf.token,)
+    if not conf.username:
+        return None, ()
+    if ":" in conf.username:
+        raise ValueError("username: must not hold a colon")
+    password = conf.password or ""
+    encoded = base64.b64encode(f"{conf.username}:{password}".encode()).decode()
+    return f"Basic {encoded}", (encoded, password) if password else (encoded,)
+
+
+def _check_certificates(conf: cfg.ConfigOpts.GroupAttr) -> None:
+    if conf.key_file and not conf.cert_file:
+        raise ValueError("key_file: needs cert_file")
+    for option in ("ca_file", "cert_file", "key_file"):
+        path = conf[option]
+        if path and not (os.path.isfile(path) and os.access(path, os.R_OK)):
+            raise ValueError(f"{option}: {path} does not exist or cannot be read")
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    option = "ca_file"
+    try:
+        if conf.ca_file:
+            context.load_verify_locations(conf.ca_file)
+        option = "cert_file"
+        if conf.cert_file:
+            # Without a password OpenSSL would ask for that of an encrypted key at the terminal.
+            context.load_cert_chain(conf.cert_file, conf.key_file, password="")
+    except OSError as error:
+        raise ValueError(f"{option}: {conf[option]} is not usable: {error}") from error

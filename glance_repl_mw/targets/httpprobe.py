@@ -1,0 +1,105 @@
+"""Finds out with a small object what an HTTP server can do."""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+
+from glance_repl_mw import exceptions
+from glance_repl_mw.targets.httpclient import Client
+from glance_repl_mw.targets.webdav import WRITTEN, WebCollection
+
+# No leading dot: web servers like to refuse or to hide such names.
+PREFIX = "glance-repl-probe-"
+_BODY = b"glance-repl-mw looks whether it can write here\n"
+# To a PUT into a collection that is not there; nginx says 500.
+_NO_COLLECTION = (404, 409, 500)
+# To a MOVE that the server does not know, forbids, or whose Destination it takes for a foreign
+# one, as happens behind a proxy.
+_NO_MOVE = frozenset((*range(300, 500), 501, 502)) - {408, 425, 429}
+
+
+class Probe:
+    """Writes, reads, moves and deletes a small object; used by many threads.
+
+    Every method blocks and raises ``TargetUnavailable`` or ``TargetRefused``.
+    """
+
+    def __init__(self, client: Client, collection: WebCollection) -> None:
+        self._client = client
+        self._collection = collection
+
+    def publish_mode(self, wanted: str) -> str:
+        """``move`` or ``direct``; makes the collection where it is missing.
+
+        :param wanted: the option ``publish``
+        """
+        with self._object("probe") as (name, moved):
+            return self._move("probe", name, moved, wanted)
+
+    def check(self, wanted: str) -> Sequence[str]:
+        """Do once all that is done with a replica; errors name the step. Returns remarks."""
+        with self._object("check: write") as (name, moved):
+            self._read_back("check: read back", name)
+            mode = self._move("check: publish", name, moved, wanted)
+            for each in (name, moved):
+                self._collection.delete("check: delete", each)
+                if self._collection.stat("check: delete", each):
+                    hint = f"{self._collection.address(each)} is still there"
+                    raise self._client.error(exceptions.TargetRefused, "check: delete", hint)
+        return self._remarks(wanted, mode)
+
+    @contextmanager
+    def _object(self, operation: str) -> Iterator[tuple[str, str]]:
+        """A small object, and the name that it may be moved to; both go at the end."""
+        name = PREFIX + uuid.uuid4().hex
+        names = (name, f"{name}-moved")
+        try:
+            status = self._collection.write(operation, name, _BODY, (*WRITTEN, *_NO_COLLECTION))
+            if status not in WRITTEN:
+                self._collection.make(operation)
+                self._collection.write(operation, name, _BODY, WRITTEN)
+            yield names
+        finally:
+            self._collection.clean_up(*names)
+
+    def _move(self, operation: str, name: str, moved: str, wanted: str) -> str:
+        """How objects are published; the object bears its second name if by ``move``."""
+        if wanted == "direct":
+            return "direct"
+        status = self._collection.move(operation, name, moved, (*WRITTEN, *_NO_MOVE))
+        if status in WRITTEN and self._collection.stat(operation, moved):
+            return "move"
+        if wanted == "auto":
+            return "direct"
+        hint = f"publish = move, but the server answers {status} to MOVE"
+        raise self._client.error(exceptions.TargetRefused, operation, hint)
+
+    def _read_back(self, operation: str, name: str) -> None:
+        """Read the object as Glance does: first HEAD, then GET, without credentials."""
+        url = self._collection.location(name)
+        try:
+            answer = self._client.request(operation, "HEAD", url, (200,), anonymous=True)
+            content = b"".join(self._client.blocks(operation, url, anonymous=True))
+        except (exceptions.TargetRefused, exceptions.ReplicaMissing) as error:
+            hint = f"{error.hint}; Glance reads without credentials"
+            raise self._client.error(exceptions.TargetRefused, operation, hint) from error
+        if content != _BODY:
+            hint = f"GET {url}: not the bytes that were written to {self._collection.url}"
+            raise self._client.error(exceptions.TargetRefused, operation, hint)
+        if answer.headers.get("Content-Length") != str(len(_BODY)):
+            hint = f"HEAD {url}: not the right Content-Length, which Glance needs"
+            raise self._client.error(exceptions.TargetRefused, operation, hint)
+
+    def _remarks(self, wanted: str, mode: str) -> Sequence[str]:
+        remarks = []
+        if wanted == "auto" and mode == "direct":
+            remarks.append("publish=direct: the server has no MOVE")
+        if self._client.sends_credentials and self._collection.url.startswith("http:"):
+            remarks.append("url: credentials are sent without TLS")
+        try:
+            self._collection.names("check: list")
+        except exceptions.TargetRefused as error:
+            remarks.append(f"the server does not list its objects: {error.hint}")
+        return remarks

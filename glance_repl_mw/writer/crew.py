@@ -1,0 +1,122 @@
+"""Who works for the jobs: the threads, the tools they use, and the way back to the main loop."""
+
+from __future__ import annotations
+
+import concurrent.futures
+import datetime
+import functools
+import queue
+import random
+from collections import deque
+from collections.abc import Callable, Iterable
+from typing import Any
+
+import oslo_db.exception
+from oslo_config import cfg
+from oslo_log import log
+from oslo_utils import timeutils
+
+from glance_repl_mw import exceptions
+from glance_repl_mw.db.store import ReplicaStore
+from glance_repl_mw.images import ImageService
+from glance_repl_mw.model import ReplicaStatus
+from glance_repl_mw.spool.directory import Spool
+from glance_repl_mw.targets.base import Target
+from glance_repl_mw.writer.hasher import Hasher
+
+LOG = log.getLogger(__name__)
+
+GLANCE = "glance"
+_GLANCE_THREADS = 4
+_JITTER = 0.2
+
+Done = Callable[[Any, BaseException | None], None]
+
+
+class Crew:
+    """The pools, one for Glance and one for each target, so that none waits for another.
+
+    ``at_glance`` and ``at_target`` are called by the main loop only; what they are given runs in a
+    pool, and the outcome comes back to the main loop, which thereby owns all state.
+    """
+
+    def __init__(
+        self,
+        conf: cfg.ConfigOpts,
+        spool: Spool,
+        store: ReplicaStore,
+        targets: dict[str, Target],
+        images: ImageService,
+    ) -> None:
+        self.conf = conf
+        self.spool = spool
+        self.store = store
+        self.targets = targets
+        self.images = images
+        self.hasher = Hasher()
+        self.events: queue.SimpleQueue[Callable[[], None]] = queue.SimpleQueue()
+        self.at_work = 0
+        self._unsaved: deque[Callable[[], Any]] = deque()
+        pool = concurrent.futures.ThreadPoolExecutor
+        self._pools = {GLANCE: pool(_GLANCE_THREADS, thread_name_prefix=GLANCE)}
+        for name, target in targets.items():
+            self._pools[f"target {name}"] = pool(
+                target.conf.max_connections, thread_name_prefix=f"target {name}"
+            )
+
+    def at_glance(self, work: Callable[[], Any], done: Done) -> None:
+        """Do ``work`` in the pool for Glance; ``done`` gets its result and its error."""
+        self._start(GLANCE, work, done)
+
+    def at_target(self, target: str, work: Callable[[], Any], done: Done) -> None:
+        """Do ``work`` in the target's own pool; ``done`` gets its result and its error."""
+        self._start(f"target {target}", work, done)
+
+    def _start(self, pool: str, work: Callable[[], Any], done: Done) -> None:
+        self.at_work += 1
+        future = self._pools[pool].submit(work)
+        future.add_done_callback(
+            lambda future: self.events.put(functools.partial(self._finished, done, future))
+        )
+
+    def _finished(self, done: Done, future: concurrent.futures.Future[Any]) -> None:
+        self.at_work -= 1
+        error = future.exception()
+        done(None if error else future.result(), error)
+
+    def save(
+        self,
+        upload_id: str,
+        targets: Iterable[str],
+        status: ReplicaStatus | None = None,
+        **values: Any,
+    ) -> None:
+        """Store a change of rows; while the database fails, changes wait and keep their order."""
+        self._unsaved.append(
+            functools.partial(self.store.update, upload_id, list(targets), status, **values)
+        )
+        self.save_again()
+
+    def save_again(self) -> None:
+        """Store what could not be stored before."""
+        while self._unsaved:
+            try:
+                self._unsaved[0]()
+            except oslo_db.exception.DBError as error:
+                LOG.error("The state of %s changes waits: %s", len(self._unsaved), error)
+                return
+            self._unsaved.popleft()
+
+    def pause_seconds(self, failures: int, error: BaseException | None = None) -> float:
+        """How long to wait after so many failures in a row, the last of which was ``error``."""
+        options = self.conf.replication
+        longest = options.retry_max_seconds
+        if isinstance(error, exceptions.TargetRefused):
+            pause = longest
+        else:
+            pause = min(longest, options.retry_initial_seconds * 2 ** min(failures - 1, 30))
+        return pause * (1 + _JITTER * random.random())
+
+    def next_attempt(self, failures: int, error: BaseException | None = None) -> datetime.datetime:
+        """When to try again, as ``next_attempt_at`` has it."""
+        return timeutils.utcnow() + datetime.timedelta(seconds=self.pause_seconds(failures, error))

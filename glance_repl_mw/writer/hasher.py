@@ -1,0 +1,133 @@
+"""Hashes each spooled upload once while it grows, whatever the number of targets."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import pathlib
+import threading
+from collections.abc import Callable, Mapping
+
+from oslo_log import log
+
+LOG = log.getLogger(__name__)
+
+_BLOCK_BYTES = 1024**2
+_BLOCKS_PER_TURN = 8
+_SHORTEST_POLL_SECONDS = 0.01
+_LONGEST_POLL_SECONDS = 0.1
+CHECKSUM_ALGORITHM = "md5"
+
+
+class Digest:
+    """The running hashes of one spool file; advanced by the hasher's thread only.
+
+    A file that cannot be read any more gives no digests at all.
+
+    :param algorithm: Glance's ``os_hash_algo``; md5, Glance's ``checksum``, is always added
+    """
+
+    def __init__(self, path: pathlib.Path, algorithm: str) -> None:
+        names = {algorithm, CHECKSUM_ALGORITHM}
+        self._hashes = {name: hashlib.new(name, usedforsecurity=False) for name in names}
+        self._descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+        self._offset = 0
+        self._finished: Callable[[Mapping[str, str]], None] | None = None
+        self.dropped = False
+
+    def finish(self, finished: Callable[[Mapping[str, str]], None]) -> None:
+        """The file is complete: have ``finished`` called with the hex digests by algorithm."""
+        self._finished = finished
+
+    def advance(self) -> bool:
+        """Hash some of what has come; returns whether there was anything.
+
+        :raises OSError:
+        """
+        for turn in range(_BLOCKS_PER_TURN):
+            data = os.pread(self._descriptor, _BLOCK_BYTES, self._offset)
+            for running in self._hashes.values():
+                running.update(data)
+            self._offset += len(data)
+            if len(data) < _BLOCK_BYTES:
+                return bool(data) or turn > 0
+        return True
+
+    def announce(self) -> bool:
+        """Whether all is hashed; then ``finished`` has been called.
+
+        :raises OSError:
+        """
+        if self._finished is None or self._offset < os.fstat(self._descriptor).st_size:
+            return False
+        self._finished({name: running.hexdigest() for name, running in self._hashes.items()})
+        return True
+
+    def fail(self) -> bool:
+        """As ``announce``, without digests."""
+        if self._finished is None:
+            return False
+        self._finished({})
+        return True
+
+    def close(self) -> None:
+        os.close(self._descriptor)
+
+
+class Hasher:
+    """One thread that serves all uploads in hand in turn, so that a slow one blocks none."""
+
+    def __init__(self) -> None:
+        self._digests: list[Digest] = []
+        self._changed = threading.Condition()
+        threading.Thread(target=self._run_forever, name="hasher", daemon=True).start()
+
+    def follow(self, path: pathlib.Path, algorithm: str) -> Digest:
+        """Start to hash a file that may still grow.
+
+        :raises OSError: it cannot be opened
+        :raises ValueError: there is no such algorithm
+        """
+        digest = Digest(path, algorithm)
+        with self._changed:
+            self._digests.append(digest)
+            self._changed.notify_all()
+        return digest
+
+    def drop(self, digest: Digest) -> None:
+        """Hash it no further; if it is not complete yet, ``finished`` will not be called."""
+        with self._changed:
+            digest.dropped = True
+            self._changed.notify_all()
+
+    def finish(self, digest: Digest, finished: Callable[[Mapping[str, str]], None]) -> None:
+        """As ``Digest.finish``, and look at the file now."""
+        digest.finish(finished)
+        with self._changed:
+            self._changed.notify_all()
+
+    def _run_forever(self) -> None:
+        pause = _SHORTEST_POLL_SECONDS
+        while True:
+            with self._changed:
+                digests = list(self._digests)
+            busy = False
+            for digest in digests:
+                busy |= self._serve(digest)
+            pause = _SHORTEST_POLL_SECONDS if busy else min(pause * 2, _LONGEST_POLL_SECONDS)
+            if not busy:
+                with self._changed:
+                    self._changed.wait(pause if self._digests else None)
+
+    def _serve(self, digest: Digest) -> bool:
+        try:
+            busy = not digest.dropped and digest.advance()
+            done = digest.dropped or digest.announce()
+        except OSError as error:
+            LOG.error("A spool file cannot be read: %s", error)
+            busy, done = False, digest.fail()
+        if done:
+            digest.close()
+            with self._changed:
+                self._digests.remove(digest)
+        return busy

@@ -1,0 +1,364 @@
+"""One upload in hand: from the first spooled byte to the last location."""
+
+from __future__ import annotations
+
+import enum
+import functools
+import time
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from oslo_log import log
+from oslo_utils import timeutils
+
+from glance_repl_mw import exceptions
+from glance_repl_mw.model import Replica, ReplicaStatus, Stored
+from glance_repl_mw.spool.reader import TAIL_BYTES, Gate
+from glance_repl_mw.spool.upload import Upload, UploadState
+from glance_repl_mw.writer import work
+from glance_repl_mw.writer.crew import Crew
+from glance_repl_mw.writer.hasher import Digest
+from glance_repl_mw.writer.push import Push
+
+LOG = log.getLogger(__name__)
+
+class _Ending(enum.Enum):
+    REFUSED = enum.auto()
+    GIVEN_UP = enum.auto()
+    HANDED_BACK = enum.auto()
+
+
+EMPTY_IMAGE = "an empty image can have no HTTP location: Glance wants a size above 0"
+
+
+class Job:
+    """Pushes, proves and registers one upload; every method is called by the main loop.
+
+    :param rows: the upload's rows by target
+    :param on_active: called with the upload, the target and the URL of each new location
+    :ivar done: nothing is left to do and the spool has let go of it
+    :ivar proven: the spooled bytes are what Glance has
+    """
+
+    def __init__(
+        self,
+        crew: Crew,
+        upload: Upload,
+        rows: Mapping[str, Replica],
+        on_active: Callable[[Upload, str, str], None],
+    ) -> None:
+        self.upload = upload
+        self._on_active = on_active
+        self.done = False
+        self.proven = False
+        self._crew = crew
+        self._gate = Gate()
+        self._path = crew.spool.data_path(upload.upload_id)
+        self._digests: Mapping[str, str] = {}
+        self._digest: Digest | None = None
+        self._ending: _Ending | None = None
+        self._reason = ""
+        self._registering = False
+        self._proof_failures = 0
+        self._prove_at: float | None = None
+        self._first_stored_at = 0.0
+        self._pushes = {
+            name: Push(crew.targets[name], row)
+            for name, row in rows.items()
+            if name in crew.targets
+        }
+
+    @property
+    def handed_back(self) -> bool:
+        """Whether it ended because the writer stops, and is still in the spool."""
+        return self.done and self._ending is _Ending.HANDED_BACK
+
+    @property
+    def is_waiting(self) -> bool:
+        """Whether it can go on only after a while, or once Glance can be asked."""
+        ready = any(push.is_ready_for_location for push in self._pushes.values())
+        return self._digest is None and not ready
+
+    def start(self) -> None:
+        """Take up the upload in whatever state it is."""
+        if self._is_over_at_once():
+            return
+        algorithm = self._crew.conf.hashing_algorithm
+        try:
+            self._digest = self._crew.hasher.follow(self._path, algorithm)
+        except FileNotFoundError:
+            if self.upload.state is UploadState.ACCEPTED:
+                self._give_up("the spool file is gone")
+            return
+        if self.upload.state is UploadState.ACCEPTED:
+            self._accepted()
+        elif self.upload.size is None or self.upload.size > TAIL_BYTES:
+            self._start_pushes()
+
+    def observe(self, upload: Upload) -> None:
+        """Take note of what the sidecar says now."""
+        before, self.upload = self.upload.state, upload
+        if upload.state is before or self._ending:
+            return
+        if not self._is_over_at_once():
+            self._accepted()
+
+    def _is_over_at_once(self) -> bool:
+        if self.upload.state is UploadState.REJECTED:
+            self.refuse(self.upload.error or "the upload was refused or broken off")
+        elif self.upload.error:
+            self._give_up(self.upload.error)
+        elif self.upload.state is UploadState.ACCEPTED and not self.upload.received:
+            self._give_up(EMPTY_IMAGE)
+        return self._ending is not None
+
+    # The proof
+
+    def _accepted(self) -> None:
+        if self._digest is None:
+            self._give_up("the spool file is gone")
+            return
+        self._crew.save(self.upload.upload_id, self._pushes, size=self.upload.received)
+        self._crew.hasher.finish(
+            self._digest,
+            lambda digests: self._crew.events.put(functools.partial(self._hashed, digests)),
+        )
+
+    def _hashed(self, digests: Mapping[str, str]) -> None:
+        self._digests = digests
+        self._digest = None
+        self._prove()
+
+    def _prove(self) -> None:
+        self._prove_at = None
+        if self._ending is None:
+            self._crew.at_glance(
+                functools.partial(
+                    work.prove, self._crew.images, self.upload, self._digests, self._path
+                ),
+                self._proved,
+            )
+
+    def _proved(self, _: None, error: BaseException | None) -> None:
+        if self._ending:
+            self._end()
+        elif error is None:
+            self.proven = True
+            self._gate.open(self.upload.received or 0)
+            self._start_pushes()
+        elif isinstance(error, exceptions.ImageGone):
+            self.refuse("Glance has deleted the image")
+        elif isinstance(error, exceptions.SpoolCorrupt):
+            self._give_up(str(error))
+        else:
+            self._proof_failures += 1
+            pause = self._crew.pause_seconds(self._proof_failures)
+            self._prove_at = time.monotonic() + pause
+            LOG.warning("Image %s waits for its proof: %s", self.upload.image_id, error)
+            self._crew.save(self.upload.upload_id, self._pushes, error=str(error))
+
+    # The pushes
+
+    def _start_pushes(self) -> None:
+        for push in self._pushes.values():
+            if push.status is ReplicaStatus.STORED:
+                self._confirm(push)
+            elif push.status is ReplicaStatus.PENDING:
+                self._push(push)
+
+    def _push(self, push: Push) -> None:
+        push.running, push.status = True, ReplicaStatus.UPLOADING
+        self._crew.at_target(
+            push.target.name,
+            functools.partial(push.put, self._crew.store, self._path, self._gate, self.upload),
+            functools.partial(self._pushed, push),
+        )
+
+    def _confirm(self, push: Push) -> None:
+        push.running = True
+        self._crew.at_target(
+            push.target.name,
+            functools.partial(push.confirm, self.upload),
+            functools.partial(self._pushed, push),
+        )
+
+    def _pushed(self, push: Push, stored: Stored | None, error: BaseException | None) -> None:
+        push.running = False
+        if self._ending:
+            self._end()
+        elif stored is not None:
+            self._stored(push, stored)
+        elif isinstance(error, exceptions.UploadCut | FileNotFoundError):
+            self._give_up(f"the spool file cannot be read: {error}")
+        elif isinstance(error, exceptions.ReplicaMissing):
+            self._save(push, ReplicaStatus.PENDING, error=str(error))
+            self._push(push)
+        else:
+            assert error is not None
+            self._failed(push, ReplicaStatus.ERROR, error)
+        self._register()
+
+    def _stored(self, push: Push, stored: Stored) -> None:
+        push.location_url = stored.location_url
+        push.may_register = True
+        self._first_stored_at = self._first_stored_at or time.monotonic()
+        self._save(
+            push,
+            ReplicaStatus.STORED,
+            location_url=stored.location_url,
+            checksum=stored.checksum,
+            size=stored.size,
+            bytes_sent=stored.size,
+            error=None,
+            next_attempt_at=None,
+        )
+
+    def _failed(self, push: Push, status: ReplicaStatus, error: BaseException) -> None:
+        push.attempts += 1
+        push.may_register = False
+        LOG.warning(
+            "Image %s, target %s: attempt %s failed: %s",
+            self.upload.image_id,
+            push.target.name,
+            push.attempts,
+            error,
+        )
+        self._save(
+            push,
+            status,
+            error=str(error) or type(error).__name__,
+            attempts=push.attempts,
+            next_attempt_at=self._crew.next_attempt(push.attempts, error),
+        )
+
+    def retry(self, target: str) -> None:
+        """The time of the next attempt has come."""
+        push = self._pushes.get(target)
+        if push is None or push.running or self._ending:
+            return
+        if push.status is ReplicaStatus.STORED:
+            push.may_register = True
+            self._register()
+        elif push.status is ReplicaStatus.ERROR:
+            self._push(push)
+
+    # The locations
+
+    def tick(self) -> None:
+        """Do what has become due."""
+        if self._prove_at is not None and time.monotonic() >= self._prove_at:
+            self._prove()
+        self._register()
+
+    def _register(self) -> None:
+        ready = {
+            push.location_url: push for push in self._pushes.values() if push.is_ready_for_location
+        }
+        if self._registering or self._ending or not self.proven or not ready:
+            return
+        waited = time.monotonic() - self._first_stored_at
+        all_settled = not any(push.running for push in self._pushes.values())
+        if not all_settled and waited < self._crew.conf.replication.location_batch_seconds:
+            return
+        self._registering = True
+        self._crew.at_glance(
+            functools.partial(
+                work.register, self._crew.images, self.upload.image_id, list(ready)
+            ),
+            functools.partial(self._registered, ready),
+        )
+
+    def _registered(
+        self,
+        pushes: Mapping[str, Push],
+        outcomes: Mapping[str, exceptions.ReplicationError | None] | None,
+        error: BaseException | None,
+    ) -> None:
+        self._registering = False
+        if self._ending:
+            self._end()
+        elif isinstance(error, exceptions.ImageGone):
+            self.refuse("Glance has deleted the image")
+        else:
+            for url, push in pushes.items():
+                problem = error if outcomes is None else outcomes[url]
+                if problem is None:
+                    self._activate(push)
+                else:
+                    self._failed(push, ReplicaStatus.STORED, problem)
+            self._complete()
+            self._register()
+
+    def _activate(self, push: Push) -> None:
+        push.attempts = 0
+        self._save(push, ReplicaStatus.ACTIVE, attempts=0, error=None, next_attempt_at=None)
+        self._on_active(self.upload, push.target.name, push.location_url)
+
+    def _complete(self) -> None:
+        if all(push.status is ReplicaStatus.ACTIVE for push in self._pushes.values()):
+            self.done = True
+            self._crew.spool.remove(self.upload.upload_id)
+
+    # The end
+
+    def refuse(self, reason: str) -> None:
+        """Glance does not have the image: take back whatever reached a target."""
+        self._begin_end(_Ending.REFUSED, reason)
+
+    def hand_back(self) -> None:
+        """The writer stops: cut what runs; the next writer goes on from the spool."""
+        self._begin_end(_Ending.HANDED_BACK, "the writer stops")
+
+    def _give_up(self, reason: str) -> None:
+        """The spool does not hold what Glance has: another source must repair the image."""
+        LOG.warning("Image %s is not replicated: %s", self.upload.image_id, reason)
+        self._begin_end(_Ending.GIVEN_UP, reason)
+
+    def _begin_end(self, ending: _Ending, reason: str) -> None:
+        if self._ending is None:
+            self._ending, self._reason = ending, reason
+            self._gate.cut(reason)
+            if self._digest is not None:
+                self._crew.hasher.drop(self._digest)
+        self._end()
+
+    def _end(self) -> None:
+        """Close the rows and let go, once nothing runs any more."""
+        if self.done or self._registering or any(push.running for push in self._pushes.values()):
+            return
+        self.done = True
+        for push in self._pushes.values():
+            self._close(push)
+        if self._ending is not _Ending.HANDED_BACK:
+            self._crew.spool.remove(self.upload.upload_id)
+
+    def _close(self, push: Push) -> None:
+        if self._ending is _Ending.HANDED_BACK:
+            if push.status is ReplicaStatus.UPLOADING:
+                self._save(push, ReplicaStatus.PENDING)
+        elif self._ending is _Ending.GIVEN_UP:
+            if push.status is not ReplicaStatus.ACTIVE:
+                self._save(push, ReplicaStatus.ERROR, error=self._reason, next_attempt_at=None)
+        elif push.object_name is None:
+            self._save(push, ReplicaStatus.DELETED, error=self._reason, next_attempt_at=None)
+        else:
+            self._save(
+                push,
+                ReplicaStatus.DELETING,
+                error=self._reason,
+                attempts=0,
+                next_attempt_at=timeutils.utcnow(),
+            )
+
+    def _save(self, push: Push, status: ReplicaStatus, **values: Any) -> None:
+        push.status = status
+        self._crew.save(self.upload.upload_id, [push.target.name], status, **values)
+
+    def progress(self) -> dict[tuple[str, str], int]:
+        """Bytes handed to each target to which a push runs, by (upload id, target)."""
+        sent = {name: push.bytes_sent for name, push in self._pushes.items()}
+        return {
+            (self.upload.upload_id, name): count
+            for name, count in sent.items()
+            if count is not None
+        }

@@ -1,0 +1,124 @@
+"""Looks after locations whose upload is no longer in hand.
+
+Glance can lose a location when another request changes the image at the same moment, also one
+that began before the location was added and ends after it was read back. So each is looked at
+once more, some seconds later, many images in one request.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import time
+from collections import deque
+from collections.abc import Mapping
+
+from oslo_log import log
+
+from glance_repl_mw import exceptions
+from glance_repl_mw.model import Replica, ReplicaStatus
+from glance_repl_mw.spool.upload import Upload
+from glance_repl_mw.writer import work
+from glance_repl_mw.writer.crew import Crew
+
+LOG = log.getLogger(__name__)
+
+_SECOND_LOOK_SECONDS = 5.0
+_IMAGES_PER_REQUEST = 50
+
+
+@dataclasses.dataclass(frozen=True)
+class _Watched:
+    due_at: float
+    image_id: str
+    upload_id: str
+    target: str
+    url: str
+    attempts: int
+    known_lost: bool
+
+
+class LocationKeeper:
+    """Watches locations and adds those again that were lost; owned by the main loop."""
+
+    def __init__(self, crew: Crew) -> None:
+        self._crew = crew
+        self._watched: deque[_Watched] = deque()
+        self._looking = False
+
+    def watch(self, upload: Upload, target: str, url: str) -> None:
+        """Look at a location that was just added once more, later."""
+        due_at = time.monotonic() + _SECOND_LOOK_SECONDS
+        self._watched.append(
+            _Watched(due_at, upload.image_id, upload.upload_id, target, url, 0, known_lost=False)
+        )
+
+    def retry(self, replica: Replica) -> None:
+        """Add the location of a stored replica whose upload is no longer in hand."""
+        entry = _Watched(
+            time.monotonic(),
+            replica.image_id,
+            replica.upload_id,
+            replica.target,
+            replica.location_url or "",
+            replica.attempts,
+            known_lost=True,
+        )
+        if not self._looking and entry.url not in {other.url for other in self._watched}:
+            self._watched.appendleft(entry)
+
+    def tick(self) -> None:
+        """Look at what is due."""
+        if self._looking:
+            return
+        batch: list[_Watched] = []
+        images: dict[str, list[str]] = {}
+        while (
+            self._watched
+            and self._watched[0].due_at <= time.monotonic()
+            and len(images) < _IMAGES_PER_REQUEST
+        ):
+            entry = self._watched.popleft()
+            batch.append(entry)
+            images.setdefault(entry.image_id, []).append(entry.url)
+        if batch:
+            self._looking = True
+            self._crew.at_glance(
+                functools.partial(work.heal, self._crew.images, images),
+                functools.partial(self._looked, batch),
+            )
+
+    def _looked(
+        self,
+        batch: list[_Watched],
+        outcomes: Mapping[str, exceptions.ReplicationError | None] | None,
+        error: BaseException | None,
+    ) -> None:
+        self._looking = False
+        for entry in batch:
+            problem = error if outcomes is None else outcomes[entry.url]
+            if problem is None:
+                if entry.known_lost:
+                    self._active(entry)
+            elif isinstance(problem, exceptions.ImageGone):
+                due_at = self._crew.next_attempt(1)
+                self._save(entry, ReplicaStatus.DELETING, next_attempt_at=due_at)
+            else:
+                self._failed(entry, problem)
+
+    def _active(self, entry: _Watched) -> None:
+        self._save(entry, ReplicaStatus.ACTIVE, attempts=0, error=None, next_attempt_at=None)
+
+    def _failed(self, entry: _Watched, problem: BaseException) -> None:
+        LOG.warning("Image %s, target %s: %s", entry.image_id, entry.target, problem)
+        attempts = entry.attempts + 1
+        self._save(
+            entry,
+            ReplicaStatus.STORED,
+            attempts=attempts,
+            error=str(problem),
+            next_attempt_at=self._crew.next_attempt(attempts, problem),
+        )
+
+    def _save(self, entry: _Watched, status: ReplicaStatus, **values: object) -> None:
+        self._crew.save(entry.upload_id, [entry.target], status, **values)

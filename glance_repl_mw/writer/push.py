@@ -1,0 +1,109 @@
+"""The way of one upload to one target."""
+
+from __future__ import annotations
+
+import pathlib
+
+from glance_repl_mw import exceptions
+from glance_repl_mw.db.store import ReplicaStore
+from glance_repl_mw.model import Replica, ReplicaStatus, Stored
+from glance_repl_mw.spool.reader import Gate, SpoolReader
+from glance_repl_mw.spool.upload import Upload
+from glance_repl_mw.targets.base import Target
+
+_KEPT_AT_START = (ReplicaStatus.STORED, ReplicaStatus.ACTIVE, ReplicaStatus.DELETED)
+
+
+class Push:
+    """Where the upload stands at the target; ``put`` and ``confirm`` run in the target's pool.
+
+    The rest belongs to the main loop. What an earlier writer left under way begins again.
+
+    :param row: what the database knows
+    :ivar running: ``put`` or ``confirm`` is under way
+    :ivar may_register: the location may be asked for now
+    """
+
+    def __init__(self, target: Target, row: Replica) -> None:
+        kept = row.status in _KEPT_AT_START
+        self.target = target
+        self.status = row.status if kept else ReplicaStatus.PENDING
+        self.attempts = row.attempts
+        self.object_name = row.object_name
+        self.location_url = row.location_url or ""
+        self.running = False
+        self.may_register = True
+        self._reader: SpoolReader | None = None
+
+    @property
+    def is_ready_for_location(self) -> bool:
+        """Whether it is stored, and its location may be asked for."""
+        return self.status is ReplicaStatus.STORED and self.may_register and not self.running
+
+    @property
+    def bytes_sent(self) -> int | None:
+        """Bytes handed to the target by the put under way; None where none is."""
+        reader = self._reader
+        return None if reader is None else reader.offset
+
+    def put(
+        self, store: ReplicaStore, path: pathlib.Path, gate: Gate, upload: Upload
+    ) -> Stored:
+        """Write the upload to the target under a name that no earlier attempt has used.
+
+        The name is in the row before anything bears it, so that whatever an attempt left can be
+        found and removed, also by a later writer.
+
+        :raises UploadCut: the upload was refused or handed back
+        :raises TargetError:
+        :raises FileNotFoundError: the spool file is gone
+        :raises oslo_db.exception.DBError:
+        """
+        if gate.is_cut:
+            raise exceptions.UploadCut(upload.image_id, self.target.name, "put", "not begun")
+        if self.object_name is not None:
+            self.target.delete(self.object_name)
+        name = self._next_name(upload)
+        store.update(
+            upload.upload_id,
+            [self.target.name],
+            ReplicaStatus.UPLOADING,
+            object_name=name,
+            bytes_sent=0,
+            next_attempt_at=None,
+        )
+        self.object_name = name
+        size = upload.size if upload.received is None else upload.received
+        try:
+            with SpoolReader(path, gate) as self._reader:
+                return self._complete(self.target.put(name, self._reader, size))
+        finally:
+            self._reader = None
+
+    def confirm(self, upload: Upload) -> Stored:
+        """See that the object which an earlier writer stored is still there.
+
+        :raises ReplicaMissing: it is not, or has another size
+        :raises TargetError:
+        """
+        stored = self.target.stat(self.object_name or "")
+        if stored is None or stored.size != upload.received:
+            raise exceptions.ReplicaMissing(
+                upload.image_id, self.target.name, "stat", f"{self.object_name} is not complete"
+            )
+        return stored
+
+    def _next_name(self, upload: Upload) -> str:
+        last = int(self.object_name.rpartition(".")[2]) if self.object_name else 0
+        return f"{upload.image_id}.{upload.upload_id}.{last + 1}"
+
+    def _complete(self, stored: Stored) -> Stored:
+        assert self._reader is not None
+        if stored.size != self._reader.offset:
+            raise exceptions.TargetUnavailable(
+                None,
+                self.target.name,
+                "put",
+                f"it holds {stored.size} bytes, {self._reader.offset} were sent",
+            )
+        return stored

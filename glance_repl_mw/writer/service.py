@@ -1,0 +1,244 @@
+"""The writer's main loop: finds uploads in the spool and keeps their jobs going.
+
+The loop owns all state. Whatever blocks runs in the crew's pools and comes back as an event.
+"""
+
+from __future__ import annotations
+
+import datetime
+import functools
+import queue
+import time
+from collections.abc import Callable
+
+import oslo_db.exception
+from oslo_log import log
+from oslo_utils import timeutils
+
+from glance_repl_mw import exceptions
+from glance_repl_mw.model import ReplicaStatus
+from glance_repl_mw.spool.upload import Upload, UploadState
+from glance_repl_mw.writer.crew import Crew
+from glance_repl_mw.writer.job import Job
+from glance_repl_mw.writer.locations import LocationKeeper
+from glance_repl_mw.writer.removal import ObjectRemover
+
+LOG = log.getLogger(__name__)
+
+_LOOK_SECONDS = 0.05
+_CHORES_SECONDS = 1.0
+_HOUSEKEEPING_SECONDS = 3600.0
+_KEEP_CLOSED = datetime.timedelta(days=7)
+_SAME_STAMP_SECONDS = 0.05
+
+
+class WriterService:
+    """One writer; ``run_forever`` returns when it was stopped or is not needed any more.
+
+    :param is_needed: asked once a second; when it says no, the writer finishes what is in hand
+        and goes
+    """
+
+    def __init__(self, crew: Crew, is_needed: Callable[[], bool] = lambda: True) -> None:
+        self._crew = crew
+        self._is_needed = is_needed
+        self._jobs: dict[str, Job] = {}
+        self._locations = LocationKeeper(crew)
+        self._removal = ObjectRemover(crew)
+        self._stamp = 0
+        self._stamp_seen_at = 0.0
+        self._chores_at = 0.0
+        self._housekeeping_at = 0.0
+        self._recovering: set[str] = set()
+        self._reported: dict[tuple[str, str], int] = {}
+        self._stop_by: float | None = None
+        self._needed = True
+
+    def stop(self) -> None:
+        """Begin no new work and end within the grace time; may be called by a signal handler."""
+        grace = self._crew.conf.replication.writer_grace_seconds
+        self._crew.events.put(functools.partial(self._begin_stop, time.monotonic() + grace))
+
+    def run_forever(self) -> None:
+        """Serve until stopped or not needed; what is not finished then stays in the spool."""
+        self._forget_lost_uploads()
+        while not self._is_finished():
+            self.run_once()
+        for job in self._jobs.values():
+            job.hand_back()
+        self._crew.save_again()
+        LOG.info("The writer ends; %s uploads stay in the spool", len(self._jobs))
+
+    def run_once(self) -> None:
+        """Handle the next event, if one comes soon, and whatever has become due."""
+        self._handle_events()
+        try:
+            self._look_into_spool()
+        except OSError as error:
+            LOG.error("The spool cannot be read: %s", error)
+            time.sleep(_CHORES_SECONDS)
+        now = time.monotonic()
+        if now >= self._chores_at:
+            self._chores_at = now + _CHORES_SECONDS
+            self._do_chores()
+        for job in list(self._jobs.values()):
+            job.tick()
+            if job.done and not (job.handed_back and self._is_ending):
+                del self._jobs[job.upload.upload_id]
+
+    def _handle_events(self) -> None:
+        timeout: float | None = _LOOK_SECONDS
+        while True:
+            try:
+                event = self._crew.events.get(block=timeout is not None, timeout=timeout)
+            except queue.Empty:
+                return
+            timeout = None
+            try:
+                event()
+            except Exception:
+                LOG.exception("An event could not be handled; its upload is retried at a restart")
+
+    # The spool
+
+    def _look_into_spool(self) -> None:
+        stamp = self._crew.spool.stamp()
+        now = time.monotonic()
+        if stamp != self._stamp:
+            self._stamp, self._stamp_seen_at = stamp, now
+        elif now - self._stamp_seen_at > _SAME_STAMP_SECONDS:
+            return
+        if self._is_ending:
+            return
+        for upload in self._crew.spool.uploads():
+            job = self._jobs.get(upload.upload_id)
+            if job is None:
+                self._take_in_hand(upload)
+            else:
+                job.observe(upload)
+
+    def _take_in_hand(self, upload: Upload) -> None:
+        try:
+            rows = self._crew.store.begin(upload, self._crew.targets)
+        except oslo_db.exception.DBError as error:
+            LOG.error("Image %s cannot be taken in hand: %s", upload.image_id, error)
+            self._stamp = 0
+            return
+        job = Job(self._crew, upload, rows, self._locations.watch)
+        self._jobs[upload.upload_id] = job
+        job.start()
+
+    def _recover_abandoned(self) -> None:
+        """Settle the uploads of processes that died before they recorded Glance's answer."""
+        for upload_id, job in self._jobs.items():
+            if upload_id in self._recovering or not self._crew.spool.is_abandoned(job.upload):
+                continue
+            upload = self._crew.spool.get(upload_id)
+            if upload is None or not self._crew.spool.is_abandoned(upload):
+                continue
+            self._recovering.add(upload_id)
+            self._crew.at_glance(
+                functools.partial(self._ask_glance, upload),
+                functools.partial(self._recovered, upload),
+            )
+
+    def _ask_glance(self, upload: Upload) -> UploadState:
+        """Runs in the pool: whether Glance has an image of the size that was spooled.
+
+        That it has the same bytes is proven later, as for every upload.
+        """
+        try:
+            image = self._crew.images.get(upload.image_id)
+        except exceptions.ImageGone:
+            return UploadState.REJECTED
+        same_size = image.size == self._crew.spool.received_bytes(upload.upload_id)
+        if image.status == "active" and same_size:
+            return UploadState.ACCEPTED
+        return UploadState.REJECTED
+
+    def _recovered(
+        self, upload: Upload, state: UploadState | None, error: BaseException | None
+    ) -> None:
+        self._recovering.discard(upload.upload_id)
+        if state is None:
+            LOG.warning("Image %s: its broken upload waits: %s", upload.image_id, error)
+            if self._is_ending and upload.upload_id in self._jobs:
+                self._jobs[upload.upload_id].hand_back()
+            return
+        LOG.info("Image %s: the upload of a process that died is %s", upload.image_id, state)
+        self._crew.spool.settle(upload, state)
+
+    def _forget_lost_uploads(self) -> None:
+        """Say of rows whose spooled bytes are gone that another source must repair them."""
+        for row in self._crew.store.unfinished():
+            in_hand = row.status not in (ReplicaStatus.ERROR, ReplicaStatus.STORED)
+            if self._crew.spool.get(row.upload_id) is None and in_hand:
+                self._crew.save(
+                    row.upload_id,
+                    [row.target],
+                    ReplicaStatus.ERROR,
+                    error="the spooled bytes are gone",
+                    next_attempt_at=None,
+                )
+
+    # Whatever is done once a second or more rarely
+
+    def _do_chores(self) -> None:
+        self._crew.save_again()
+        self._recover_abandoned()
+        self._locations.tick()
+        self._needed, before = self._is_needed(), self._needed
+        if self._needed and not before:
+            self._stamp = 0
+        try:
+            self._retry_due()
+            self._record_progress()
+            if time.monotonic() >= self._housekeeping_at:
+                self._housekeeping_at = time.monotonic() + _HOUSEKEEPING_SECONDS
+                self._crew.store.purge_closed(timeutils.utcnow() - _KEEP_CLOSED)
+                self._crew.spool.remove_half_made()
+        except (oslo_db.exception.DBError, OSError) as error:
+            LOG.error("Chores are put off: %s", error)
+
+    def _retry_due(self) -> None:
+        if self._stop_by is not None:
+            return
+        for replica in self._crew.store.due(timeutils.utcnow()):
+            job = self._jobs.get(replica.upload_id)
+            if replica.status is ReplicaStatus.DELETING:
+                self._removal.retry(replica)
+            elif job is not None:
+                job.retry(replica.target)
+            elif replica.status is ReplicaStatus.STORED:
+                self._locations.retry(replica)
+
+    def _record_progress(self) -> None:
+        progress: dict[tuple[str, str], int] = {}
+        for job in self._jobs.values():
+            progress |= job.progress()
+        changed = {key: sent for key, sent in progress.items() if self._reported.get(key) != sent}
+        if changed:
+            self._crew.store.record_progress(changed)
+        self._reported = progress
+
+    # The end
+
+    @property
+    def _is_ending(self) -> bool:
+        return self._stop_by is not None or not self._needed
+
+    def _begin_stop(self, stop_by: float) -> None:
+        if self._stop_by is not None:
+            return
+        LOG.info("The writer was asked to stop")
+        self._stop_by = stop_by
+        for job in self._jobs.values():
+            if job.upload.state is UploadState.RECEIVING:
+                job.hand_back()
+
+    def _is_finished(self) -> bool:
+        if self._stop_by is not None:
+            return not self._crew.at_work or time.monotonic() >= self._stop_by
+        if self._needed or self._crew.at_work:
+            return False
+        return all(job.is_waiting for job in self._jobs.values())

@@ -1,0 +1,128 @@
+"""What the pool for Glance does: each function blocks, and says by its error what went wrong."""
+
+from __future__ import annotations
+
+import hashlib
+import pathlib
+from collections.abc import Mapping, Sequence
+
+from glance_repl_mw import exceptions
+from glance_repl_mw.images import ImageService
+from glance_repl_mw.model import Image
+from glance_repl_mw.spool.upload import Upload
+from glance_repl_mw.writer.hasher import CHECKSUM_ALGORITHM
+
+
+def prove(
+    images: ImageService, upload: Upload, digests: Mapping[str, str], path: pathlib.Path
+) -> None:
+    """Compare the spooled bytes with Glance's own record of the image.
+
+    :param digests: hex digests of the spooled bytes by algorithm
+    :raises SpoolCorrupt: they are not the bytes that Glance has
+    :raises ImageGone: the image was deleted
+    :raises GlanceUnavailable: Glance cannot be asked, or the image is not active yet
+    :raises GlanceRefused:
+    """
+    image = images.get(upload.image_id)
+    if image.status not in ("active", "deactivated"):
+        raise exceptions.GlanceUnavailable(
+            upload.image_id, None, "prove", f"the image is {image.status}, not active"
+        )
+    for what, ours, theirs in _comparisons(image, upload, digests, path):
+        if theirs is not None and ours != theirs:
+            raise exceptions.SpoolCorrupt(
+                upload.image_id,
+                None,
+                "prove",
+                f"{what} of the spooled bytes is {ours}, Glance has {theirs}",
+            )
+
+
+def _comparisons(
+    image: Image, upload: Upload, digests: Mapping[str, str], path: pathlib.Path
+) -> Sequence[tuple[str, object, object]]:
+    algorithm = image.os_hash_algo
+    os_hash = digests.get(algorithm or "")
+    if algorithm and digests and os_hash is None:
+        with path.open("rb") as file:
+            os_hash = hashlib.file_digest(file, algorithm).hexdigest()
+    return (
+        ("the size", upload.received, image.size),
+        (f"{algorithm}", os_hash, image.os_hash_value),
+        ("the checksum", digests.get(CHECKSUM_ALGORITHM), image.checksum),
+    )
+
+
+def register(
+    images: ImageService, image_id: str, urls: Sequence[str]
+) -> dict[str, exceptions.ReplicationError | None]:
+    """Add locations in one request and read them back.
+
+    Returns for each URL what stands in its way, None where it is a location now. Where Glance
+    refuses them together, those that are missing are added one by one, so that one that Glance
+    cannot accept does not hold up the others.
+
+    :raises ImageGone:
+    :raises GlanceUnavailable:
+    """
+    refusals: dict[str, exceptions.ReplicationError] = {}
+    try:
+        images.add_locations(image_id, urls)
+    except exceptions.GlanceRefused as refusal:
+        present = images.get(image_id).locations
+        for url in (url for url in urls if url not in present):
+            refusals[url] = refusal
+            if len(urls) > 1:
+                _add_one(images, image_id, url, refusals)
+    present = images.get(image_id).locations
+    lost = exceptions.GlanceUnavailable(
+        image_id, None, "add locations", "another request dropped it"
+    )
+    return {url: None if url in present else refusals.get(url, lost) for url in urls}
+
+
+def _add_one(
+    images: ImageService,
+    image_id: str,
+    url: str,
+    refusals: dict[str, exceptions.ReplicationError],
+) -> None:
+    try:
+        images.add_locations(image_id, [url])
+        del refusals[url]
+    except (exceptions.GlanceRefused, exceptions.GlanceUnavailable) as error:
+        refusals[url] = error
+
+
+def heal(
+    images: ImageService, wanted: Mapping[str, Sequence[str]]
+) -> dict[str, exceptions.ReplicationError | None]:
+    """See that images have their locations, and add those that are missing again.
+
+    One request for all images, and a few more for each that lacks something.
+
+    :param wanted: URLs by image id
+    :returns: for each URL what stands in its way, None where it is a location now
+    :raises GlanceUnavailable:
+    """
+    found = images.find(list(wanted))
+    outcomes: dict[str, exceptions.ReplicationError | None] = {}
+    for image_id, urls in wanted.items():
+        present = found[image_id].locations if image_id in found else ()
+        outcomes.update(dict.fromkeys(urls))
+        missing = [url for url in urls if url not in present]
+        if missing:
+            outcomes.update(_register_again(images, image_id, missing))
+    return outcomes
+
+
+def _register_again(
+    images: ImageService, image_id: str, urls: Sequence[str]
+) -> Mapping[str, exceptions.ReplicationError | None]:
+    try:
+        present = images.get(image_id).locations
+        missing = [url for url in urls if url not in present]
+        return register(images, image_id, missing) if missing else {}
+    except exceptions.ReplicationError as error:
+        return dict.fromkeys(urls, error)

@@ -1,0 +1,81 @@
+"""Readers follow a file while it grows, and pass on no more than the gate allows."""
+
+import threading
+
+import pytest
+
+from glance_repl_mw import exceptions
+from glance_repl_mw.spool.reader import TAIL_BYTES, Gate, SpoolReader
+
+
+@pytest.fixture
+def path(tmp_path):
+    return tmp_path / "upload.data"
+
+
+def read_all(reader):
+    return b"".join(iter(lambda: reader.read(50_000), b""))
+
+
+def test_tail_is_held_back_until_the_gate_opens(path):
+    body = bytes(range(256)) * 1024
+    path.write_bytes(body)
+    gate = Gate()
+    with SpoolReader(path, gate) as reader:
+        assert reader.wait() == len(body) - TAIL_BYTES
+        first = reader.read(len(body))
+        assert first == body[:-TAIL_BYTES]
+        opener = threading.Timer(0.01, gate.open, (len(body),))
+        opener.start()
+        assert first + read_all(reader) == body
+        opener.join()
+        assert reader.wait() == 0
+        assert reader.offset == len(body)
+
+
+def test_follows_growth(path):
+    path.write_bytes(b"")
+    gate = Gate()
+    got = []
+
+    def follow():
+        with SpoolReader(path, gate) as reader:
+            got.append(read_all(reader))
+
+    thread = threading.Thread(target=follow)
+    thread.start()
+    with path.open("ab", buffering=0) as file:
+        for number in range(20):
+            file.write(bytes([number]) * 20_000)
+    gate.open(400_000)
+    thread.join(10)
+    assert got == [b"".join(bytes([number]) * 20_000 for number in range(20))]
+
+
+def test_skip_counts_as_read(path):
+    path.write_bytes(b"abcdef")
+    gate = Gate()
+    gate.open(6)
+    with SpoolReader(path, gate) as reader:
+        reader.skip(4)
+        assert (reader.offset, reader.wait(), reader.read()) == (4, 2, b"ef")
+
+
+def test_cut_ends_a_waiting_reader_with_the_reason(path):
+    path.write_bytes(b"abc")
+    gate = Gate()
+    threading.Timer(0.01, gate.cut, ("Glance refused the upload",)).start()
+    with (
+        SpoolReader(path, gate) as reader,
+        pytest.raises(exceptions.UploadCut, match="Glance refused"),
+    ):
+        reader.wait()
+    assert gate.is_cut
+
+
+def test_file_that_has_shrunk_ends_the_reader(path):
+    path.write_bytes(b"abc")
+    gate = Gate()
+    gate.open(10)
+    with SpoolReader(path, gate) as reader, pytest.raises(exceptions.UploadCut, match="shrunk"):
+        read_all(reader)
