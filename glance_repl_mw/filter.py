@@ -61,7 +61,7 @@ class ReplicationFilter(base.ConfigurableMiddleware):
             self.oslo_conf = cfg.ConfigOpts()
             self.oslo_conf([], default_config_files=[self.conf["config_file"]])
         opts.register_opts(self.oslo_conf)
-        loader.load_targets(self.oslo_conf)
+        self._has_targets = bool(loader.load_targets(self.oslo_conf))
         options = self.oslo_conf.replication
         self._spool = Spool(
             options.spool_dir, options.spool_max_bytes, options.spool_min_free_bytes
@@ -75,7 +75,7 @@ class ReplicationFilter(base.ConfigurableMiddleware):
             self._launcher.ensure_started()
         if self._unrecorded:
             self._record_again()
-        image_id = _uploaded_image(environ)
+        image_id = _uploaded_image(environ) if self._has_targets else None
         if image_id is None:
             return self._application(environ, start_response)
         return self._tee_upload(image_id, environ, start_response)

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import glanceclient.exc
@@ -36,6 +37,7 @@ class ImageService:
             adapter = loading.load_adapter_from_conf_options(conf, opts.GROUP, session=session)
         except (keystoneauth1.exceptions.ClientException, cfg.Error, TypeError) as error:
             raise _wrong_credentials(str(error)) from error
+        self._session = session
         self._client = glance_client.Client(
             session=session,
             service_type=adapter.service_type,
@@ -69,29 +71,72 @@ class ImageService:
             data=json.dumps(changes),
         )
 
+    def create(self, image_id: str, name: str, owner: str) -> None:
+        """Make an image without data that belongs to the project ``owner``."""
+        body = {
+            "id": image_id,
+            "name": name,
+            "owner": owner,
+            "visibility": "private",
+            "disk_format": "raw",
+            "container_format": "bare",
+        }
+        self._send(image_id, "create the image", "POST", "/v2/images", data=body)
+
+    def delete(self, image_id: str) -> None:
+        """Delete an image."""
+        self._send(image_id, "delete the image", "DELETE", f"/v2/images/{image_id}")
+
+    def authenticate(self) -> None:
+        """Get a token from Keystone, unless there is one already."""
+        with _translated(None, "authenticate"):
+            self._session.get_auth_headers()
+
     def _request(
         self, image_id: str | None, operation: str, method: str, path: str, **kwargs: Any
     ) -> Mapping[str, Any]:
-        try:
-            _, body = self._client.http_client.request(path, method, **kwargs)
-        except glanceclient.exc.HTTPNotFound as error:
-            raise exceptions.ImageGone(image_id, None, operation, _text(error)) from error
-        except (glanceclient.exc.HTTPException, keystoneauth1.exceptions.HttpError) as error:
-            status = getattr(error, "http_status", None) or getattr(error, "code", None) or 0
-            kind = (
-                exceptions.GlanceUnavailable
-                if status >= 500 or status in (408, 429)
-                else exceptions.GlanceRefused
-            )
-            raise kind(image_id, None, operation, _text(error)) from error
-        except (
-            glanceclient.exc.BaseException,
-            keystoneauth1.exceptions.ClientException,
-        ) as error:
-            raise exceptions.GlanceUnavailable(image_id, None, operation, _text(error)) from error
+        body = self._send(image_id, operation, method, path, **kwargs)
         if not isinstance(body, Mapping):
             raise exceptions.GlanceUnavailable(image_id, None, operation, "no JSON in the answer")
         return body
+
+    def _send(
+        self, image_id: str | None, operation: str, method: str, path: str, **kwargs: Any
+    ) -> Any:
+        with _translated(image_id, operation):
+            _, body = self._client.http_client.request(path, method, **kwargs)
+        return body
+
+
+def status_of(error: exceptions.GlanceRefused) -> int:
+    """The HTTP status that Glance or Keystone refused with."""
+    return _http_status(error.__cause__)
+
+
+@contextlib.contextmanager
+def _translated(image_id: str | None, operation: str) -> Iterator[None]:
+    """Turn the errors of the clients into those of ``ImageService``."""
+    try:
+        yield
+    except glanceclient.exc.HTTPNotFound as error:
+        raise exceptions.ImageGone(image_id, None, operation, _text(error)) from error
+    except (glanceclient.exc.HTTPException, keystoneauth1.exceptions.HttpError) as error:
+        status = _http_status(error)
+        kind = (
+            exceptions.GlanceUnavailable
+            if status >= 500 or status in (408, 429)
+            else exceptions.GlanceRefused
+        )
+        raise kind(image_id, None, operation, _text(error)) from error
+    except (
+        glanceclient.exc.BaseException,
+        keystoneauth1.exceptions.ClientException,
+    ) as error:
+        raise exceptions.GlanceUnavailable(image_id, None, operation, _text(error)) from error
+
+
+def _http_status(error: BaseException | None) -> int:
+    return getattr(error, "http_status", None) or getattr(error, "code", None) or 0
 
 
 def _image(body: Mapping[str, Any]) -> Image:

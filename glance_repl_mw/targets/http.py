@@ -57,7 +57,10 @@ class HTTPTarget(base.Target):
                 self._collection.move("put", written, name, WRITTEN)
                 stored = self._proof(name, sent)
             return stored
-        except BaseException:
+        except BaseException as error:
+            if isinstance(error, exceptions.TargetError):
+                # Before the next body is sent, a probe finds out whether the server takes it.
+                self._forget_publish_mode()
             self._collection.clean_up(*dict.fromkeys((written, name)))
             raise
 
@@ -109,7 +112,6 @@ class HTTPTarget(base.Target):
         upload = Upload(self.name, reader, size, by_sendfile, stall_seconds)
         answer = self._client.upload("put", address, upload, (*WRITTEN, *_NO_COLLECTION))
         if answer.status in _NO_COLLECTION:
-            self._forget_publish_mode()
             raise self._failed(f"PUT {address}: {answer.status}, the collection has gone")
         if not upload.complete:
             raise self._failed(f"PUT {address}: {answer.status} before the end of the body")

@@ -65,7 +65,7 @@ def _load(conf: cfg.ConfigOpts, name: str, driver: str) -> Target:
         ) from error
 
 
-def _driver_class(name: str, driver: str) -> type[Target]:
+def _driver_class(name: str, driver: str) -> Any:
     try:
         manager: stevedore.DriverManager[Any] = stevedore.DriverManager(NAMESPACE, driver)
     except NoMatches:

@@ -159,7 +159,7 @@ class _FreshConnection(HTTPConnection):
             raise BrokenPipeError(errno.EPIPE, str(error)) from error
         raise BrokenPipeError(errno.EPIPE, "the server answered before the end of the body")
 
-    def getresponse(self) -> HTTPResponse:
+    def getresponse(self) -> HTTPResponse:  # type: ignore[override]
         response = super().getresponse()
         # The response keeps the socket open for as long as it needs it.
         sock, self.sock = self.sock, None

@@ -75,7 +75,7 @@ class WebCollection:
         """Make the collection and those above it, as far as the server lets us."""
         parts = parse.urlsplit(self.url)
         path = "/"
-        for segment in parts.path.strip("/").split("/"):
+        for segment in filter(None, parts.path.split("/")):
             path += f"{segment}/"
             url = parts._replace(path=path).geturl()
             # Refused also where it is there already, or is none of ours: the PUT will tell.
@@ -113,7 +113,8 @@ class WebCollection:
             answer = self._client.request(operation, "GET", self.url, (200,), whole=True)
             return names_of_autoindex(answer.content)
         except (ValueError, exceptions.ReplicaMissing, exceptions.TargetRefused) as error:
-            hint = f"{self.url}: needs PROPFIND, or autoindex_format json of nginx: {error}"
+            why = getattr(error, "hint", error)
+            hint = f"{self.url}: needs PROPFIND, or autoindex_format json of nginx: {why}"
             raise self._client.error(exceptions.TargetRefused, operation, hint) from error
 
     def _size_by_range(self, operation: str, name: str) -> int:

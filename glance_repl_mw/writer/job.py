@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import enum
 import functools
-import time
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -15,20 +14,20 @@ from glance_repl_mw import exceptions
 from glance_repl_mw.model import Replica, ReplicaStatus, Stored
 from glance_repl_mw.spool.reader import TAIL_BYTES, Gate
 from glance_repl_mw.spool.upload import Upload, UploadState
-from glance_repl_mw.writer import work
 from glance_repl_mw.writer.crew import Crew
-from glance_repl_mw.writer.hasher import Digest
+from glance_repl_mw.writer.proof import Proof
 from glance_repl_mw.writer.push import Push
+from glance_repl_mw.writer.registration import Registration
 
 LOG = log.getLogger(__name__)
+
+EMPTY_IMAGE = "an empty image can have no HTTP location: Glance wants a size above 0"
+
 
 class _Ending(enum.Enum):
     REFUSED = enum.auto()
     GIVEN_UP = enum.auto()
     HANDED_BACK = enum.auto()
-
-
-EMPTY_IMAGE = "an empty image can have no HTTP location: Glance wants a size above 0"
 
 
 class Job:
@@ -37,7 +36,6 @@ class Job:
     :param rows: the upload's rows by target
     :param on_active: called with the upload, the target and the URL of each new location
     :ivar done: nothing is left to do and the spool has let go of it
-    :ivar proven: the spooled bytes are what Glance has
     """
 
     def __init__(
@@ -50,18 +48,13 @@ class Job:
         self.upload = upload
         self._on_active = on_active
         self.done = False
-        self.proven = False
         self._crew = crew
         self._gate = Gate()
         self._path = crew.spool.data_path(upload.upload_id)
-        self._digests: Mapping[str, str] = {}
-        self._digest: Digest | None = None
+        self._proof: Proof | None = None
+        self._registration = Registration(crew, upload.image_id, self._registered)
         self._ending: _Ending | None = None
         self._reason = ""
-        self._registering = False
-        self._proof_failures = 0
-        self._prove_at: float | None = None
-        self._first_stored_at = 0.0
         self._pushes = {
             name: Push(crew.targets[name], row)
             for name, row in rows.items()
@@ -77,15 +70,15 @@ class Job:
     def is_waiting(self) -> bool:
         """Whether it can go on only after a while, or once Glance can be asked."""
         ready = any(push.is_ready_for_location for push in self._pushes.values())
-        return self._digest is None and not ready
+        hashing = self._proof is not None and self._proof.is_hashing
+        return not ready and (not hashing or self.upload.state is UploadState.RECEIVING)
 
     def start(self) -> None:
         """Take up the upload in whatever state it is."""
         if self._is_over_at_once():
             return
-        algorithm = self._crew.conf.hashing_algorithm
         try:
-            self._digest = self._crew.hasher.follow(self._path, algorithm)
+            self._proof = Proof(self._crew, self.upload.upload_id, self._proved)
         except FileNotFoundError:
             if self.upload.state is UploadState.ACCEPTED:
                 self._give_up("the spool file is gone")
@@ -108,6 +101,8 @@ class Job:
             self.refuse(self.upload.error or "the upload was refused or broken off")
         elif self.upload.error:
             self._give_up(self.upload.error)
+        elif not self._pushes:
+            self._give_up("no target is configured")
         elif self.upload.state is UploadState.ACCEPTED and not self.upload.received:
             self._give_up(EMPTY_IMAGE)
         return self._ending is not None
@@ -115,35 +110,16 @@ class Job:
     # The proof
 
     def _accepted(self) -> None:
-        if self._digest is None:
+        if self._proof is None:
             self._give_up("the spool file is gone")
             return
         self._crew.save(self.upload.upload_id, self._pushes, size=self.upload.received)
-        self._crew.hasher.finish(
-            self._digest,
-            lambda digests: self._crew.events.put(functools.partial(self._hashed, digests)),
-        )
+        self._proof.conclude(self.upload)
 
-    def _hashed(self, digests: Mapping[str, str]) -> None:
-        self._digests = digests
-        self._digest = None
-        self._prove()
-
-    def _prove(self) -> None:
-        self._prove_at = None
-        if self._ending is None:
-            self._crew.at_glance(
-                functools.partial(
-                    work.prove, self._crew.images, self.upload, self._digests, self._path
-                ),
-                self._proved,
-            )
-
-    def _proved(self, _: None, error: BaseException | None) -> None:
-        if self._ending:
+    def _proved(self, error: BaseException | None) -> None:
+        if self._ending or self._proof is None:
             self._end()
         elif error is None:
-            self.proven = True
             self._gate.open(self.upload.received or 0)
             self._start_pushes()
         elif isinstance(error, exceptions.ImageGone):
@@ -151,9 +127,7 @@ class Job:
         elif isinstance(error, exceptions.SpoolCorrupt):
             self._give_up(str(error))
         else:
-            self._proof_failures += 1
-            pause = self._crew.pause_seconds(self._proof_failures)
-            self._prove_at = time.monotonic() + pause
+            self._proof.retry_later()
             LOG.warning("Image %s waits for its proof: %s", self.upload.image_id, error)
             self._crew.save(self.upload.upload_id, self._pushes, error=str(error))
 
@@ -162,25 +136,17 @@ class Job:
     def _start_pushes(self) -> None:
         for push in self._pushes.values():
             if push.status is ReplicaStatus.STORED:
-                self._confirm(push)
+                self._run(push, functools.partial(push.confirm, self.upload))
             elif push.status is ReplicaStatus.PENDING:
                 self._push(push)
 
     def _push(self, push: Push) -> None:
-        push.running, push.status = True, ReplicaStatus.UPLOADING
-        self._crew.at_target(
-            push.target.name,
-            functools.partial(push.put, self._crew.store, self._path, self._gate, self.upload),
-            functools.partial(self._pushed, push),
-        )
+        push.status = ReplicaStatus.UPLOADING
+        self._run(push, lambda: push.put(self._crew.store, self._path, self._gate, self.upload))
 
-    def _confirm(self, push: Push) -> None:
+    def _run(self, push: Push, attempt: Callable[[], Stored]) -> None:
         push.running = True
-        self._crew.at_target(
-            push.target.name,
-            functools.partial(push.confirm, self.upload),
-            functools.partial(self._pushed, push),
-        )
+        self._crew.at_target(push.target.name, attempt, functools.partial(self._pushed, push))
 
     def _pushed(self, push: Push, stored: Stored | None, error: BaseException | None) -> None:
         push.running = False
@@ -201,7 +167,6 @@ class Job:
     def _stored(self, push: Push, stored: Stored) -> None:
         push.location_url = stored.location_url
         push.may_register = True
-        self._first_stored_at = self._first_stored_at or time.monotonic()
         self._save(
             push,
             ReplicaStatus.STORED,
@@ -246,48 +211,26 @@ class Job:
 
     def tick(self) -> None:
         """Do what has become due."""
-        if self._prove_at is not None and time.monotonic() >= self._prove_at:
-            self._prove()
+        if self._proof is not None:
+            self._proof.tick()
         self._register()
 
     def _register(self) -> None:
-        ready = {
-            push.location_url: push for push in self._pushes.values() if push.is_ready_for_location
-        }
-        if self._registering or self._ending or not self.proven or not ready:
-            return
-        waited = time.monotonic() - self._first_stored_at
-        all_settled = not any(push.running for push in self._pushes.values())
-        if not all_settled and waited < self._crew.conf.replication.location_batch_seconds:
-            return
-        self._registering = True
-        self._crew.at_glance(
-            functools.partial(
-                work.register, self._crew.images, self.upload.image_id, list(ready)
-            ),
-            functools.partial(self._registered, ready),
-        )
+        if self._ending is None and self._proof is not None and self._proof.is_given:
+            self._registration.consider(self._pushes.values())
 
-    def _registered(
-        self,
-        pushes: Mapping[str, Push],
-        outcomes: Mapping[str, exceptions.ReplicationError | None] | None,
-        error: BaseException | None,
-    ) -> None:
-        self._registering = False
+    def _registered(self, outcomes: Mapping[Push, BaseException | None]) -> None:
         if self._ending:
             self._end()
-        elif isinstance(error, exceptions.ImageGone):
+        elif any(isinstance(error, exceptions.ImageGone) for error in outcomes.values()):
             self.refuse("Glance has deleted the image")
         else:
-            for url, push in pushes.items():
-                problem = error if outcomes is None else outcomes[url]
-                if problem is None:
+            for push, error in outcomes.items():
+                if error is None:
                     self._activate(push)
                 else:
-                    self._failed(push, ReplicaStatus.STORED, problem)
+                    self._failed(push, ReplicaStatus.STORED, error)
             self._complete()
-            self._register()
 
     def _activate(self, push: Push) -> None:
         push.attempts = 0
@@ -318,13 +261,14 @@ class Job:
         if self._ending is None:
             self._ending, self._reason = ending, reason
             self._gate.cut(reason)
-            if self._digest is not None:
-                self._crew.hasher.drop(self._digest)
+            if self._proof is not None:
+                self._proof.drop()
         self._end()
 
     def _end(self) -> None:
         """Close the rows and let go, once nothing runs any more."""
-        if self.done or self._registering or any(push.running for push in self._pushes.values()):
+        pushing = any(push.running for push in self._pushes.values())
+        if self.done or pushing or self._registration.running:
             return
         self.done = True
         for push in self._pushes.values():

@@ -96,15 +96,22 @@ class LocationKeeper:
     ) -> None:
         self._looking = False
         for entry in batch:
-            problem = error if outcomes is None else outcomes[entry.url]
-            if problem is None:
-                if entry.known_lost:
-                    self._active(entry)
-            elif isinstance(problem, exceptions.ImageGone):
-                due_at = self._crew.next_attempt(1)
-                self._save(entry, ReplicaStatus.DELETING, next_attempt_at=due_at)
+            if outcomes is not None:
+                self._settle(entry, outcomes[entry.url])
+            elif entry.known_lost:
+                self._settle(entry, error)
             else:
-                self._failed(entry, problem)
+                later = time.monotonic() + _SECOND_LOOK_SECONDS
+                self._watched.append(dataclasses.replace(entry, due_at=later))
+
+    def _settle(self, entry: _Watched, problem: BaseException | None) -> None:
+        if isinstance(problem, exceptions.ImageGone):
+            due_at = self._crew.next_attempt(1)
+            self._save(entry, ReplicaStatus.DELETING, next_attempt_at=due_at)
+        elif problem is not None:
+            self._failed(entry, problem)
+        elif entry.known_lost:
+            self._active(entry)
 
     def _active(self, entry: _Watched) -> None:
         self._save(entry, ReplicaStatus.ACTIVE, attempts=0, error=None, next_attempt_at=None)

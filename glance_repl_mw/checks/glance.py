@@ -1,0 +1,168 @@
+"""Does Glance's own configuration let replicas become locations?
+
+The options are small copies of Glance's: importing Glance would register them, and much more, in
+its global configuration.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+import socket
+from collections.abc import Iterator
+from urllib import parse
+
+from oslo_config import cfg
+
+from glance_repl_mw.checks.deployment import Deployment
+from glance_repl_mw.checks.finding import Finding, error, ok
+from glance_repl_mw.targets.base import Target
+
+_STORE_OPTIONS = (cfg.ListOpt("stores", default=["file", "http"]),)
+_STORE_GROUP = "glance_store"
+_OPTIONS = (
+    cfg.BoolOpt("show_multiple_locations", default=False),
+    cfg.DictOpt("enabled_backends", default={}),
+)
+_FILTER_GROUP = "import_filtering_opts"
+_FILTER_OPTIONS = (
+    cfg.ListOpt("allowed_schemes", bounds=True, default=["http", "https"]),
+    cfg.ListOpt("disallowed_schemes", bounds=True, default=[]),
+    cfg.ListOpt("allowed_hosts", cfg.types.HostAddress(), bounds=True, default=[]),
+    cfg.ListOpt("disallowed_hosts", cfg.types.HostAddress(), bounds=True, default=[]),
+    cfg.ListOpt("allowed_ports", cfg.types.Integer(1, 65535), bounds=True, default=[80, 443]),
+    cfg.ListOpt("disallowed_ports", cfg.types.Integer(1, 65535), bounds=True, default=[]),
+)
+
+
+def check_locations(deployment: Deployment) -> Iterator[Finding]:
+    conf = deployment.glance
+    conf.register_opts(_OPTIONS)
+    if conf.show_multiple_locations:
+        yield ok("[DEFAULT] show_multiple_locations", "is on")
+    else:
+        remedy = "set it to True; restrict the policies of OSSN-0065"
+        yield error(
+            "[DEFAULT] show_multiple_locations", "is off, Glance takes no locations", remedy
+        )
+
+
+def check_store(deployment: Deployment) -> Iterator[Finding]:
+    conf = deployment.glance
+    conf.register_opts(_OPTIONS)
+    conf.register_opts(_STORE_OPTIONS, group=_STORE_GROUP)
+    if not any(entry.endswith(":http") for entry in deployment.replication.replication.enabled_targets):
+        return
+    if conf.enabled_backends:
+        where, kinds = "[DEFAULT] enabled_backends", list(conf.enabled_backends.values())
+        remedy = "add http:http to it"
+    else:
+        where, kinds = f"[{_STORE_GROUP}] stores", conf.glance_store.stores
+        remedy = "add http to it"
+    if "http" in kinds:
+        yield ok(where, "has an http store")
+    else:
+        yield error(where, "has no http store, Glance takes no HTTP locations", remedy)
+
+
+def check_import_filter(deployment: Deployment, targets: dict[str, Target]) -> Iterator[Finding]:
+    """Whether Glance's filter lets the locations of the targets pass; asks the name service."""
+    conf = deployment.glance
+    conf.register_opts(_FILTER_OPTIONS, group=_FILTER_GROUP)
+    try:
+        rules = ImportFilter(conf)
+    except cfg.Error as problem:
+        remedy = "lists of this section are written in brackets, as in allowed_ports = [80,443]"
+        yield error(f"[{_FILTER_GROUP}]", str(problem), remedy)
+        return
+    for target in targets.values():
+        url = _location_url(target)
+        if parse.urlsplit(url).scheme not in ("http", "https"):
+            continue
+        refusal = rules.refusal(url)
+        if refusal is None:
+            yield ok(target.name, f"[{_FILTER_GROUP}] lets {url} pass")
+        else:
+            option, text, remedy = refusal
+            yield error(target.name, f"[{_FILTER_GROUP}] {option} refuses {text}", remedy)
+
+
+def _location_url(target: Target) -> str:
+    for option in ("location_url", "url"):
+        if option in target.conf and target.conf[option]:
+            return str(target.conf[option])
+    return ""
+
+
+class ImportFilter:
+    """What Glance asks of the URL of a location.
+
+    :raises oslo_config.cfg.ConfigFileValueError: a list is not written as Glance reads it
+    """
+
+    def __init__(self, conf: cfg.ConfigOpts) -> None:
+        self._lists = {opt.name: list(conf[_FILTER_GROUP][opt.name]) for opt in _FILTER_OPTIONS}
+
+    def refusal(self, url: str) -> tuple[str, str, str] | None:
+        """The option that refuses the URL, what of it, and the remedy; None where it may pass."""
+        parts = parse.urlsplit(url)
+        host = parts.hostname or ""
+        return (
+            self._listed("schemes", parts.scheme)
+            or self._listed("hosts", _normalized(host))
+            # Glance looks at the port only where the URL names it.
+            or (self._listed("ports", parts.port) if parts.port else None)
+            or self._addresses(host, parts.port or (443 if parts.scheme == "https" else 80))
+        )
+
+    def _listed(self, kind: str, value: str | int) -> tuple[str, str, str] | None:
+        """What the two lists of a kind say; where there is an allowed one, only that counts."""
+        allowed = self._lists[f"allowed_{kind}"]
+        what = f"the {kind.removesuffix('s')} {value}"
+        if allowed:
+            wanted = ",".join(map(str, (*allowed, value)))
+            remedy = f"set allowed_{kind} = [{wanted}]"
+            return None if value in allowed else (f"allowed_{kind}", what, remedy)
+        if value in self._lists[f"disallowed_{kind}"]:
+            return f"disallowed_{kind}", what, "take it from that list"
+        return None
+
+    def _addresses(self, host: str, port: int) -> tuple[str, str, str] | None:
+        """Whether one of the host's addresses may be used."""
+        if _normalized(host) in self._lists["allowed_hosts"]:
+            return None
+        try:
+            addresses = _resolve(host, port)
+        except OSError:
+            remedy = "give a name that the name service knows, or an address"
+            return "allowed_hosts", f"the host {host}, which cannot be resolved", remedy
+        if any(map(self._usable, addresses)):
+            return None
+        remedy = f"set allowed_hosts = [{host}]; all other hosts must then be listed too"
+        return "allowed_hosts", f"the host {host}: loopback, link-local or disallowed", remedy
+
+    def _usable(self, address: str) -> bool:
+        parsed = ipaddress.ip_address(address)
+        mapped = getattr(parsed, "ipv4_mapped", None) or parsed
+        if mapped.is_loopback or mapped.is_link_local:
+            return False
+        return bool(self._lists["allowed_hosts"]) or address not in self._lists["disallowed_hosts"]
+
+
+def _normalized(host: str) -> str:
+    try:
+        return str(ipaddress.ip_address(host))
+    except ValueError:
+        return host
+
+
+def _resolve(host: str, port: int) -> list[str]:
+    """The host's addresses.
+
+    :raises OSError: the name service knows none
+    """
+    try:
+        return [str(ipaddress.ip_address(host))]
+    except ValueError:
+        # As Glance does it: the dot keeps the resolver from reading a number as an address.
+        found = socket.getaddrinfo(f"{host.removesuffix('.')}.", port)
+    return [str(entry[4][0]).partition("%")[0] for entry in found]

@@ -1,0 +1,85 @@
+"""Runs all checks and prints what they find."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator
+from typing import TextIO
+
+from oslo_config import cfg
+
+from glance_repl_mw.checks import access, database, glance, pipeline, secrecy, spooldir
+from glance_repl_mw.checks import targets as target_checks
+from glance_repl_mw.checks.deployment import Deployment
+from glance_repl_mw.checks.finding import Finding, Level, error
+from glance_repl_mw.targets.base import Target
+
+_STATUS = {Level.ERROR: 2, Level.WARNING: 1}
+
+
+def report(deployment: Deployment, out: TextIO) -> int:
+    """Write a line per finding as soon as it is known, then a summary, without any secret.
+
+    Blocks as long as the slowest target or service. Returns the exit status: 0, 1 where there are
+    warnings only, 2 where there are errors.
+    """
+    counts: Counter[Level] = Counter()
+    targets: dict[str, Target] = {}
+    for finding in _findings(deployment, targets):
+        counts[finding.level] += 1
+        secrets = secrecy.secrets_of(deployment.replication, targets.values())
+        print(secrecy.redact(str(finding), secrets), file=out, flush=True)
+    print(_summary(counts), file=out)
+    return max((_STATUS.get(level, 0) for level in counts), default=0)
+
+
+def _findings(deployment: Deployment, targets: dict[str, Target]) -> Iterator[Finding]:
+    """All findings; fills ``targets`` on the way."""
+    steps: list[tuple[str, Callable[[], Iterable[Finding]]]] = [
+        ("pipeline", lambda: pipeline.check(deployment)),
+        ("glance", lambda: glance.check_locations(deployment)),
+        ("glance", lambda: glance.check_store(deployment)),
+        ("spool", lambda: spooldir.check(deployment)),
+        ("database", lambda: database.check(deployment)),
+        ("targets", lambda: _load(deployment, targets)),
+        ("glance", lambda: glance.check_import_filter(deployment, targets)),
+        ("targets", lambda: _try_out(deployment, targets)),
+    ]
+    for area, step in steps:
+        yield from _guarded(area, step)
+
+
+def _load(deployment: Deployment, targets: dict[str, Target]) -> list[Finding]:
+    loaded, findings = target_checks.load(deployment.replication)
+    targets.update(loaded)
+    return findings
+
+
+def _try_out(deployment: Deployment, targets: dict[str, Target]) -> Iterator[Finding]:
+    try:
+        working = yield from target_checks.probe(targets)
+        yield from access.check(deployment.replication, working)
+    finally:
+        for target in targets.values():
+            target.close()
+
+
+def _guarded(area: str, step: Callable[[], Iterable[Finding]]) -> Iterator[Finding]:
+    """The findings of one check, whose own failure is one more."""
+    try:
+        yield from step()
+    except cfg.Error as problem:
+        yield error(area, str(problem), "correct the value")
+    except Exception as problem:
+        text = f"the check failed: {type(problem).__name__}: {problem}"
+        yield error(area, text, "correct what it names, or report a bug")
+
+
+def _summary(counts: Counter[Level]) -> str:
+    if not counts[Level.ERROR] and not counts[Level.WARNING]:
+        return "Everything is ready for the first upload."
+    words = [
+        f"{counts[level]} {level}{'' if counts[level] == 1 else 's'}"
+        for level in (Level.ERROR, Level.WARNING)
+    ]
+    return f"{' and '.join(words)}."

@@ -1,0 +1,58 @@
+"""Keeps credentials out of what is printed."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Iterator
+
+import sqlalchemy as sa
+from keystoneauth1 import loading
+from keystoneauth1.exceptions import ClientException
+from oslo_config import cfg
+
+from glance_repl_mw import opts
+from glance_repl_mw.targets.base import Target
+
+_USER_INFO = re.compile(r"(?<=://)[^/\s@]+(?:@[^/\s@]+)*@")
+_HIDDEN = "***"
+
+
+def redact(text: str, secrets: Iterable[str] = ()) -> str:
+    """The text without these secrets, and without user and password in URLs."""
+    for secret in sorted(secrets, key=len, reverse=True):
+        text = text.replace(secret, _HIDDEN)
+    return _USER_INFO.sub(f"{_HIDDEN}@", text)
+
+
+def secrets_of(conf: cfg.ConfigOpts, targets: Iterable[Target]) -> set[str]:
+    """The values of all secret options of replication that are set."""
+    values = set(_values(conf, opts.GROUP, opts.REPLICATION_OPTIONS))
+    values.update(_service_user(conf))
+    for target in targets:
+        values.update(
+            str(target.conf[opt.dest])
+            for opt in type(target).options
+            if opt.secret and target.conf[opt.dest]
+        )
+    try:
+        values.add(sa.make_url(conf.replication.connection).password or "")
+    except sa.exc.ArgumentError:
+        pass
+    return values - {""}
+
+
+def _service_user(conf: cfg.ConfigOpts) -> Iterator[str]:
+    group = conf.replication.auth_section or opts.GROUP
+    conf.register_opts(loading.get_auth_common_conf_options(), group=group)
+    try:
+        options = loading.get_auth_plugin_conf_options(conf[group].auth_type or "password")
+    except ClientException:
+        return
+    conf.register_opts(options, group=group)
+    yield from _values(conf, group, options)
+
+
+def _values(conf: cfg.ConfigOpts, group: str, options: Iterable[cfg.Opt]) -> Iterator[str]:
+    for opt in options:
+        if opt.secret and conf[group][opt.dest]:
+            yield str(conf[group][opt.dest])

@@ -1,0 +1,164 @@
+"""``glance-repl-manage``: what an operator does with the replication of a node."""
+
+from __future__ import annotations
+
+import datetime
+import json
+import logging
+import sys
+from collections.abc import Sequence
+from typing import Any
+
+import prettytable
+import sqlalchemy as sa
+from oslo_config import cfg
+
+from glance_repl_mw import exceptions
+from glance_repl_mw.checks import database as database_checks
+from glance_repl_mw.checks import deployment, secrecy
+from glance_repl_mw.checks.report import report
+from glance_repl_mw.db import schema
+from glance_repl_mw.db.models import ReplicaRow
+from glance_repl_mw.db.store import ReplicaStore
+from glance_repl_mw.model import Replica
+
+_PROGRAM = "glance-repl-manage"
+_FAILED = 2
+_ERROR_COLUMNS = 60
+
+
+def main() -> None:
+    """The console script."""
+    sys.exit(manage(sys.argv[1:]))
+
+
+def manage(arguments: list[str]) -> int:
+    """Run one command; returns the exit status.
+
+    0, or 1 or 2 as the command says; always 2, with one line on stderr, where the configuration or
+    the database cannot be used.
+    """
+    # What libraries log is no part of the answer.
+    logging.getLogger().addHandler(logging.NullHandler())
+    logging.captureWarnings(True)
+    try:
+        conf = _configuration(arguments)
+        return conf.command.run(conf)
+    except (exceptions.ConfigError, cfg.Error) as error:
+        problem = str(error)
+    except database_checks.PROBLEMS as error:
+        problem = f"[replication] connection: {database_checks.explain(error)}"
+    print(f"{_PROGRAM}: {secrecy.redact(' '.join(problem.split()))}", file=sys.stderr)
+    return _FAILED
+
+
+def _configuration(arguments: list[str]) -> cfg.ConfigOpts:
+    conf = cfg.ConfigOpts()
+    conf.register_cli_opt(cfg.SubCommandOpt("command", title="commands", handler=_add_commands))
+    conf(
+        arguments,
+        project="glance",
+        prog="glance-api",
+        usage=f"{_PROGRAM} [--config-file PATH] [--config-dir DIR] COMMAND",
+        description="Manages the replication of images.",
+        default_config_files=deployment.default_config_files(),
+    )
+    return conf
+
+
+def _add_commands(commands: Any) -> None:
+    db = commands.add_parser("db", help="the database of the replicas")
+    sync = db.add_subparsers(required=True, metavar="COMMAND").add_parser(
+        "sync", help="make the tables, or bring them to this release"
+    )
+    sync.set_defaults(run=_sync_database)
+    check = commands.add_parser("check", help="say what is wrong with this deployment")
+    check.set_defaults(run=_check)
+    status = commands.add_parser("status", help="show the state of the replicas")
+    status.add_argument("image", nargs="?", metavar="IMAGE", help="only those of this image")
+    status.add_argument("--format", choices=("table", "json"), default="table")
+    status.set_defaults(run=_status)
+
+
+def _sync_database(conf: cfg.ConfigOpts) -> int:
+    options = deployment.read(conf).replication.replication
+    schema.upgrade(database_checks.open_now(options.connection))
+    print("The database is up to date.")
+    return 0
+
+
+def _check(conf: cfg.ConfigOpts) -> int:
+    return report(deployment.read(conf), sys.stdout)
+
+
+def _status(conf: cfg.ConfigOpts) -> int:
+    image = conf.command.image
+    replicas = _replicas(deployment.read(conf).replication.replication.connection, image)
+    if image and not replicas:
+        print(f"{_PROGRAM}: image {image} has no replicas", file=sys.stderr)
+        return 1
+    if conf.command.format == "json":
+        print(json.dumps([describe(replica) for replica in replicas], indent=2))
+    elif replicas:
+        print(_table(replicas))
+    else:
+        print("Nothing has been replicated yet.")
+    return 0
+
+
+def _replicas(connection: str, image_id: str | None) -> Sequence[Replica]:
+    """The rows of the database; none where the database is yet to be made."""
+    if database_checks.missing_file(connection) is not None:
+        return []
+    database = database_checks.open_now(connection)
+    if not sa.inspect(database.writer.get_engine()).has_table(ReplicaRow.__tablename__):
+        return []
+    return ReplicaStore(database).replicas(image_id)
+
+
+def describe(replica: Replica) -> dict[str, object]:
+    """A replica as others see it, ready for JSON."""
+    return {
+        "image_id": replica.image_id,
+        "target": replica.target,
+        "status": str(replica.status),
+        "size": replica.size,
+        "bytes_sent": replica.bytes_sent,
+        "progress": replica.progress,
+        "location_url": replica.location_url,
+        "checksum": replica.checksum,
+        "attempts": replica.attempts,
+        "error": replica.error,
+        "next_attempt_at": _time(replica.next_attempt_at),
+        "created_at": _time(replica.created_at),
+        "updated_at": _time(replica.updated_at),
+    }
+
+
+def _time(value: datetime.datetime | None) -> str | None:
+    return f"{value.isoformat(timespec='seconds')}Z" if value else None
+
+
+def _table(replicas: Sequence[Replica]) -> prettytable.PrettyTable:
+    columns = ("Image", "Target", "Status", "Progress", "Size", "Attempts", "Next attempt", "Error")
+    table = prettytable.PrettyTable(columns)
+    table.align = "l"
+    table.max_width["Error"] = _ERROR_COLUMNS
+    for replica in replicas:
+        table.add_row(
+            (
+                replica.image_id,
+                replica.target,
+                replica.status,
+                f"{replica.progress:.0%}",
+                "" if replica.size is None else replica.size,
+                replica.attempts,
+                _time(replica.next_attempt_at) or "",
+                replica.error or "",
+            )
+        )
+    return table
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,55 @@
+"""Wrong options are named, and secrets are not."""
+
+import pytest
+
+from tests.lab.certificates import Authority
+from tests.lab.targets import http_target
+
+URL = "https://a.example/images/"
+
+
+@pytest.mark.parametrize(
+    ("options", "error"),
+    [
+        ({"url": None}, "url: is missing"),
+        ({"url": ""}, "url: is missing"),
+        ({"url": "a.example/images"}, "url: is not a URL"),
+        ({"url": "ftp://a.example/"}, "url: is not a URL"),
+        ({"url": "http://"}, "url: is not a URL"),
+        ({"url": "http://a.example:port/"}, "url: is not a URL"),
+        ({"url": "http://a.example/b c"}, "url: is not a URL"),
+        ({"url": "http://[::1/"}, "url: is not a URL"),
+        ({"url": "http://bob:s3cret@a.example/"}, "url: must not hold credentials"),
+        ({"url": "http://a.example/?s3cret"}, "url: must have neither query"),
+        ({"url": "http://a.example/#"}, "url: must have neither query"),
+        ({"location_url": "nowhere"}, "location_url: is not a URL"),
+        ({"password": "s3cret"}, "password: needs username"),
+        ({"token": "s3cret", "username": "bob"}, "token: cannot be combined"),
+        ({"token": "s3cret\n"}, "token: holds blanks"),
+        ({"username": "bob:s3cret"}, "username: must not hold a colon"),
+        ({"ca_file": "/nowhere/ca.pem"}, "ca_file: /nowhere/ca.pem does not exist"),
+        ({"cert_file": "/nowhere/c.pem"}, "cert_file: /nowhere/c.pem does not exist"),
+        ({"key_file": "/nowhere/c.key"}, "key_file: needs cert_file"),
+        ({"ca_file": __file__}, "ca_file: .* is not usable"),
+        ({"cert_file": __file__}, "cert_file: .* is not usable"),
+    ],
+)
+def test_wrong_option_is_named(options, error):
+    with pytest.raises(ValueError, match=f"^{error}") as caught:
+        http_target(**{"url": URL, **options})
+    assert "s3cret" not in str(caught.value)
+
+
+def test_missing_slash_is_added():
+    target = http_target("https://a.example/images")
+    assert target._collection.location("x") == "https://a.example/images/x"
+    target.close()
+
+
+def test_certificates_are_read_at_once(tmp_path):
+    authority = Authority(tmp_path)
+    client = authority.client()
+    options = {"ca_file": str(authority.ca_file), "cert_file": str(client.certificate)}
+    http_target(URL, **options, key_file=str(client.key)).close()
+    with pytest.raises(ValueError, match=r"^cert_file: .* is not usable"):
+        http_target(URL, **options, key_file=str(authority.server().key))
