@@ -7,8 +7,9 @@
 
 It stands after ``context`` and before ``cache`` and ``rootapp``. It copies the body of every
 ``PUT /v2/images/{image_id}/file`` to the spool while Glance reads it, and records Glance's answer
-there before the uploader sees it. Everything else passes untouched. On the way of an upload it
-opens no connection and no database, and whatever fails in the spool leaves the upload alone.
+there before the uploader sees it. On the way of an upload it opens no connection and no database,
+and whatever fails in the spool leaves the upload alone. It answers
+``/v2/images/{image_id}/replicas`` itself. Everything else passes untouched.
 
 With ``config_file = PATH`` in its section the options are read from that file, else from Glance's
 own configuration.
@@ -26,6 +27,7 @@ from oslo_log import log
 from oslo_middleware import base
 
 from glance_repl_mw import opts
+from glance_repl_mw.api import ReplicaAPI
 from glance_repl_mw.launcher import WriterLauncher
 from glance_repl_mw.spool.appender import Appender
 from glance_repl_mw.spool.directory import Spool
@@ -68,6 +70,7 @@ class ReplicationFilter(base.ConfigurableMiddleware):
         )
         self._spool.prepare()
         self._launcher = WriterLauncher(self.oslo_conf) if options.writer == "embedded" else None
+        self._api = ReplicaAPI(self.oslo_conf, application)
         self._unrecorded: collections.deque[tuple[str, str]] = collections.deque()
 
     def __call__(self, environ: dict[str, Any], start_response: Callable) -> Iterable[bytes]:
@@ -75,6 +78,9 @@ class ReplicationFilter(base.ConfigurableMiddleware):
             self._launcher.ensure_started()
         if self._unrecorded:
             self._record_again()
+        if self._api.serves(environ.get("PATH_INFO", "")):
+            request = base.NoContentTypeRequest(environ)
+            return self._api.respond(request)(environ, start_response)
         image_id = _uploaded_image(environ) if self._has_targets else None
         if image_id is None:
             return self._application(environ, start_response)

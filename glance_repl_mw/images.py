@@ -124,7 +124,7 @@ def _translated(image_id: str | None, operation: str) -> Iterator[None]:
         status = _http_status(error)
         kind = (
             exceptions.GlanceUnavailable
-            if status >= 500 or status in (408, 429)
+            if status >= 500 or status in (0, 408, 429)
             else exceptions.GlanceRefused
         )
         raise kind(image_id, None, operation, _text(error)) from error
@@ -136,7 +136,9 @@ def _translated(image_id: str | None, operation: str) -> Iterator[None]:
 
 
 def _http_status(error: BaseException | None) -> int:
-    return getattr(error, "http_status", None) or getattr(error, "code", None) or 0
+    """0 where it is not known: glanceclient keeps only the most common ones."""
+    found = (getattr(error, name, None) for name in ("http_status", "code"))
+    return next((status for status in found if isinstance(status, int)), 0)
 
 
 def _image(body: Mapping[str, Any]) -> Image:

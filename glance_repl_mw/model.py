@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import datetime
 import enum
+from typing import Any
 
 
 class ReplicaStatus(enum.StrEnum):
@@ -94,3 +95,30 @@ class Replica:
         if self.status in (ReplicaStatus.STORED, ReplicaStatus.ACTIVE):
             return 1.0
         return min(1.0, self.bytes_sent / self.size) if self.size else 0.0
+
+    def as_dict(self) -> dict[str, Any]:
+        """The replica as REST and the commands show it; times are ISO 8601 in UTC."""
+        return {name: _plain(getattr(self, name)) for name in _SHOWN}
+
+
+_SHOWN = (
+    "image_id",
+    "target",
+    "status",
+    "size",
+    "bytes_sent",
+    "progress",
+    "location_url",
+    "checksum",
+    "attempts",
+    "error",
+    "next_attempt_at",
+    "created_at",
+    "updated_at",
+)
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, datetime.datetime):
+        return value.isoformat(timespec="seconds") + "Z"
+    return value

@@ -153,7 +153,7 @@ class Job:
         if self._ending:
             self._end()
         elif stored is not None:
-            self._stored(push, stored)
+            self._stored(push, stored, self._proof.checksum if self._proof else None)
         elif isinstance(error, exceptions.UploadCut | FileNotFoundError):
             self._give_up(f"the spool file cannot be read: {error}")
         elif isinstance(error, exceptions.ReplicaMissing):
@@ -164,14 +164,19 @@ class Job:
             self._failed(push, ReplicaStatus.ERROR, error)
         self._register()
 
-    def _stored(self, push: Push, stored: Stored) -> None:
+    def _stored(self, push: Push, stored: Stored, checksum: str | None) -> None:
+        if stored.checksum not in (None, checksum):
+            what = f"its checksum of {push.object_name} is {stored.checksum}, not {checksum}"
+            error = exceptions.TargetUnavailable(None, push.target.name, "put", what)
+            self._failed(push, ReplicaStatus.ERROR, error)
+            return
         push.location_url = stored.location_url
         push.may_register = True
         self._save(
             push,
             ReplicaStatus.STORED,
             location_url=stored.location_url,
-            checksum=stored.checksum,
+            checksum=checksum,
             size=stored.size,
             bytes_sent=stored.size,
             error=None,

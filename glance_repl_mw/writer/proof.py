@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping
 from glance_repl_mw.spool.upload import Upload
 from glance_repl_mw.writer import work
 from glance_repl_mw.writer.crew import Crew
-from glance_repl_mw.writer.hasher import Digest
+from glance_repl_mw.writer.hasher import CHECKSUM_ALGORITHM, Digest
 
 
 class Proof:
@@ -31,6 +31,11 @@ class Proof:
         self._failures = 0
         self._retry_at: float | None = None
         self._digest: Digest | None = crew.hasher.follow(self._path, crew.conf.hashing_algorithm)
+
+    @property
+    def checksum(self) -> str | None:
+        """The md5 of the spooled bytes, once all are hashed."""
+        return self._digests.get(CHECKSUM_ALGORITHM)
 
     @property
     def is_hashing(self) -> bool:
