@@ -49,7 +49,7 @@ class ReplicaAPI:
             return webob.exc.HTTPNotFound()
         if request.method not in ("GET", "HEAD"):
             return webob.exc.HTTPMethodNotAllowed(headers={"Allow": "GET, HEAD"})
-        image_id, target = match.group(1).lower(), match.group(2)
+        image_id, target = match.group(1), match.group(2)
         unseen = self._why_unseen(request, image_id)
         if unseen is not None:
             return unseen

@@ -10,6 +10,7 @@ import signal
 import sys
 from collections.abc import Callable
 
+import oslo_db.exception
 from oslo_config import cfg
 from oslo_log import log
 
@@ -49,8 +50,8 @@ def serve(arguments: list[str]) -> int:
     try:
         conf = _configuration(arguments)
         service = _service(conf)
-    except (exceptions.ConfigError, cfg.Error) as error:
-        print(f"glance-repl-writer: {error}", file=sys.stderr)
+    except (exceptions.ConfigError, cfg.Error, oslo_db.exception.DBError) as error:
+        print(f"glance-repl-writer: {' '.join(str(error).split())}", file=sys.stderr)
         return 2
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: service.stop())
@@ -78,7 +79,7 @@ def _service(conf: cfg.ConfigOpts) -> WriterService:
     spool.prepare()
     is_needed = _own_lock(conf, spool.directory)
     database = schema.open_database(options.connection)
-    schema.upgrade(database)
+    schema.prepare(database)
     return WriterService(Crew(conf, spool, ReplicaStore(database), targets, images), is_needed)
 
 

@@ -40,6 +40,18 @@ def upgrade(database: enginefacade._TransactionContextManager) -> None:
         command.upgrade(_config(connection), "head")
 
 
+def prepare(database: enginefacade._TransactionContextManager) -> None:
+    """Make an SQLite file ready by itself; see that any other database is ready.
+
+    :raises ConfigError: the schema is behind, which only an operator may change
+    :raises oslo_db.exception.DBError: the database cannot be reached
+    """
+    if database.writer.get_engine().dialect.name == "sqlite":
+        upgrade(database)
+    elif not is_current(database):
+        raise _unusable("the schema is behind; run glance-repl-manage db sync")
+
+
 def is_current(database: enginefacade._TransactionContextManager) -> bool:
     """Whether the schema is at the newest revision."""
     with database.writer.get_engine().connect() as connection:
