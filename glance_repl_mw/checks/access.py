@@ -35,7 +35,7 @@ def check(conf: cfg.ConfigOpts, targets: Sequence[Target]) -> Iterator[Finding]:
         images.authenticate()
     except exceptions.ConfigError as problem:
         remedy = "set auth_type, auth_url, username and so on, as in [keystone_authtoken]"
-        yield error(_WHERE, problem.hint, remedy)
+        yield error(_WHERE, problem.hint.removeprefix(f"{_WHERE}: "), remedy)
     except exceptions.GlanceRefused as problem:
         remedy = "correct username, password, project and domains"
         yield error(_WHERE, f"Keystone does not accept it: {problem.hint}", remedy)

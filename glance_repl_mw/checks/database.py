@@ -14,6 +14,7 @@ from oslo_db.sqlalchemy import enginefacade
 from glance_repl_mw import exceptions
 from glance_repl_mw.checks.deployment import Deployment
 from glance_repl_mw.checks.finding import Finding, error, ok, warning
+from glance_repl_mw.checks.places import can_hold, existing
 from glance_repl_mw.db import schema
 
 PROBLEMS = (
@@ -41,24 +42,27 @@ def open_now(connection: str) -> enginefacade._TransactionContextManager:
     return database
 
 
-def missing_file(connection: str) -> pathlib.Path | None:
-    """The SQLite file that is to be made yet; None where there is one, or another database."""
+def sqlite_file(connection: str) -> pathlib.Path | None:
+    """The file of an SQLite database, there or not; None for another database."""
     try:
         url = sa.make_url(connection)
     except sa.exc.ArgumentError:
         return None
     if url.get_backend_name() != "sqlite" or not url.database or url.database == ":memory:":
         return None
-    path = pathlib.Path(url.database).absolute()
-    return None if path.exists() else path
+    return pathlib.Path(url.database).absolute()
 
 
 def check(deployment: Deployment) -> Iterator[Finding]:
     where = "[replication] connection"
     connection = deployment.replication.replication.connection
-    path = missing_file(connection)
-    if path is not None:
-        yield _makeable(where, path)
+    path = sqlite_file(connection)
+    obstacle = _sqlite_obstacle(path) if path is not None else ""
+    if obstacle:
+        yield error(where, obstacle, "make the user of glance-api its owner")
+        return
+    if path is not None and not path.exists():
+        yield ok(where, f"{path} is made when it is first needed")
         return
     try:
         current = schema.is_current(open_now(connection))
@@ -75,9 +79,9 @@ def check(deployment: Deployment) -> Iterator[Finding]:
             yield warning(where, "the schema is not that of this release", remedy)
 
 
-def _makeable(where: str, path: pathlib.Path) -> Finding:
-    parent = next(place for place in path.parents if place.exists())
-    if parent.is_dir() and os.access(parent, os.W_OK | os.X_OK):
-        return ok(where, f"{path} is made when it is first needed")
-    remedy = "make the user of glance-api the owner of its directory"
-    return error(where, f"{path} cannot be made in {parent}", remedy)
+def _sqlite_obstacle(path: pathlib.Path) -> str:
+    """Why the file cannot be made or written, empty where it can; SQLite writes beside it too."""
+    if path.exists() and not os.access(path, os.R_OK | os.W_OK):
+        return f"{path} cannot be written"
+    directory = existing(path.parent)
+    return "" if can_hold(directory) else f"{path} cannot be written, nor anything in {directory}"

@@ -28,7 +28,7 @@ class Finding:
     remedy: str = ""
 
     def __str__(self) -> str:
-        line = f"{self.level}: {self.where}: {self.text}"
+        line = f"{self.level}: {self.where}: {self.text.rstrip(' .')}"
         return " ".join((f"{line}; {self.remedy}" if self.remedy else line).split())
 
 

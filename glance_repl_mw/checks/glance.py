@@ -50,7 +50,8 @@ def check_store(deployment: Deployment) -> Iterator[Finding]:
     conf = deployment.glance
     conf.register_opts(_OPTIONS)
     conf.register_opts(_STORE_OPTIONS, group=_STORE_GROUP)
-    if not any(entry.endswith(":http") for entry in deployment.replication.replication.enabled_targets):
+    targets = deployment.replication.replication.enabled_targets
+    if not any(target.endswith(":http") for target in targets):
         return
     if conf.enabled_backends:
         where, kinds = "[DEFAULT] enabled_backends", list(conf.enabled_backends.values())
@@ -88,8 +89,10 @@ def check_import_filter(deployment: Deployment, targets: dict[str, Target]) -> I
 
 def _location_url(target: Target) -> str:
     for option in ("location_url", "url"):
-        if option in target.conf and target.conf[option]:
-            return str(target.conf[option])
+        # A GroupAttr's get() raises for an option that the driver does not have.
+        url = getattr(target.conf, option, None)
+        if url:
+            return str(url)
     return ""
 
 

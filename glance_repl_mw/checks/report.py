@@ -56,12 +56,8 @@ def _load(deployment: Deployment, targets: dict[str, Target]) -> list[Finding]:
 
 
 def _try_out(deployment: Deployment, targets: dict[str, Target]) -> Iterator[Finding]:
-    try:
-        working = yield from target_checks.probe(targets)
-        yield from access.check(deployment.replication, working)
-    finally:
-        for target in targets.values():
-            target.close()
+    working = yield from target_checks.probe(targets)
+    yield from access.check(deployment.replication, working)
 
 
 def _guarded(area: str, step: Callable[[], Iterable[Finding]]) -> Iterator[Finding]:
@@ -70,6 +66,9 @@ def _guarded(area: str, step: Callable[[], Iterable[Finding]]) -> Iterator[Findi
         yield from step()
     except cfg.Error as problem:
         yield error(area, str(problem), "correct the value")
+    except PermissionError as problem:
+        text = f"{problem.filename} may not be looked at"
+        yield error(area, text, "run this check as the user of glance-api")
     except Exception as problem:
         text = f"the check failed: {type(problem).__name__}: {problem}"
         yield error(area, text, "correct what it names, or report a bug")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import re
 from collections.abc import Iterable, Iterator
 
@@ -34,10 +35,8 @@ def secrets_of(conf: cfg.ConfigOpts, targets: Iterable[Target]) -> set[str]:
             for opt in type(target).options
             if opt.secret and target.conf[opt.dest]
         )
-    try:
+    with contextlib.suppress(sa.exc.ArgumentError):
         values.add(sa.make_url(conf.replication.connection).password or "")
-    except sa.exc.ArgumentError:
-        pass
     return values - {""}
 
 

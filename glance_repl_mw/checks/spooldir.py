@@ -5,17 +5,16 @@ from __future__ import annotations
 import os
 import pathlib
 import pwd
+import re
 from collections.abc import Iterator
 
 from glance_repl_mw import exceptions
 from glance_repl_mw.checks.deployment import Deployment
 from glance_repl_mw.checks.finding import Finding, error, ok, warning
+from glance_repl_mw.checks.places import can_hold, existing
 from glance_repl_mw.spool.directory import Spool
 
-_NETWORK = frozenset(
-    "9p afs beegfs ceph cifs fuse.ceph fuse.glusterfs fuse.s3fs fuse.sshfs glusterfs lustre ncpfs "
-    "nfs nfs4 smb3 smbfs".split()
-)
+_NETWORK = re.compile(r"9p|afs|beegfs|ceph|cifs|fuse\..+|glusterfs|lustre|nfs4?|smb3|smbfs")
 _MOUNTS = pathlib.Path("/proc/self/mountinfo")
 
 
@@ -29,8 +28,8 @@ def check(deployment: Deployment) -> Iterator[Finding]:
 
 def _directory(where: str, path: pathlib.Path) -> Iterator[Finding]:
     if not path.exists():
-        parent = _existing(path)
-        if not parent.is_dir() or not os.access(parent, os.W_OK | os.X_OK):
+        parent = existing(path)
+        if not can_hold(parent):
             remedy = "make it, with mode 0700, for the user of glance-api"
             yield error(where, f"is missing, and cannot be made in {parent}", remedy)
         else:
@@ -56,19 +55,14 @@ def _directory(where: str, path: pathlib.Path) -> Iterator[Finding]:
 
 
 def _disk(where: str, path: pathlib.Path, min_free_bytes: int) -> Iterator[Finding]:
-    status = os.statvfs(_existing(path))
+    status = os.statvfs(existing(path))
     free = status.f_bavail * status.f_frsize
     if free < min_free_bytes:
         text = f"has {free} bytes free, less than spool_min_free_bytes ({min_free_bytes})"
         yield error(where, f"{text}: nothing is spooled", "make room, or lower that option")
-    kind = _file_system(_existing(path).resolve())
-    if kind in _NETWORK:
+    kind = _file_system(existing(path).resolve())
+    if _NETWORK.fullmatch(kind):
         yield warning(where, f"is on a network file system ({kind})", "use a local disk")
-
-
-def _existing(path: pathlib.Path) -> pathlib.Path:
-    """The path, or the first of its parents that is there."""
-    return next(place for place in (path, *path.parents) if place.exists())
 
 
 def _file_system(path: pathlib.Path) -> str:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import datetime
 import json
 import logging
 import sys
@@ -24,7 +23,8 @@ from glance_repl_mw.model import Replica
 
 _PROGRAM = "glance-repl-manage"
 _FAILED = 2
-_ERROR_COLUMNS = 60
+_COLUMNS = ("Image", "Target", "Status", "Progress", "Size", "Attempts", "Next attempt", "Error")
+_ERROR_WIDTH = 60
 
 
 def main() -> None:
@@ -44,7 +44,7 @@ def manage(arguments: list[str]) -> int:
     try:
         conf = _configuration(arguments)
         return conf.command.run(conf)
-    except (exceptions.ConfigError, cfg.Error) as error:
+    except (exceptions.ConfigError, cfg.Error, OSError) as error:
         problem = str(error)
     except database_checks.PROBLEMS as error:
         problem = f"[replication] connection: {database_checks.explain(error)}"
@@ -98,7 +98,7 @@ def _status(conf: cfg.ConfigOpts) -> int:
         print(f"{_PROGRAM}: image {image} has no replicas", file=sys.stderr)
         return 1
     if conf.command.format == "json":
-        print(json.dumps([describe(replica) for replica in replicas], indent=2))
+        print(json.dumps([replica.as_dict() for replica in replicas], indent=2))
     elif replicas:
         print(_table(replicas))
     else:
@@ -108,7 +108,8 @@ def _status(conf: cfg.ConfigOpts) -> int:
 
 def _replicas(connection: str, image_id: str | None) -> Sequence[Replica]:
     """The rows of the database; none where the database is yet to be made."""
-    if database_checks.missing_file(connection) is not None:
+    path = database_checks.sqlite_file(connection)
+    if path is not None and not path.exists():
         return []
     database = database_checks.open_now(connection)
     if not sa.inspect(database.writer.get_engine()).has_table(ReplicaRow.__tablename__):
@@ -116,46 +117,22 @@ def _replicas(connection: str, image_id: str | None) -> Sequence[Replica]:
     return ReplicaStore(database).replicas(image_id)
 
 
-def describe(replica: Replica) -> dict[str, object]:
-    """A replica as others see it, ready for JSON."""
-    return {
-        "image_id": replica.image_id,
-        "target": replica.target,
-        "status": str(replica.status),
-        "size": replica.size,
-        "bytes_sent": replica.bytes_sent,
-        "progress": replica.progress,
-        "location_url": replica.location_url,
-        "checksum": replica.checksum,
-        "attempts": replica.attempts,
-        "error": replica.error,
-        "next_attempt_at": _time(replica.next_attempt_at),
-        "created_at": _time(replica.created_at),
-        "updated_at": _time(replica.updated_at),
-    }
-
-
-def _time(value: datetime.datetime | None) -> str | None:
-    return f"{value.isoformat(timespec='seconds')}Z" if value else None
-
-
 def _table(replicas: Sequence[Replica]) -> prettytable.PrettyTable:
-    columns = ("Image", "Target", "Status", "Progress", "Size", "Attempts", "Next attempt", "Error")
-    table = prettytable.PrettyTable(columns)
+    table = prettytable.PrettyTable(_COLUMNS)
     table.align = "l"
-    table.max_width["Error"] = _ERROR_COLUMNS
+    table.max_width["Error"] = _ERROR_WIDTH
     for replica in replicas:
         table.add_row(
-            (
+            [
                 replica.image_id,
                 replica.target,
                 replica.status,
                 f"{replica.progress:.0%}",
                 "" if replica.size is None else replica.size,
                 replica.attempts,
-                _time(replica.next_attempt_at) or "",
+                replica.as_dict()["next_attempt_at"] or "",
                 replica.error or "",
-            )
+            ]
         )
     return table
 

@@ -9,11 +9,13 @@ from pathlib import Path
 
 import pytest
 
+from tests.functional.cloud import Cloud
 from tests.lab.keystone import Keystone
 from tests.lab.webserver_base import WebServer
+from tests.lab.webservers import Nginx
 
 MEMORY = Path("/dev/shm")
-WANTED_BYTES = 4 << 30
+WANTED_BYTES = 8 << 30
 
 Workdir = Callable[[str], Path]
 Require = Callable[[type[WebServer]], None]
@@ -58,3 +60,11 @@ def keystone(workdir: Workdir) -> Iterator[Keystone]:
         server.add_user("replicator", "lab-replicator-password", "service", ("admin",))
         server.add_user("alice", "lab-alice-password", "demo", ("member",))
         yield server
+
+
+@pytest.fixture(scope="session")
+def cloud(keystone: Keystone, workdir: Workdir, require: Require) -> Iterator[Cloud]:
+    """Glance with the filter and three Nginx targets; tests leave it running and settled."""
+    require(Nginx)
+    with Cloud(workdir("cloud"), keystone, stores=("primary", "second")) as running:
+        yield running

@@ -1,0 +1,117 @@
+"""Glance's own options; the filter of URLs must judge as Glance itself does."""
+
+import socket
+
+import pytest
+from glance.common import utils
+from oslo_config import cfg
+
+from glance_repl_mw.checks import glance
+from glance_repl_mw.checks.deployment import read
+from tests.unit.checks.config import make_conf
+
+FILTER = "import_filtering_opts"
+NAMES = {
+    "images.example.": ["192.0.2.7"],
+    "loop.example.": ["127.0.0.1"],
+    "both.example.": ["::1", "192.0.2.8"],
+    "mapped.example.": ["::ffff:127.0.0.1"],
+    "link.example.": ["fe80::1%eth0"],
+}
+URLS = [
+    "http://images.example/x/",
+    "http://IMAGES.example/x/",
+    "https://images.example:443/",
+    "http://images.example:8080/",
+    "https://192.0.2.7/",
+    "https://192.0.2.8:8443/",
+    "http://127.0.0.1:8080/",
+    "http://[::1]/",
+    "http://[2001:db8::1]:8080/",
+    "http://169.254.169.254/",
+    "http://loop.example/",
+    "http://both.example/",
+    "http://mapped.example/",
+    "http://link.example/",
+    "http://unknown.example/",
+    "http://2130706433/",
+    "http://127.1/",
+]
+RULES = [
+    {},
+    {"allowed_ports": "[80,443,8080]"},
+    {"allowed_ports": "[]"},
+    {"allowed_ports": "[]", "disallowed_ports": "[8080]"},
+    {"allowed_schemes": "[https]"},
+    {"allowed_schemes": "[]", "disallowed_schemes": "[http]"},
+    {"allowed_hosts": "[127.0.0.1,loop.example,192.0.2.7]"},
+    {"allowed_hosts": "[images.example]", "disallowed_hosts": "[images.example]"},
+    {"disallowed_hosts": "[192.0.2.7,192.0.2.8]"},
+    {"disallowed_hosts": "[images.example]"},
+]
+
+
+@pytest.fixture(autouse=True)
+def name_service(monkeypatch):
+    def getaddrinfo(host, port, *_, **__):
+        if host not in NAMES:
+            raise socket.gaierror(f"{host} is not known")
+        return [(0, 0, 0, "", (address, port)) for address in NAMES[host]]
+
+    monkeypatch.setattr(socket, "getaddrinfo", getaddrinfo)
+
+
+@pytest.mark.parametrize("url", URLS)
+@pytest.mark.parametrize("rules", RULES, ids=str)
+def test_import_filter_judges_as_glance_does(tmp_path, rules, url):
+    conf = make_conf(tmp_path, **{FILTER: rules})
+    conf.register_opts(glance._FILTER_OPTIONS, group=FILTER)
+    refusal = glance.ImportFilter(conf).refusal(url)
+    names = [opt.name for opt in glance._FILTER_OPTIONS]
+    for name in names:
+        cfg.CONF.set_override(name, conf[FILTER][name], group=FILTER)
+    try:
+        validate = getattr(utils, "validate_uri", None) or utils.validate_import_uri
+        assert (refusal is None) == bool(validate(url)), refusal
+    finally:
+        for name in names:
+            cfg.CONF.clear_override(name, group=FILTER)
+
+
+def test_options_are_those_of_glance():
+    ours = {opt.name: (opt.default, opt.type) for opt in glance._FILTER_OPTIONS}
+    for name, (default, kind) in ours.items():
+        theirs = cfg.CONF._get_opt_info(name, FILTER)["opt"]
+        assert default == theirs.default
+        assert kind.bounds == theirs.type.bounds
+
+
+def locations(tmp_path, **options):
+    deployment = read(make_conf(tmp_path, DEFAULT=options))
+    return [str(finding) for finding in glance.check_locations(deployment)]
+
+
+def test_show_multiple_locations(tmp_path):
+    assert locations(tmp_path)[0].startswith("error: [DEFAULT] show_multiple_locations: is off")
+    assert locations(tmp_path, show_multiple_locations="true")[0].startswith("ok: ")
+
+
+@pytest.mark.parametrize(
+    ("targets", "backends", "stores", "found"),
+    [
+        ("a:http", None, None, "ok: [glance_store] stores"),
+        ("a:http", None, "file", "error: [glance_store] stores"),
+        ("a:http", "fast:file,web:http", "file", "ok: [DEFAULT] enabled_backends"),
+        ("a:http", "fast:file", "file,http", "error: [DEFAULT] enabled_backends"),
+        ("a:swift", "fast:file", None, None),
+    ],
+)
+def test_http_store(tmp_path, targets, backends, stores, found):
+    conf = make_conf(
+        tmp_path,
+        DEFAULT={"enabled_backends": backends},
+        glance_store={"stores": stores},
+        replication={"enabled_targets": targets},
+    )
+    findings = [str(finding) for finding in glance.check_store(read(conf))]
+    assert [line.startswith(found) for line in findings] == ([True] if found else [])

@@ -1,0 +1,145 @@
+"""How findings are put together, printed and counted; and what is never printed."""
+
+import io
+
+import pytest
+
+from glance_repl_mw import exceptions
+from glance_repl_mw.checks import report, secrecy, targets
+from glance_repl_mw.checks.deployment import read
+from glance_repl_mw.checks.finding import error, ok, warning
+from tests.unit.checks.config import make_conf
+
+A = ok("a", "is well")
+B = warning("b", "is odd", "look")
+C = error("c", "is broken", "mend it")
+
+
+@pytest.fixture
+def run(tmp_path, monkeypatch):
+    def run(*findings, **sections):
+        monkeypatch.setattr(report, "_findings", lambda *_: iter(findings))
+        out = io.StringIO()
+        status = report.report(read(make_conf(tmp_path, **sections)), out)
+        return status, out.getvalue().splitlines()
+
+    return run
+
+
+@pytest.mark.parametrize(
+    ("findings", "status", "summary"),
+    [
+        ([], 0, "Everything is ready for the first upload."),
+        ([A], 0, "Everything is ready for the first upload."),
+        ([A, B], 1, "0 errors and 1 warning."),
+        ([C, B, B], 2, "1 error and 2 warnings."),
+    ],
+)
+def test_status_is_that_of_the_worst_finding(run, findings, status, summary):
+    assert run(*findings) == (status, [*map(str, findings), summary])
+
+
+def test_finding_is_one_line():
+    assert str(error("c", "is\nbroken. ", "mend\n it")) == "error: c: is broken; mend it"
+
+
+def test_secrets_are_not_printed(run):
+    said = error("x", "pw-1 pw-2 http://bob:pw-3@h/ mysql://u:pw-4@h/d pw-4", "ask u:pw-1")
+    _, lines = run(
+        said,
+        replication={
+            "auth_type": "password",
+            "password": "pw-1",
+            "auth_section": "service",
+            "connection": "mysql://u:pw-4@h/d",
+        },
+        service={"auth_type": "v3token", "token": "pw-2"},
+    )
+    assert "pw-2" not in lines[0]
+    assert "pw-3" not in lines[0]
+    assert "pw-4" not in lines[0]
+
+
+@pytest.mark.parametrize(
+    ("text", "redacted"),
+    [
+        ("http://bob:pw@host/x", "http://***@host/x"),
+        ("http://bob:p@w@host/x", "http://***@host/x"),
+        ("see https://bob@host:1/ and a@b", "see https://***@host:1/ and a@b"),
+        ("http://host/a@b", "http://host/a@b"),
+        ("key and longer-key", "*** and ***"),
+    ],
+)
+def test_redact(text, redacted):
+    assert secrecy.redact(text, ["key", "longer-key"]) == redacted
+
+
+def test_secrets_of_targets_are_known(tmp_path):
+    conf = make_conf(
+        tmp_path,
+        replication={"enabled_targets": "a:http,b:http", "auth_type": "nonsense"},
+        **{
+            "replication:a": {"url": "http://a/", "username": "u", "password": "pw-a"},
+            "replication:b": {"url": "http://b/", "token": "pw-b"},
+        },
+    )
+    replication = read(conf).replication
+    loaded, findings = targets.load(replication)
+    assert findings == []
+    assert {"pw-a", "pw-b"} <= secrecy.secrets_of(replication, loaded.values())
+
+
+def test_failed_check_does_not_stop_the_others(tmp_path, monkeypatch):
+    def fail(*_):
+        yield A
+        raise RuntimeError("out of luck")
+
+    monkeypatch.setattr(report.pipeline, "check", fail)
+    monkeypatch.setattr(report.access, "check", lambda *_: [B])
+    conf = make_conf(tmp_path, replication={"spool_dir": tmp_path / "spool"})
+    lines = list(map(str, report._findings(read(conf), {})))
+    assert lines[0] == str(A)
+    assert lines[1].startswith("error: pipeline: the check failed: RuntimeError: out of luck; ")
+    assert any("spool_dir" in line for line in lines)
+    assert lines[-1] == str(B)
+
+
+def test_place_that_is_closed_to_the_operator_is_named(tmp_path, monkeypatch):
+    def fail(*_):
+        raise PermissionError(13, "Permission denied", "/closed/spool")
+
+    monkeypatch.setattr(report.spooldir, "check", fail)
+    monkeypatch.setattr(report.access, "check", lambda *_: [])
+    lines = list(map(str, report._findings(read(make_conf(tmp_path)), {})))
+    remedy = "run this check as the user of glance-api"
+    assert f"error: spool: /closed/spool may not be looked at; {remedy}" in lines
+
+
+class FakeTarget:
+    def __init__(self, name, outcome=()):
+        self.name = name
+        self.outcome = outcome
+
+    def check(self):
+        if isinstance(self.outcome, Exception):
+            raise self.outcome
+        return self.outcome
+
+
+def test_probe_returns_the_targets_that_work():
+    down = exceptions.TargetUnavailable(target="b", operation="check: write", hint="no answer")
+    closed = exceptions.TargetRefused(target="c", operation="check: delete", hint="403")
+    working = FakeTarget("a", ["url: no TLS"])
+    probing = targets.probe(
+        {"a": working, "b": FakeTarget("b", down), "c": FakeTarget("c", closed)}
+    )
+    lines = []
+    try:
+        while True:
+            lines.append(str(next(probing)))
+    except StopIteration as end:
+        assert end.value == [working]
+    assert lines[0].startswith("ok: a: an object was written")
+    assert lines[1] == "ok: a: url: no TLS"
+    assert lines[2].startswith("error: b: check: write: no answer; see that the server runs")
+    assert lines[3].startswith("error: c: check: delete: 403; correct [replication:c]")
