@@ -174,7 +174,7 @@ def _uploaded_image(environ: dict[str, Any]) -> str | None:
     if environ["REQUEST_METHOD"] != "PUT":
         return None
     match = _UPLOAD_PATH.fullmatch(environ.get("PATH_INFO", ""))
-    return match.group(1).lower() if match else None
+    return match.group(1) if match else None
 
 
 def _announced_size(environ: dict[str, Any]) -> int | None:

@@ -35,7 +35,11 @@ _GLANCE_OPTIONS = (cfg.StrOpt("hashing_algorithm", default="sha512"),)
 
 def main() -> None:
     """The console script: as ``serve``, but waits for no thread that a target still blocks."""
-    status = serve(sys.argv[1:])
+    try:
+        status = serve(sys.argv[1:])
+    except Exception:
+        LOG.exception("The writer fails")
+        status = 1
     logging.shutdown()
     sys.stdout.flush()
     os._exit(status)

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import dataclasses
 import datetime
-from collections.abc import Iterable, Mapping
-from typing import Any
+import functools
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any, ParamSpec, TypeVar
 
 import sqlalchemy as sa
+import sqlalchemy.exc
 from oslo_db import api as db_api
+from oslo_db import exception as db_exception
 from oslo_db.sqlalchemy import enginefacade
 from oslo_utils import timeutils
 
@@ -16,8 +19,40 @@ from glance_repl_mw.db.models import ReplicaRow
 from glance_repl_mw.model import Replica, ReplicaStatus
 from glance_repl_mw.spool.upload import Upload
 
-_retried = db_api.wrap_db_retry(max_retries=5, retry_on_deadlock=True, retry_on_disconnect=True)
+_Parameters = ParamSpec("_Parameters")
+_Result = TypeVar("_Result")
+
 _FIELDS = [field.name for field in dataclasses.fields(Replica)]
+_RETRIES = 8
+_RETRY_SECONDS = 0.05
+
+
+def _is_locked(error: Exception) -> bool:
+    """Whether SQLite gave way to another transaction that both read and wrote."""
+    return isinstance(error, sqlalchemy.exc.OperationalError) and "is locked" in str(error)
+
+
+def _retried(call: Callable[_Parameters, _Result]) -> Callable[_Parameters, _Result]:
+    """Do a transaction again that met another, and let no error but ``DBError`` out.
+
+    oslo.db leaves operational errors, such as of a database that is locked, as they are.
+    """
+    retried = db_api.wrap_db_retry(
+        max_retries=_RETRIES,
+        retry_interval=_RETRY_SECONDS,
+        retry_on_deadlock=True,
+        retry_on_disconnect=True,
+        exception_checker=_is_locked,
+    )(call)
+
+    @functools.wraps(call)
+    def translated(*args: _Parameters.args, **kwargs: _Parameters.kwargs) -> _Result:
+        try:
+            return retried(*args, **kwargs)
+        except sqlalchemy.exc.SQLAlchemyError as error:
+            raise db_exception.DBError(error) from error
+
+    return translated
 
 
 class ReplicaStore:

@@ -186,6 +186,8 @@ class Job:
     def _failed(self, push: Push, status: ReplicaStatus, error: BaseException) -> None:
         push.attempts += 1
         push.may_register = False
+        # Of a failed attempt nothing is kept at the target.
+        lost = {"bytes_sent": 0} if status is ReplicaStatus.ERROR else {}
         LOG.warning(
             "Image %s, target %s: attempt %s failed: %s",
             self.upload.image_id,
@@ -199,6 +201,7 @@ class Job:
             error=str(error) or type(error).__name__,
             attempts=push.attempts,
             next_attempt_at=self._crew.next_attempt(push.attempts, error),
+            **lost,
         )
 
     def retry(self, target: str) -> None:
