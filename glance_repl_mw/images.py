@@ -131,6 +131,7 @@ def _translated(image_id: str | None, operation: str) -> Iterator[None]:
     except (
         glanceclient.exc.BaseException,
         keystoneauth1.exceptions.ClientException,
+        KeyError,  # glanceclient's, of an error without a Content-Type, as proxies send them
     ) as error:
         raise exceptions.GlanceUnavailable(image_id, None, operation, _text(error)) from error
 

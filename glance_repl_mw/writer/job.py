@@ -73,6 +73,10 @@ class Job:
         hashing = self._proof is not None and self._proof.is_hashing
         return not ready and (not hashing or self.upload.state is UploadState.RECEIVING)
 
+    @property
+    def _checksum(self) -> str | None:
+        return self._proof.checksum if self._proof is not None else None
+
     def start(self) -> None:
         """Take up the upload in whatever state it is."""
         if self._is_over_at_once():
@@ -150,10 +154,11 @@ class Job:
 
     def _pushed(self, push: Push, stored: Stored | None, error: BaseException | None) -> None:
         push.running = False
+        error = error or push.mismatch(stored, self._checksum)
         if self._ending:
             self._end()
-        elif stored is not None:
-            self._stored(push, stored, self._proof.checksum if self._proof else None)
+        elif error is None and stored is not None:
+            self._stored(push, stored)
         elif isinstance(error, exceptions.UploadCut | FileNotFoundError):
             self._give_up(f"the spool file cannot be read: {error}")
         elif isinstance(error, exceptions.ReplicaMissing):
@@ -164,19 +169,14 @@ class Job:
             self._failed(push, ReplicaStatus.ERROR, error)
         self._register()
 
-    def _stored(self, push: Push, stored: Stored, checksum: str | None) -> None:
-        if stored.checksum not in (None, checksum):
-            what = f"its checksum of {push.object_name} is {stored.checksum}, not {checksum}"
-            error = exceptions.TargetUnavailable(None, push.target.name, "put", what)
-            self._failed(push, ReplicaStatus.ERROR, error)
-            return
+    def _stored(self, push: Push, stored: Stored) -> None:
         push.location_url = stored.location_url
         push.may_register = True
         self._save(
             push,
             ReplicaStatus.STORED,
             location_url=stored.location_url,
-            checksum=checksum,
+            checksum=self._checksum,
             size=stored.size,
             bytes_sent=stored.size,
             error=None,
@@ -188,13 +188,8 @@ class Job:
         push.may_register = False
         # Of a failed attempt nothing is kept at the target.
         lost = {"bytes_sent": 0} if status is ReplicaStatus.ERROR else {}
-        LOG.warning(
-            "Image %s, target %s: attempt %s failed: %s",
-            self.upload.image_id,
-            push.target.name,
-            push.attempts,
-            error,
-        )
+        what = "Image %s, target %s: attempt %s failed: %s"
+        LOG.warning(what, self.upload.image_id, push.target.name, push.attempts, error)
         self._save(
             push,
             status,
@@ -309,8 +304,5 @@ class Job:
     def progress(self) -> dict[tuple[str, str], int]:
         """Bytes handed to each target to which a push runs, by (upload id, target)."""
         sent = {name: push.bytes_sent for name, push in self._pushes.items()}
-        return {
-            (self.upload.upload_id, name): count
-            for name, count in sent.items()
-            if count is not None
-        }
+        upload_id = self.upload.upload_id
+        return {(upload_id, name): count for name, count in sent.items() if count is not None}

@@ -93,6 +93,15 @@ class Push:
             )
         return stored
 
+    def mismatch(
+        self, stored: Stored | None, checksum: str | None
+    ) -> exceptions.TargetUnavailable | None:
+        """What is wrong with an object whose target reports another md5 than ``checksum``."""
+        if stored is None or stored.checksum in (None, checksum):
+            return None
+        hint = f"the checksum of {self.object_name} is {stored.checksum} there, not {checksum}"
+        return exceptions.TargetUnavailable(None, self.target.name, "put", hint)
+
     def _next_name(self, upload: Upload) -> str:
         last = int(self.object_name.rpartition(".")[2]) if self.object_name else 0
         return f"{upload.image_id}.{upload.upload_id}.{last + 1}"
