@@ -1,0 +1,17 @@
+"""Target drivers as the loader would make them."""
+
+from typing import Any
+
+from oslo_config import cfg
+
+from glance_repl_mw import opts
+from glance_repl_mw.targets.http import HTTPTarget
+
+
+def http_target(url: str | None, **options: Any) -> HTTPTarget:
+    """The target `site` with these options of its section."""
+    conf = cfg.ConfigOpts()
+    conf.register_opts([*opts.TARGET_OPTIONS, *HTTPTarget.options], group="site")
+    for name, value in {"url": url, **options}.items():
+        conf.set_override(name, value, group="site")
+    return HTTPTarget("site", conf["site"])
