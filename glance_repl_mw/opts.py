@@ -54,6 +54,14 @@ REPLICATION_OPTIONS: Sequence[cfg.Opt] = (
         help="Who runs the writer, the process that pushes the spool to the targets.",
     ),
     cfg.IntOpt(
+        "writer_nice",
+        default=10,
+        min=0,
+        max=19,
+        help="How far the writer gives way to other processes where processors are scarce, as "
+        "nice(1) counts. Above 0, uploads come before replication.",
+    ),
+    cfg.IntOpt(
         "writer_grace_seconds",
         default=30,
         min=0,

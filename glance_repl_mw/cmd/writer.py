@@ -59,6 +59,7 @@ def serve(arguments: list[str]) -> int:
         return 2
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: service.stop())
+    os.nice(conf.replication.writer_nice)
     LOG.info("The writer begins, process %s", os.getpid())
     service.run_forever()
     return 0

@@ -10,7 +10,7 @@ from glance_repl_mw import exceptions
 
 TAIL_BYTES = 64 * 1024
 _BLOCK_BYTES = 1024**2
-_SHORTEST_POLL_SECONDS = 0.005
+_SHORTEST_POLL_SECONDS = 0.02
 _LONGEST_POLL_SECONDS = 0.1
 
 

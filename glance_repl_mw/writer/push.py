@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import pathlib
 
+from oslo_log import log
+
 from glance_repl_mw import exceptions
 from glance_repl_mw.db.store import ReplicaStore
 from glance_repl_mw.model import Replica, ReplicaStatus, Stored
 from glance_repl_mw.spool.reader import Gate, SpoolReader
 from glance_repl_mw.spool.upload import Upload
 from glance_repl_mw.targets.base import Target
+
+LOG = log.getLogger(__name__)
 
 _KEPT_AT_START = (ReplicaStatus.STORED, ReplicaStatus.ACTIVE, ReplicaStatus.DELETED)
 
@@ -63,7 +67,7 @@ class Push:
             raise exceptions.UploadCut(upload.image_id, self.target.name, "put", "not begun")
         if self.object_name is not None:
             self.target.delete(self.object_name)
-        name = self._next_name(upload)
+        name = _name(upload, self._last_number + 1)
         store.update(
             upload.upload_id,
             [self.target.name],
@@ -76,9 +80,11 @@ class Push:
         size = upload.size if upload.received is None else upload.received
         try:
             with SpoolReader(path, gate) as self._reader:
-                return self._complete(self.target.put(name, self._reader, size))
+                stored = self._complete(self.target.put(name, self._reader, size))
         finally:
             self._reader = None
+        self._remove_late_arrivals(upload)
+        return stored
 
     def confirm(self, upload: Upload) -> Stored:
         """See that the object which an earlier writer stored is still there.
@@ -102,9 +108,20 @@ class Push:
         hint = f"the checksum of {self.object_name} is {stored.checksum} there, not {checksum}"
         return exceptions.TargetUnavailable(None, self.target.name, "put", hint)
 
-    def _next_name(self, upload: Upload) -> str:
-        last = int(self.object_name.rpartition(".")[2]) if self.object_name else 0
-        return f"{upload.image_id}.{upload.upload_id}.{last + 1}"
+    @property
+    def _last_number(self) -> int:
+        return int(self.object_name.rpartition(".")[2]) if self.object_name else 0
+
+    def _remove_late_arrivals(self, upload: Upload) -> None:
+        """Remove what the target has made of an earlier attempt after that was removed.
+
+        A body that was in the kernel's buffers when its writer died or gave up may yet arrive.
+        """
+        try:
+            for number in range(1, self._last_number):
+                self.target.delete(_name(upload, number))
+        except exceptions.TargetError as error:
+            LOG.warning("Image %s: an earlier attempt may stay: %s", upload.image_id, error)
 
     def _complete(self, stored: Stored) -> Stored:
         assert self._reader is not None
@@ -116,3 +133,8 @@ class Push:
                 f"it holds {stored.size} bytes, {self._reader.offset} were sent",
             )
         return stored
+
+
+def _name(upload: Upload, number: int) -> str:
+    """The object of an attempt."""
+    return f"{upload.image_id}.{upload.upload_id}.{number}"
