@@ -13,6 +13,8 @@ from glance_repl_mw.checks import paste
 
 _DIRECTORY_VARIABLE = "OS_GLANCE_CONFIG_DIR"
 _DIRECTORY = "/etc/glance"
+_MAIN_FILE = "glance-api.conf"
+_FILES = ("glance-image-import.conf", _MAIN_FILE)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -32,11 +34,18 @@ class Deployment:
 
 
 def default_config_files() -> list[str]:
-    """The files that Glance's WSGI application reads."""
-    directory = os.environ.get(_DIRECTORY_VARIABLE, _DIRECTORY).strip()
-    optional = os.path.join(directory, "glance-image-import.conf")
-    main = os.path.join(directory, "glance-api.conf")
-    return [optional, main] if os.path.exists(optional) else [main]
+    """Those of the files that Glance's WSGI application reads which are there."""
+    paths = (os.path.join(_config_directory(), name) for name in _FILES)
+    return [path for path in paths if os.path.exists(path)]
+
+
+def main_file() -> str:
+    """The file that Glance's WSGI application cannot do without."""
+    return os.path.join(_config_directory(), _MAIN_FILE)
+
+
+def _config_directory() -> str:
+    return os.environ.get(_DIRECTORY_VARIABLE, _DIRECTORY).strip()
 
 
 def read(conf: cfg.ConfigOpts) -> Deployment:

@@ -63,6 +63,11 @@ def _configuration(arguments: list[str]) -> cfg.ConfigOpts:
         description="Manages the replication of images.",
         default_config_files=deployment.default_config_files(),
     )
+    if not conf.config_file and not conf.config_dir:
+        raise exceptions.ConfigError(
+            operation="read configuration",
+            hint=f"there is no {deployment.main_file()}; name one with --config-file",
+        )
     return conf
 
 

@@ -54,7 +54,7 @@ def serve(arguments: list[str]) -> int:
     try:
         conf = _configuration(arguments)
         service = _service(conf)
-    except (exceptions.ConfigError, cfg.Error, oslo_db.exception.DBError) as error:
+    except (exceptions.ConfigError, cfg.Error) as error:
         print(f"glance-repl-writer: {' '.join(str(error).split())}", file=sys.stderr)
         return 2
     for number in (signal.SIGTERM, signal.SIGINT):
@@ -73,6 +73,8 @@ def _configuration(arguments: list[str]) -> cfg.ConfigOpts:
     opts.register_opts(conf)
     conf(arguments, project="glance", prog="glance-api")
     log.setup(conf, "glance-repl-writer")
+    # What it cannot find is an error of the configuration, which we tell ourselves.
+    logging.getLogger("stevedore").setLevel(logging.ERROR)
     return conf
 
 
@@ -84,7 +86,12 @@ def _service(conf: cfg.ConfigOpts) -> WriterService:
     spool.prepare()
     is_needed = _own_lock(conf, spool.directory)
     database = schema.open_database(options.connection)
-    schema.prepare(database)
+    try:
+        schema.prepare(database)
+    except oslo_db.exception.DBError as error:
+        raise exceptions.ConfigError(
+            operation="open the database", hint=f"[replication] connection: {error}"
+        ) from error
     return WriterService(Crew(conf, spool, ReplicaStore(database), targets, images), is_needed)
 
 

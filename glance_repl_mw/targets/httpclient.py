@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import re
 import ssl
 from collections.abc import Collection, Iterator, Mapping
 from http import cookiejar
@@ -18,6 +19,7 @@ from glance_repl_mw.targets.sendfile import FreshAdapter, Upload
 _BLOCK_BYTES = 1024**2
 _TEXT_BYTES = 64 * 1024
 _HINT_CHARACTERS = 200
+_MARKUP = re.compile(r"<[^>]*>")
 _WORTH_A_RETRY = frozenset({408, 425, 429})
 
 
@@ -213,6 +215,7 @@ class Client:
         hint = f"{response.request.method} {response.url}: {status} {response.reason}"
         if response.headers.get("Content-Type", "").startswith("text/"):
             text = self._without_secrets(_beginning(response).decode("utf-8", "replace"))
+            text = _MARKUP.sub(" ", text)
             printable = "".join(c if c.isprintable() else " " for c in text)
             hint += f": {' '.join(printable.split())[:_HINT_CHARACTERS]}"
         return self.error(kind, operation, hint)

@@ -29,6 +29,7 @@ def load_targets(conf: cfg.ConfigOpts) -> dict[str, Target]:
 
     :raises ConfigError: names the section and the option that is missing or wrong
     """
+    _check_values(conf, opts.GROUP, opts.REPLICATION_OPTIONS)
     targets: dict[str, Target] = {}
     for name, driver in _enabled(conf.replication.enabled_targets):
         if name in targets:
@@ -56,13 +57,27 @@ def _load(conf: cfg.ConfigOpts, name: str, driver: str) -> Target:
             operation="read configuration",
             hint=f"the section [{group}] is missing",
         )
-    conf.register_opts([*opts.TARGET_OPTIONS, *driver_class.options], group=group)
+    options = [*opts.TARGET_OPTIONS, *driver_class.options]
+    conf.register_opts(options, group=group)
+    _check_values(conf, group, options)
     try:
         return driver_class(name, conf[group])
-    except (cfg.ConfigFileValueError, ValueError) as error:
+    except ValueError as error:
         raise exceptions.ConfigError(
             target=name, operation="read configuration", hint=f"[{group}] {error}"
         ) from error
+
+
+def _check_values(conf: cfg.ConfigOpts, group: str, options: Sequence[cfg.Opt]) -> None:
+    """Read every option now: oslo.config complains about a value only when it is used."""
+    for option in options:
+        try:
+            conf[group][option.dest]
+        except (cfg.Error, ValueError) as error:
+            reason = str(error).rpartition(" is not valid: ")[2]
+            raise exceptions.ConfigError(
+                operation="read configuration", hint=f"[{group}] {option.name}: {reason}"
+            ) from None
 
 
 def _driver_class(name: str, driver: str) -> Any:
