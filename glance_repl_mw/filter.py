@@ -28,6 +28,7 @@ from oslo_middleware import base
 
 from glance_repl_mw import opts
 from glance_repl_mw.api import ReplicaAPI
+from glance_repl_mw.images import ImageService
 from glance_repl_mw.launcher import WriterLauncher
 from glance_repl_mw.spool.appender import Appender
 from glance_repl_mw.spool.directory import Spool
@@ -69,7 +70,11 @@ class ReplicationFilter(base.ConfigurableMiddleware):
             options.spool_dir, options.spool_max_bytes, options.spool_min_free_bytes
         )
         self._spool.prepare()
-        self._launcher = WriterLauncher(self.oslo_conf) if options.writer == "embedded" else None
+        self._launcher: WriterLauncher | None = None
+        if options.writer == "embedded":
+            # The writer's own complaint about its credentials would be far from the start.
+            ImageService(self.oslo_conf)
+            self._launcher = WriterLauncher(self.oslo_conf)
         self._api = ReplicaAPI(self.oslo_conf, application)
         self._unrecorded: collections.deque[tuple[str, str]] = collections.deque()
 

@@ -16,6 +16,7 @@ from oslo_config import cfg
 from glance_repl_mw import exceptions, opts
 from glance_repl_mw.model import Image
 
+_BY_PASSWORD = ("password", "v3password")
 _PATCH_TYPE = "application/openstack-images-v2.1-json-patch"
 
 
@@ -35,6 +36,9 @@ class ImageService:
                 raise _wrong_credentials("auth_type: is missing")
             session = loading.load_session_from_conf_options(conf, opts.GROUP, auth=auth)
             adapter = loading.load_adapter_from_conf_options(conf, opts.GROUP, session=session)
+            _check_password(conf)
+        except keystoneauth1.exceptions.NoMatchingPlugin as error:
+            raise _wrong_credentials(f"auth_type: {error}") from error
         except (keystoneauth1.exceptions.ClientException, cfg.Error, TypeError) as error:
             raise _wrong_credentials(str(error)) from error
         self._session = session
@@ -140,6 +144,16 @@ def _http_status(error: BaseException | None) -> int:
     """0 where it is not known: glanceclient keeps only the most common ones."""
     found = (getattr(error, name, None) for name in ("http_status", "code"))
     return next((status for status in found if isinstance(status, int)), 0)
+
+
+def _check_password(conf: cfg.ConfigOpts) -> None:
+    """Say now what Keystone would say at the first request."""
+    options = conf[conf[opts.GROUP].auth_section or opts.GROUP]
+    if options.auth_type in _BY_PASSWORD:
+        if not (options.username or options.user_id):
+            raise _wrong_credentials("username: is missing")
+        if not options.password:
+            raise _wrong_credentials("password: is missing")
 
 
 def _image(body: Mapping[str, Any]) -> Image:

@@ -15,12 +15,18 @@ from glance_repl_mw import exceptions
 def open_database(connection: str) -> enginefacade._TransactionContextManager:
     """A transaction context for the SQLAlchemy URL ``connection``; connects when first used.
 
-    :raises ConfigError: the URL is none, or the directory of an SQLite file cannot be made
+    :raises ConfigError: the URL is none, its driver is not installed, or the directory of an
+        SQLite file cannot be made
     """
     try:
         url = sa.engine.make_url(connection)
-    except exc.ArgumentError:
-        raise _unusable("is not an SQLAlchemy URL") from None
+        url.get_dialect().import_dbapi()
+    except exc.ArgumentError as error:
+        # The text of other errors of this kind may hold the URL, and with it a password.
+        unknown = isinstance(error, exc.NoSuchModuleError)
+        raise _unusable(str(error) if unknown else "is not an SQLAlchemy URL") from None
+    except ImportError as error:
+        raise _unusable(f"{error} (is the driver installed?)") from error
     if url.get_backend_name() == "sqlite" and url.database and url.database != ":memory:":
         try:
             pathlib.Path(url.database).parent.mkdir(mode=0o700, parents=True, exist_ok=True)

@@ -187,4 +187,3 @@ class _Context:
 def _replica(row: ReplicaRow) -> Replica:
     values = {name: getattr(row, name) for name in _FIELDS}
     return Replica(**{**values, "status": ReplicaStatus(row.status)})
-

@@ -72,8 +72,14 @@ class Appender:
 
         :raises OSError:
         """
-        self._drop_data()
-        self._settle(UploadState.REJECTED, error=error)
+        try:
+            self._settle(UploadState.REJECTED, error=error)
+        except Exception:
+            # On a full disk there is room for the record only once the bytes are gone.
+            self._drop_data()
+            self._settle(UploadState.REJECTED, error=error)
+        else:
+            self._drop_data()
 
     def _settle(
         self, state: UploadState, *, durable: bool = False, error: str | None = None
@@ -85,7 +91,9 @@ class Appender:
 
     def _drop_data(self) -> None:
         self._data_path.unlink(missing_ok=True)
-        self._file.close()
+        with self._file:
+            # The writer may hold the file open, and with it the room that the bytes take.
+            self._file.truncate(0)
 
 
 def _private(path: str, flags: int) -> int:

@@ -19,10 +19,14 @@ class Gate:
 
     Shut: everything but the last ``TAIL_BYTES``, so that no target can complete the object.
     Opened, once the bytes are proven: all of them. Cut: nothing more; readers raise.
+
+    :param announced_size: where a target that was told so takes the object for complete, even
+        when more comes; None where it is not told
     """
 
-    def __init__(self) -> None:
+    def __init__(self, announced_size: int | None = None) -> None:
         self._changed = threading.Condition()
+        self._announced_size = announced_size
         self._size: int | None = None
         self._reason: str | None = None
 
@@ -53,6 +57,8 @@ class Gate:
             raise exceptions.UploadCut(operation="read the spool", hint=self._reason)
         if self._size is not None:
             return self._size, True
+        if self._announced_size is not None:
+            grown_bytes = min(grown_bytes, self._announced_size)
         return max(0, grown_bytes - TAIL_BYTES), False
 
     def sleep(self, seconds: float) -> None:

@@ -6,37 +6,37 @@ import hashlib
 import os
 import pathlib
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 
 from oslo_log import log
 
 LOG = log.getLogger(__name__)
 
+Finished = Callable[[str | None], None]
+
 _BLOCK_BYTES = 1024**2
 _BLOCKS_PER_TURN = 8
 _SHORTEST_POLL_SECONDS = 0.02
 _LONGEST_POLL_SECONDS = 0.1
-CHECKSUM_ALGORITHM = "md5"
 
 
 class Digest:
-    """The running hashes of one spool file; advanced by the hasher's thread only.
+    """The running hash of one spool file; advanced by the hasher's thread only.
 
-    A file that cannot be read any more gives no digests at all.
+    A file that cannot be read any more has no digest.
 
-    :param algorithm: Glance's ``os_hash_algo``; md5, Glance's ``checksum``, is always added
+    :param algorithm: as Glance's ``os_hash_algo`` names it
     """
 
     def __init__(self, path: pathlib.Path, algorithm: str) -> None:
-        names = {algorithm, CHECKSUM_ALGORITHM}
-        self._hashes = {name: hashlib.new(name, usedforsecurity=False) for name in names}
+        self._hash = hashlib.new(algorithm, usedforsecurity=False)
         self._descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
         self._offset = 0
-        self._finished: Callable[[Mapping[str, str]], None] | None = None
+        self._finished: Finished | None = None
         self.dropped = False
 
-    def finish(self, finished: Callable[[Mapping[str, str]], None]) -> None:
-        """The file is complete: have ``finished`` called with the hex digests by algorithm."""
+    def finish(self, finished: Finished) -> None:
+        """The file is complete: have ``finished`` called with the digest as a hex string."""
         self._finished = finished
 
     def advance(self) -> bool:
@@ -46,8 +46,7 @@ class Digest:
         """
         for turn in range(_BLOCKS_PER_TURN):
             data = os.pread(self._descriptor, _BLOCK_BYTES, self._offset)
-            for running in self._hashes.values():
-                running.update(data)
+            self._hash.update(data)
             self._offset += len(data)
             if len(data) < _BLOCK_BYTES:
                 return bool(data) or turn > 0
@@ -60,14 +59,14 @@ class Digest:
         """
         if self._finished is None or self._offset < os.fstat(self._descriptor).st_size:
             return False
-        self._finished({name: running.hexdigest() for name, running in self._hashes.items()})
+        self._finished(self._hash.hexdigest())
         return True
 
     def fail(self) -> bool:
-        """As ``announce``, without digests."""
+        """As ``announce``, without a digest."""
         if self._finished is None:
             return False
-        self._finished({})
+        self._finished(None)
         return True
 
     def close(self) -> None:
@@ -100,7 +99,7 @@ class Hasher:
             digest.dropped = True
             self._changed.notify_all()
 
-    def finish(self, digest: Digest, finished: Callable[[Mapping[str, str]], None]) -> None:
+    def finish(self, digest: Digest, finished: Finished) -> None:
         """As ``Digest.finish``, and look at the file now."""
         digest.finish(finished)
         with self._changed:

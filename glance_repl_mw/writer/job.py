@@ -35,6 +35,7 @@ class Job:
 
     :param rows: the upload's rows by target
     :param on_active: called with the upload, the target and the URL of each new location
+    :ivar lacks_proof: Glance was asked in vain for the proof that the pushes wait for
     :ivar done: nothing is left to do and the spool has let go of it
     """
 
@@ -47,9 +48,9 @@ class Job:
     ) -> None:
         self.upload = upload
         self._on_active = on_active
-        self.done = False
+        self.done = self.lacks_proof = False
         self._crew = crew
-        self._gate = Gate()
+        self._gate = Gate(upload.size)
         self._path = crew.spool.data_path(upload.upload_id)
         self._proof: Proof | None = None
         self._registration = Registration(crew, upload.image_id, self._registered)
@@ -95,9 +96,8 @@ class Job:
     def observe(self, upload: Upload) -> None:
         """Take note of what the sidecar says now."""
         before, self.upload = self.upload.state, upload
-        if upload.state is before or self._ending:
-            return
-        if not self._is_over_at_once():
+        is_news = upload.state is not before and not self._ending
+        if is_news and not self._is_over_at_once():
             self._accepted()
 
     def _is_over_at_once(self) -> bool:
@@ -121,6 +121,7 @@ class Job:
         self._proof.conclude(self.upload)
 
     def _proved(self, error: BaseException | None) -> None:
+        self.lacks_proof = error is not None
         if self._ending or self._proof is None:
             self._end()
         elif error is None:
@@ -160,7 +161,10 @@ class Job:
         elif error is None and stored is not None:
             self._stored(push, stored)
         elif isinstance(error, exceptions.UploadCut | FileNotFoundError):
-            self._give_up(f"the spool file cannot be read: {error}")
+            if self.upload.state is UploadState.RECEIVING:
+                push.status = ReplicaStatus.PENDING  # refused: the sidecar will say so
+            else:
+                self._give_up(f"the spool file cannot be read: {error}")
         elif isinstance(error, exceptions.ReplicaMissing):
             self._save(push, ReplicaStatus.PENDING, error=str(error))
             self._push(push)
@@ -186,7 +190,6 @@ class Job:
     def _failed(self, push: Push, status: ReplicaStatus, error: BaseException) -> None:
         push.attempts += 1
         push.may_register = False
-        # Of a failed attempt nothing is kept at the target.
         lost = {"bytes_sent": 0} if status is ReplicaStatus.ERROR else {}
         what = "Image %s, target %s: attempt %s failed: %s"
         LOG.warning(what, self.upload.image_id, push.target.name, push.attempts, error)
@@ -221,6 +224,7 @@ class Job:
     def _register(self) -> None:
         if self._ending is None and self._proof is not None and self._proof.is_given:
             self._registration.consider(self._pushes.values())
+            self._complete()
 
     def _registered(self, outcomes: Mapping[Push, BaseException | None]) -> None:
         if self._ending:
@@ -233,7 +237,6 @@ class Job:
                     self._activate(push)
                 else:
                     self._failed(push, ReplicaStatus.STORED, error)
-            self._complete()
 
     def _activate(self, push: Push) -> None:
         push.attempts = 0
@@ -304,5 +307,4 @@ class Job:
     def progress(self) -> dict[tuple[str, str], int]:
         """Bytes handed to each target to which a push runs, by (upload id, target)."""
         sent = {name: push.bytes_sent for name, push in self._pushes.items()}
-        upload_id = self.upload.upload_id
-        return {(upload_id, name): count for name, count in sent.items() if count is not None}
+        return {(self.upload.upload_id, name): n for name, n in sent.items() if n is not None}

@@ -4,17 +4,19 @@ from __future__ import annotations
 
 import functools
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 
 from glance_repl_mw.spool.upload import Upload
 from glance_repl_mw.writer import work
 from glance_repl_mw.writer.crew import Crew
-from glance_repl_mw.writer.hasher import CHECKSUM_ALGORITHM, Digest
+from glance_repl_mw.writer.hasher import Digest
 
 
 class Proof:
     """Hashes an upload while it grows, then asks Glance; every method is the main loop's.
 
+    :ivar is_given: Glance has these bytes
+    :ivar checksum: their md5 as Glance has it, once it is given
     :param on_outcome: called with None when it is proven, else with the error of the attempt
     :raises FileNotFoundError: the spool file is gone
     """
@@ -23,19 +25,16 @@ class Proof:
         self, crew: Crew, upload_id: str, on_outcome: Callable[[BaseException | None], None]
     ) -> None:
         self.is_given = False
+        self.checksum: str | None = None
         self._crew = crew
         self._on_outcome = on_outcome
         self._path = crew.spool.data_path(upload_id)
         self._upload: Upload | None = None
-        self._digests: Mapping[str, str] = {}
+        self._os_hash_value: str | None = None
         self._failures = 0
         self._retry_at: float | None = None
-        self._digest: Digest | None = crew.hasher.follow(self._path, crew.conf.hashing_algorithm)
-
-    @property
-    def checksum(self) -> str | None:
-        """The md5 of the spooled bytes, once all are hashed."""
-        return self._digests.get(CHECKSUM_ALGORITHM)
+        self._algorithm = crew.conf.hashing_algorithm
+        self._digest: Digest | None = crew.hasher.follow(self._path, self._algorithm)
 
     @property
     def is_hashing(self) -> bool:
@@ -48,7 +47,7 @@ class Proof:
         self._upload = upload
         self._crew.hasher.finish(
             self._digest,
-            lambda digests: self._crew.events.put(functools.partial(self._hashed, digests)),
+            lambda digest: self._crew.events.put(functools.partial(self._hashed, digest)),
         )
 
     def retry_later(self) -> None:
@@ -69,20 +68,19 @@ class Proof:
             self._digest = None
         self._retry_at = None
 
-    def _hashed(self, digests: Mapping[str, str]) -> None:
+    def _hashed(self, os_hash_value: str | None) -> None:
         if self._digest is not None:
-            self._digest, self._digests = None, digests
+            self._digest, self._os_hash_value = None, os_hash_value
             self._ask()
 
     def _ask(self) -> None:
         assert self._upload is not None
+        hashed = {self._algorithm: self._os_hash_value}
         self._crew.at_glance(
-            functools.partial(
-                work.prove, self._crew.images, self._upload, self._digests, self._path
-            ),
+            functools.partial(work.prove, self._crew.images, self._upload, hashed, self._path),
             self._answered,
         )
 
-    def _answered(self, _: None, error: BaseException | None) -> None:
-        self.is_given = error is None
+    def _answered(self, checksum: str | None, error: BaseException | None) -> None:
+        self.is_given, self.checksum = error is None, checksum
         self._on_outcome(error)

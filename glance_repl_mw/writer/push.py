@@ -50,9 +50,7 @@ class Push:
         reader = self._reader
         return None if reader is None else reader.offset
 
-    def put(
-        self, store: ReplicaStore, path: pathlib.Path, gate: Gate, upload: Upload
-    ) -> Stored:
+    def put(self, store: ReplicaStore, path: pathlib.Path, gate: Gate, upload: Upload) -> Stored:
         """Write the upload to the target under a name that no earlier attempt has used.
 
         The name is in the row before anything bears it, so that whatever an attempt left can be

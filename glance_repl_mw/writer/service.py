@@ -166,7 +166,14 @@ class WriterService:
                 self._jobs[upload.upload_id].hand_back()
             return
         LOG.info("Image %s: the upload of a process that died is %s", upload.image_id, state)
-        self._crew.spool.settle(upload, state)
+        if state is UploadState.REJECTED and upload.upload_id in self._jobs:
+            # Needs no record, for which a full disk would have no room.
+            self._jobs[upload.upload_id].refuse("the process that received it has died")
+            return
+        try:
+            self._crew.spool.settle(upload, state)
+        except OSError as problem:
+            LOG.error("Image %s: its broken upload waits: %s", upload.image_id, problem)
 
     def _forget_lost_uploads(self) -> None:
         """Say of rows whose spooled bytes are gone that another source must repair them."""
@@ -190,6 +197,8 @@ class WriterService:
         self._needed, before = self._is_needed(), self._needed
         if self._needed and not before:
             self._stamp = 0
+        if self._is_ending:
+            self._hand_back_unproven()
         try:
             self._retry_due()
             self._record_progress()
@@ -234,6 +243,12 @@ class WriterService:
         self._stop_by = stop_by
         for job in self._jobs.values():
             if job.upload.state is UploadState.RECEIVING:
+                job.hand_back()
+
+    def _hand_back_unproven(self) -> None:
+        """A proof that Glance cannot give any more must not keep the pushes waiting for it."""
+        for job in self._jobs.values():
+            if job.lacks_proof:
                 job.hand_back()
 
     def _is_finished(self) -> bool:

@@ -5,53 +5,54 @@ from __future__ import annotations
 import hashlib
 import pathlib
 from collections.abc import Mapping, Sequence
+from typing import NoReturn
 
 from glance_repl_mw import exceptions
 from glance_repl_mw.images import ImageService
 from glance_repl_mw.model import Image
 from glance_repl_mw.spool.upload import Upload
-from glance_repl_mw.writer.hasher import CHECKSUM_ALGORITHM
 
 
 def prove(
-    images: ImageService, upload: Upload, digests: Mapping[str, str], path: pathlib.Path
-) -> None:
-    """Compare the spooled bytes with Glance's own record of the image.
+    images: ImageService, upload: Upload, hashed: Mapping[str, str | None], path: pathlib.Path
+) -> str | None:
+    """Compare the spooled bytes with Glance's own record; returns the image's ``checksum``.
 
-    :param digests: hex digests of the spooled bytes by algorithm
+    Where Glance has an ``os_hash_value`` that agrees, its ``checksum`` does so too; it is computed
+    and compared only where there is nothing else.
+
+    :param hashed: the hex digest of the spooled bytes by its algorithm, None if it failed
     :raises SpoolCorrupt: they are not the bytes that Glance has
     :raises ImageGone: the image was deleted
     :raises GlanceUnavailable: Glance cannot be asked, or the image is not active yet
     :raises GlanceRefused:
+    :raises OSError: the spool file cannot be read
     """
     image = images.get(upload.image_id)
     if image.status not in ("active", "deactivated"):
         raise exceptions.GlanceUnavailable(
             upload.image_id, None, "prove", f"the image is {image.status}, not active"
         )
-    for what, ours, theirs in _comparisons(image, upload, digests, path):
-        if theirs is not None and ours != theirs:
-            raise exceptions.SpoolCorrupt(
-                upload.image_id,
-                None,
-                "prove",
-                f"{what} of the spooled bytes is {ours}, Glance has {theirs}",
-            )
+    algorithm, wanted = image.os_hash_algo, image.os_hash_value
+    if not algorithm or not wanted:
+        algorithm, wanted = "md5", image.checksum
+    if image.size != upload.received:
+        _corrupt(image, "size", upload.received, image.size)
+    if wanted:
+        found = hashed[algorithm] if algorithm in hashed else _digest(path, algorithm)
+        if found != wanted:
+            _corrupt(image, algorithm, found, wanted)
+    return image.checksum
 
 
-def _comparisons(
-    image: Image, upload: Upload, digests: Mapping[str, str], path: pathlib.Path
-) -> Sequence[tuple[str, object, object]]:
-    algorithm = image.os_hash_algo
-    os_hash = digests.get(algorithm or "")
-    if algorithm and digests and os_hash is None:
-        with path.open("rb") as file:
-            os_hash = hashlib.file_digest(file, algorithm).hexdigest()
-    return (
-        ("the size", upload.received, image.size),
-        (f"{algorithm}", os_hash, image.os_hash_value),
-        ("the checksum", digests.get(CHECKSUM_ALGORITHM), image.checksum),
-    )
+def _digest(path: pathlib.Path, algorithm: str) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, algorithm).hexdigest()
+
+
+def _corrupt(image: Image, what: str, ours: object, theirs: object) -> NoReturn:
+    hint = f"the {what} of the spooled bytes is {ours}, Glance has {theirs}"
+    raise exceptions.SpoolCorrupt(image.image_id, None, "prove", hint)
 
 
 def register(

@@ -79,3 +79,11 @@ def test_file_that_has_shrunk_ends_the_reader(path):
     gate.open(10)
     with SpoolReader(path, gate) as reader, pytest.raises(exceptions.UploadCut, match="shrunk"):
         read_all(reader)
+
+
+def test_a_shut_gate_holds_the_tail_back_of_what_was_announced_when_more_comes():
+    gate = Gate(10 * TAIL_BYTES)
+    assert gate.allowed(5 * TAIL_BYTES) == (4 * TAIL_BYTES, False)
+    assert gate.allowed(20 * TAIL_BYTES) == (9 * TAIL_BYTES, False)
+    gate.open(20 * TAIL_BYTES)
+    assert gate.allowed(20 * TAIL_BYTES) == (20 * TAIL_BYTES, True)
