@@ -143,12 +143,14 @@ class Cloud:
         url = f"{(glance or self.glance).url}{path}"
         return self._http.request(method, url, headers={**sent, **(headers or {})}, **arguments)
 
-    def create_image(self, *, glance: Glance | None = None, **properties: str) -> str:
-        """Make an image record of alice, raw and bare unless said otherwise; returns its id."""
+    def create_image(
+        self, *, user: str = "alice", glance: Glance | None = None, **properties: str
+    ) -> str:
+        """Make an image record, raw and bare unless said otherwise; returns its id."""
         body = {
             "name": "image", "disk_format": "raw", "container_format": "bare", **properties
         }  # fmt: skip
-        answer = self.request("POST", "v2/images", json=body, glance=glance)
+        answer = self.request("POST", "v2/images", json=body, user=user, glance=glance)
         answer.raise_for_status()
         return answer.json()["id"]
 
@@ -303,8 +305,9 @@ class Cloud:
         That is: an empty spool, no file at any target, no row other than a `deleted` one.
         """
         self.wait_settled(seconds)
-        assert self.objects(image_id) == {}
-        assert set(self.statuses(image_id).values()) <= {"deleted"}
+        assert not self.objects(image_id), self.objects(image_id)
+        statuses = self.statuses(image_id)
+        assert set(statuses.values()) <= {"deleted"}, statuses
 
     # Processes
 

@@ -1,0 +1,179 @@
+"""A spool that cannot take an upload costs the image its tee, never its upload."""
+
+import contextlib
+import os
+import shutil
+import subprocess
+
+import pytest
+
+from tests.functional.cloud import MIB, Cloud, pieces
+from tests.lab.process import wait_until
+from tests.lab.webservers import Nginx
+
+DISK_BYTES = 8 * MIB
+QUOTA_BYTES = 6 * MIB
+RETRY = {"retry_initial_seconds": "0.2", "retry_max_seconds": "1"}
+
+
+@pytest.fixture(scope="module")
+def limited(keystone, workdir, require):
+    """A cloud whose spool has a quota on a disk with much room."""
+    require(Nginx)
+    options = {"replication": {**RETRY, "spool_max_bytes": str(QUOTA_BYTES)}}
+    with Cloud(workdir("limited"), keystone, options=options) as cloud:
+        yield cloud
+
+
+@pytest.fixture(scope="module")
+def small_disk(keystone, workdir, require):
+    """A cloud whose spool is a small file system of its own, with no floor of free space."""
+    require(Nginx)
+    directory = workdir("small")
+    spool = directory / "spool"
+    spool.mkdir(mode=0o700)
+    options = {"replication": {**RETRY, "spool_min_free_bytes": "0"}}
+    with mounted(spool), Cloud(directory, keystone, options=options) as cloud:
+        yield cloud
+
+
+@contextlib.contextmanager
+def mounted(directory):
+    command = ["mount", "-t", "tmpfs", "-o", f"size={DISK_BYTES},mode=0700", "spool", directory]
+    try:
+        subprocess.run(command, check=True, capture_output=True, text=True)
+    except (OSError, subprocess.CalledProcessError) as error:
+        reason = f"no file system can be mounted: {getattr(error, 'stderr', error)}"
+        if os.environ.get("CI") == "true":
+            pytest.fail(reason)
+        pytest.skip(reason)
+    try:
+        yield
+    finally:
+        subprocess.run(["umount", "--lazy", directory], check=True)
+
+
+def assert_uploaded_but_not_replicated(cloud, image_id, body, *words):
+    """Glance has the image; every row says why there is no replica; nothing else is left."""
+    image = cloud.image(image_id)
+    assert (image["status"], image["size"]) == ("active", len(body))
+    assert cloud.glance.primary_path(image_id).read_bytes() == body
+    wait_until(
+        lambda: list(cloud.statuses(image_id).values()) == ["error"] * len(cloud.targets),
+        30,
+        "every row is in error",
+    )
+    for row in cloud.rows(image_id):
+        assert "the upload could not be spooled" in row.error
+        assert all(word in row.error for word in words), row.error
+        assert row.next_attempt_at is None
+        assert row.progress == 0
+    cloud.wait_settled()
+    assert cloud.objects(image_id) == {}
+    assert len(cloud.locations(image_id)) == 1
+
+
+def assert_replicated(cloud, body):
+    """The spool works: another image is replicated."""
+    urls = cloud.wait_replicated(cloud.new_image(body))
+    assert [cloud.object_bytes(*place) == body for place in urls.items()] == [True] * 3
+    cloud.wait_settled()
+
+
+@pytest.mark.parametrize("upload", [{}, {"chunked": True}])
+def test_upload_beyond_the_quota(upload, limited):
+    body = os.urandom(QUOTA_BYTES + MIB)
+    image_id = limited.new_image(body, **upload)
+    assert_uploaded_but_not_replicated(limited, image_id, body, f"spool_max_bytes ({QUOTA_BYTES})")
+    assert_replicated(limited, os.urandom(QUOTA_BYTES // 2))
+
+
+@pytest.mark.parametrize("upload", [{}, {"chunked": True}])
+def test_upload_beyond_the_disk(upload, small_disk):
+    body = os.urandom(DISK_BYTES + MIB)
+    image_id = small_disk.new_image(body, **upload)
+    assert_uploaded_but_not_replicated(small_disk, image_id, body)
+    assert_replicated(small_disk, os.urandom(DISK_BYTES // 2))
+
+
+def test_disk_that_fills_up_while_an_upload_is_spooled(small_disk):
+    """Other files take the room that was there when the upload began."""
+    body = os.urandom(4 * MIB)
+    ballast = small_disk.spool / "ballast"
+
+    def halting():
+        for number, piece in enumerate(pieces(body)):
+            if number == 8:
+                wait_until(lambda: list(small_disk.spool.glob("*.data")), 10, "spooled")
+                fill(ballast)
+            yield piece
+
+    try:
+        image_id = small_disk.new_image(halting())
+    finally:
+        ballast.unlink(missing_ok=True)
+    small_disk.request("GET", "v2/images").raise_for_status()
+    assert_uploaded_but_not_replicated(small_disk, image_id, body, "No space left on device")
+    assert_replicated(small_disk, body)
+
+
+def fill(path):
+    """Take all the room that the file system has."""
+    with path.open("wb", buffering=0) as file, contextlib.suppress(OSError):
+        while True:
+            file.write(bytes(64 << 10))
+
+
+def test_disk_without_any_room(small_disk):
+    """Not even a word can be left about the image until there is room again."""
+    body = os.urandom(MIB)
+    ballast = small_disk.spool / "ballast"
+    fill(ballast)
+    try:
+        image_id = small_disk.new_image(body)
+        assert small_disk.image(image_id)["status"] == "active"
+    finally:
+        ballast.unlink()
+    wait_for_word(small_disk, image_id)
+    assert_uploaded_but_not_replicated(small_disk, image_id, body)
+    assert_replicated(small_disk, body)
+
+
+def test_spool_directory_that_is_no_directory_any_more(small_disk, limited):
+    body = os.urandom(MIB)
+    away = limited.spool.with_name("away")
+    limited.spool.rename(away)
+    limited.spool.write_text("in the way")
+    try:
+        image_id = limited.new_image(body)
+        other = limited.new_image(body, chunked=True)
+        assert limited.request("GET", f"v2/images/{image_id}/file").content == body
+    finally:
+        limited.spool.unlink()
+        away.rename(limited.spool)
+    for each in (image_id, other):
+        wait_for_word(limited, each)
+        assert_uploaded_but_not_replicated(limited, each, body, "Not a directory")
+    assert_replicated(limited, body)
+
+
+def test_spool_directory_that_was_removed(limited):
+    body = os.urandom(MIB)
+    shutil.move(limited.spool, limited.spool.with_name("away"))
+    try:
+        image_id = limited.new_image(body)
+    finally:
+        limited.spool.with_name("away").rename(limited.spool)
+    wait_for_word(limited, image_id)
+    assert_uploaded_but_not_replicated(limited, image_id, body, "No such file or directory")
+    assert_replicated(limited, body)
+
+
+def wait_for_word(cloud, image_id):
+    """The process that could not write to the spool tries again with its next request."""
+
+    def told():
+        cloud.request("GET", "v2/images").raise_for_status()
+        return cloud.rows(image_id)
+
+    wait_until(told, 30, "the spool tells of the image")

@@ -1,0 +1,467 @@
+"""What the filter does to a request, an answer and the spool, with applications of our own."""
+
+import errno
+import io
+
+import pytest
+import webob
+
+from glance_repl_mw import exceptions
+from glance_repl_mw import filter as replication
+from glance_repl_mw.spool.appender import Appender
+from glance_repl_mw.spool.directory import Spool
+from glance_repl_mw.spool.upload import UploadState
+
+IMAGE = "6f1f5a5e-1c0d-4d7e-9d0b-0c5f4d1f0a11"
+PATH = f"/v2/images/{IMAGE}/file"
+BODY = b"some bytes of an image" * 1000
+CONFIG = """
+[replication]
+enabled_targets = site-a:http
+spool_dir = {spool}
+spool_min_free_bytes = 0
+writer = external
+[replication:site-a]
+url = http://127.0.0.1:1/images/
+"""
+
+
+@pytest.fixture
+def spool(tmp_path):
+    return Spool(str(tmp_path / "spool"))
+
+
+@pytest.fixture
+def filtered(tmp_path, spool):
+    """Put the filter, with these further options, before an application."""
+
+    def wrap(application, more=""):
+        config = tmp_path / "replication.conf"
+        text = CONFIG.format(spool=spool.directory)
+        config.write_text(text.replace("[replication:site-a]", f"{more}\n[replication:site-a]"))
+        return replication.filter_factory({}, config_file=str(config))(application)
+
+    return wrap
+
+
+class Glance:
+    """An application that reads the body as Glance does, and answers."""
+
+    def __init__(self, status="204 No Content", headers=(), before_answer=lambda: None):
+        self.status = status
+        self.headers = list(headers)
+        self.body = None
+        self.environ = None
+        self._before_answer = before_answer
+
+    def __call__(self, environ, start_response):
+        self.environ = environ
+        self.body = read_in_pieces(webob.Request(environ).body_file)
+        self._before_answer()
+        start_response(self.status, self.headers)
+        return []
+
+
+def read_in_pieces(file):
+    return b"".join(iter(lambda: file.read(4096), b""))
+
+
+def environ_of(body=BODY, path=PATH, method="PUT", **more):
+    environ = webob.Request.blank(path, method=method).environ
+    environ["wsgi.input"] = io.BytesIO(body)
+    environ["CONTENT_LENGTH"] = str(len(body))
+    environ.update(more)
+    return {name: value for name, value in environ.items() if value is not None}
+
+
+def call(application, environ):
+    """Serve one request; return status and headers as the server gets them, and the body."""
+    answer = []
+
+    def start_response(status, headers, exc_info=None):
+        answer[:] = [status, headers]
+
+    result = application(environ, start_response)
+    body = b"".join(result)
+    getattr(result, "close", lambda: None)()
+    return (*answer, body)
+
+
+def only(spool):
+    (upload,) = spool.uploads()
+    return upload
+
+
+def data(spool):
+    return spool.data_path(only(spool).upload_id).read_bytes()
+
+
+def names(spool):
+    return {path.suffix for path in spool.directory.iterdir()}
+
+
+# Uploads
+
+
+def test_an_accepted_upload_is_in_the_spool(filtered, spool):
+    glance = Glance()
+    assert call(filtered(glance), environ_of())[0] == "204 No Content"
+    assert glance.body == BODY
+    upload = only(spool)
+    assert (upload.image_id, upload.state) == (IMAGE, UploadState.ACCEPTED)
+    assert (upload.size, upload.received, upload.error) == (len(BODY), len(BODY), None)
+    assert data(spool) == BODY
+    assert not spool.is_abandoned(upload)
+
+
+def test_the_acceptance_is_recorded_before_the_uploader_sees_it(filtered, spool):
+    states = []
+    application = filtered(Glance(before_answer=lambda: states.append(only(spool).state)))
+    application(environ_of(), lambda *_: states.append(only(spool).state))
+    assert states == [UploadState.RECEIVING, UploadState.ACCEPTED]
+
+
+def test_the_body_is_in_the_spool_while_it_is_read(filtered, spool):
+    def glance(environ, start_response):
+        environ["wsgi.input"].read(5)
+        assert (data(spool), only(spool).state) == (BODY[:5], UploadState.RECEIVING)
+        assert not spool.is_abandoned(only(spool))
+        return Glance()(environ, start_response)
+
+    environ = environ_of(CONTENT_LENGTH=None, **{"wsgi.input_terminated": True})
+    call(filtered(glance), environ)
+    assert data(spool) == BODY
+
+
+@pytest.mark.parametrize("status", ["400 Bad", "404 No", "413 Too Large", "500 Oh", "304 Same"])
+def test_of_a_refused_upload_only_the_word_stays(filtered, spool, status):
+    assert call(filtered(Glance(status)), environ_of())[0] == status
+    assert only(spool).state is UploadState.REJECTED
+    assert names(spool) == {".json"}
+
+
+def test_a_refusal_before_the_body_is_read_leaves_nothing(filtered, spool):
+    def glance(environ, start_response):
+        start_response("403 Forbidden", [("X-Reason", "policy")])
+        return [b"no"]
+
+    answer = ("403 Forbidden", [("X-Reason", "policy")], b"no")
+    assert call(filtered(glance), environ_of()) == answer
+    assert names(spool) == set()
+
+
+def test_an_empty_image_is_in_the_spool_as_empty(filtered, spool):
+    call(filtered(Glance()), environ_of(b""))
+    upload = only(spool)
+    assert (upload.state, upload.size, upload.received) == (UploadState.ACCEPTED, 0, 0)
+
+
+@pytest.mark.parametrize("error", [OSError("client left"), ValueError("?"), SystemExit(1)])
+def test_what_the_application_raises_passes_on(filtered, spool, error):
+    def glance(environ, start_response):
+        environ["wsgi.input"].read(5)
+        raise error
+
+    with pytest.raises(type(error)) as raised:
+        call(filtered(glance), environ_of())
+    assert raised.value is error
+    assert only(spool).state is UploadState.REJECTED
+    assert names(spool) == {".json"}
+
+
+def test_an_error_of_the_input_reaches_the_application(filtered, spool):
+    error = OSError("the client has left")
+
+    class Broken(io.BytesIO):
+        def read(self, *size):
+            if self.tell():
+                raise error
+            return super().read(5)
+
+    def glance(environ, start_response):
+        file = environ["wsgi.input"]
+        assert file.read(10) == BODY[:5]
+        with pytest.raises(OSError, match="left") as raised:
+            file.read(10)
+        assert raised.value is error
+        start_response("500 Oh", [])
+        return []
+
+    environ = environ_of()
+    environ["wsgi.input"] = Broken(BODY)
+    assert call(filtered(glance), environ)[0] == "500 Oh"
+    assert only(spool).state is UploadState.REJECTED
+
+
+def test_the_answer_passes_unchanged(filtered):
+    headers = [("X-One", "1"), ("Set-Cookie", "a"), ("Set-Cookie", "b"), ("x-two", "2")]
+
+    class Answer(list):
+        closed = False
+
+        def close(self):
+            self.closed = True
+
+    body = Answer([b"first ", b"second"])
+
+    def glance(environ, start_response):
+        read_in_pieces(environ["wsgi.input"])
+        start_response("299 Whatever", headers)
+        return body
+
+    assert call(filtered(glance), environ_of()) == ("299 Whatever", headers, b"first second")
+    assert body.closed
+
+
+def test_two_attempts_at_one_image_share_nothing(filtered, spool):
+    application = filtered(Glance())
+    for body in (b"one", b"two"):
+        call(application, environ_of(body))
+    first, second = spool.uploads()
+    assert first.upload_id != second.upload_id
+    contents = {spool.data_path(upload.upload_id).read_bytes() for upload in (first, second)}
+    assert contents == {b"one", b"two"}
+
+
+# Bodies without a length
+
+
+def gunicorn(body=BODY, **more):
+    return environ_of(
+        body,
+        CONTENT_LENGTH=None,
+        HTTP_TRANSFER_ENCODING="chunked",
+        **{"wsgi.input_terminated": True},
+        **more,
+    )
+
+
+def test_a_chunked_body_of_a_server_that_decodes_it(filtered, spool):
+    glance = Glance()
+    call(filtered(glance), gunicorn())
+    assert glance.body == BODY
+    assert glance.environ["HTTP_TRANSFER_ENCODING"] == "chunked"
+    assert data(spool) == BODY
+    assert only(spool).size is None
+
+
+class Uwsgi:
+    """The module that uWSGI gives to an application, for a body in these chunks."""
+
+    def __init__(self, *chunks):
+        self.chunks = list(chunks)
+
+    def chunked_read(self):
+        chunk = self.chunks.pop(0)
+        if isinstance(chunk, Exception):
+            raise chunk
+        return chunk
+
+
+def uwsgi_environ(**more):
+    return environ_of(b"", CONTENT_LENGTH="", HTTP_TRANSFER_ENCODING="Chunked", **more)
+
+
+def test_a_chunked_body_of_uwsgi(filtered, spool, monkeypatch):
+    uwsgi = Uwsgi(BODY[:1], BODY[1:9000], BODY[9000:], b"")
+    monkeypatch.setattr(replication, "uwsgi", uwsgi)
+    glance = Glance()
+    call(filtered(glance), uwsgi_environ())
+    assert glance.body == BODY
+    # Glance would otherwise read past the filter.
+    assert "HTTP_TRANSFER_ENCODING" not in glance.environ
+    assert data(spool) == BODY
+    assert uwsgi.chunks == []
+
+
+def test_a_chunked_body_of_uwsgi_that_breaks_off(filtered, spool, monkeypatch):
+    error = OSError("unable to receive chunked part")
+    monkeypatch.setattr(replication, "uwsgi", Uwsgi(BODY[:5000], error))
+    with pytest.raises(OSError, match="unable") as raised:
+        call(filtered(Glance()), uwsgi_environ())
+    assert raised.value is error
+    assert only(spool).state is UploadState.REJECTED
+
+
+def test_a_body_with_a_length_is_not_read_by_chunks(filtered, spool, monkeypatch):
+    monkeypatch.setattr(replication, "uwsgi", Uwsgi())
+    call(filtered(Glance()), environ_of())
+    assert data(spool) == BODY
+
+
+def test_a_chunked_body_that_is_not_read_stays_unread(filtered, spool, monkeypatch):
+    uwsgi = Uwsgi(BODY, b"")
+    monkeypatch.setattr(replication, "uwsgi", uwsgi)
+
+    def glance(environ, start_response):
+        start_response("409 Conflict", [])
+        return []
+
+    call(filtered(glance), uwsgi_environ())
+    assert uwsgi.chunks == [BODY, b""]
+    assert names(spool) == set()
+
+
+@pytest.mark.parametrize(
+    ("announced", "size"), [("22000", 22000), (None, None), ("", None), ("x", None), ("-1", None)]
+)
+def test_the_size_of_a_chunked_body_is_what_the_client_says(filtered, spool, announced, size):
+    call(filtered(Glance()), gunicorn(HTTP_X_OPENSTACK_IMAGE_SIZE=announced))
+    assert only(spool).size == size
+
+
+def test_the_length_of_the_body_wins_over_the_announced_size(filtered, spool):
+    call(filtered(Glance()), environ_of(HTTP_X_OPENSTACK_IMAGE_SIZE="1"))
+    assert only(spool).size == len(BODY)
+
+
+# A spool that fails
+
+
+def full(*_):
+    raise OSError(errno.ENOSPC, "No space left on device")
+
+
+def served_unspooled(filtered, spool, more="", body=BODY):
+    glance = Glance()
+    assert call(filtered(glance, more), environ_of(body)) == ("204 No Content", [], b"")
+    assert glance.body == body
+
+
+def test_an_upload_goes_on_when_the_spool_is_full(filtered, spool):
+    served_unspooled(filtered, spool, "spool_max_bytes = 10")
+    upload = only_accepted(spool)
+    assert "spool_max_bytes (10) is reached" in upload.error
+    assert not list(spool.directory.glob("*.data"))
+
+
+def only_accepted(spool):
+    (upload,) = (u for u in spool.uploads() if u.state is UploadState.ACCEPTED)
+    assert upload.image_id == IMAGE
+    return upload
+
+
+@pytest.mark.parametrize("method", ["__init__", "append", "accept"])
+@pytest.mark.parametrize("error", [full, lambda *_: 1 / 0], ids=["full", "a bug of ours"])
+def test_an_upload_goes_on_when_the_spool_fails(filtered, spool, monkeypatch, method, error):
+    monkeypatch.setattr(Appender, method, error)
+    served_unspooled(filtered, spool)
+    assert "the upload could not be spooled" in only_accepted(spool).error
+    assert not list(spool.directory.glob("*.data"))
+
+
+def test_an_upload_goes_on_when_the_spool_fails_midway(filtered, spool, monkeypatch):
+    append = Appender.append
+    calls = []
+
+    def once(appender, piece):
+        calls.append(piece)
+        full() if len(calls) > 1 else append(appender, piece)
+
+    monkeypatch.setattr(Appender, "append", once)
+    served_unspooled(filtered, spool)
+    assert len(calls) == 2, "a spool that failed is not tried again for this upload"
+    assert "No space left" in only_accepted(spool).error
+    assert {u.state for u in spool.uploads()} == {UploadState.ACCEPTED, UploadState.REJECTED}
+
+
+@pytest.mark.parametrize("method", ["append", "_settle"])
+def test_a_refusal_passes_on_when_the_spool_fails(filtered, spool, monkeypatch, method):
+    monkeypatch.setattr(Appender, method, full)
+    assert call(filtered(Glance("409 Conflict")), environ_of())[0] == "409 Conflict"
+    assert UploadState.ACCEPTED not in {upload.state for upload in spool.uploads()}
+    assert names(spool) == {".json"}
+
+
+def test_what_cannot_be_recorded_is_recorded_with_a_later_request(filtered, spool, monkeypatch):
+    monkeypatch.setattr(Appender, "append", full)
+    application = filtered(Glance())
+    with monkeypatch.context() as patched:
+        patched.setattr(Spool, "record_unspooled", full)
+        assert call(application, environ_of())[0] == "204 No Content"
+    assert not [upload for upload in spool.uploads() if upload.state is UploadState.ACCEPTED]
+    call(application, environ_of(b"", "/v2/images", "GET"))
+    assert "could not be spooled" in only_accepted(spool).error
+
+
+# Everything else
+
+
+@pytest.mark.parametrize(
+    ("method", "path"),
+    [
+        ("GET", PATH),
+        ("HEAD", PATH),
+        ("POST", PATH),
+        ("PUT", f"/v2/images/{IMAGE}/stage"),
+        ("PUT", f"/v2/images/{IMAGE}/members/x/file"),
+        ("PUT", f"/v2/images/{IMAGE}/tags/file"),
+        ("PUT", "/v2/images/short/file"),
+        ("PUT", f"/v2/images/{IMAGE}/file/more"),
+        ("PUT", f"/x/v2/images/{IMAGE}/file"),
+        ("PATCH", f"/v2/images/{IMAGE}"),
+        ("GET", "/"),
+    ],
+)
+def test_other_requests_pass_untouched(filtered, spool, method, path):
+    environ = environ_of(path=path, method=method)
+    before = dict(environ)
+    answer = object()
+
+    def start_response(*_):
+        raise AssertionError
+
+    def glance(given, start):
+        assert given is environ
+        assert given == before
+        assert given["wsgi.input"] is before["wsgi.input"]
+        assert start is start_response
+        return answer
+
+    assert filtered(glance)(environ, start_response) is answer
+    assert names(spool) == set()
+
+
+@pytest.mark.parametrize("path", [PATH, f"{PATH}/", f"/v2/images/{IMAGE.upper()}/file"])
+def test_what_is_an_upload(filtered, spool, path):
+    call(filtered(Glance()), environ_of(path=path))
+    # Glance's ids keep their capitals, and so must ours.
+    assert only(spool).image_id == path.split("/")[3]
+
+
+# The embedded writer
+
+
+@pytest.fixture
+def started(monkeypatch):
+    calls = []
+    monkeypatch.setattr(
+        replication.WriterLauncher, "ensure_started", lambda launcher: calls.append(launcher)
+    )
+    return calls
+
+
+def test_an_embedded_writer_is_seen_to_with_every_request(filtered, started):
+    application = filtered(Glance(), "writer = embedded\nauth_type = none")
+    assert started == [], "the server may still fork"
+    call(application, environ_of(b"", "/", "GET"))
+    call(application, environ_of())
+    assert len(started) == 2
+
+
+def test_an_external_writer_is_nobody_s_child(filtered, started):
+    call(filtered(Glance()), environ_of())
+    assert started == []
+
+
+# Configuration
+
+
+def test_an_embedded_writer_without_credentials_stops_the_start(filtered):
+    with pytest.raises(exceptions.ConfigError, match="auth_type: is missing"):
+        filtered(Glance(), "writer = embedded")
+
+
+def test_a_target_without_section_stops_the_start(filtered):
+    with pytest.raises(exceptions.ConfigError, match="site-b"):
+        filtered(Glance(), "enabled_targets = site-b:http")
