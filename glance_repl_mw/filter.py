@@ -64,6 +64,7 @@ class ReplicationFilter(base.ConfigurableMiddleware):
             self.oslo_conf = cfg.ConfigOpts()
             self.oslo_conf([], default_config_files=[self.conf["config_file"]])
         opts.register_opts(self.oslo_conf)
+        loader.check_values(self.oslo_conf)
         self._has_targets = bool(loader.load_targets(self.oslo_conf))
         options = self.oslo_conf.replication
         self._spool = Spool(

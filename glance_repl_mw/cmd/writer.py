@@ -79,6 +79,7 @@ def _configuration(arguments: list[str]) -> cfg.ConfigOpts:
 
 
 def _service(conf: cfg.ConfigOpts) -> WriterService:
+    loader.check_values(conf)
     options = conf.replication
     targets = loader.load_targets(conf)
     images = ImageService(conf)

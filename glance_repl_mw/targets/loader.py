@@ -29,13 +29,20 @@ def load_targets(conf: cfg.ConfigOpts) -> dict[str, Target]:
 
     :raises ConfigError: names the section and the option that is missing or wrong
     """
-    _check_values(conf, opts.GROUP, opts.REPLICATION_OPTIONS)
     targets: dict[str, Target] = {}
     for name, driver in _enabled(conf.replication.enabled_targets):
         if name in targets:
             raise _wrong("enabled_targets", f"target {name!r} is named twice")
         targets[name] = _load(conf, name, driver)
     return targets
+
+
+def check_values(conf: cfg.ConfigOpts) -> None:
+    """See that every option of ``[replication]`` has a value of its kind.
+
+    :raises ConfigError: names the section and the option
+    """
+    _check_values(conf, opts.GROUP, opts.REPLICATION_OPTIONS)
 
 
 def _enabled(entries: Sequence[str]) -> list[tuple[str, str]]:

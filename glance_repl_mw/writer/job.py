@@ -57,9 +57,9 @@ class Job:
         self._ending: _Ending | None = None
         self._reason = ""
         self._pushes = {
-            name: Push(crew.targets[name], row)
-            for name, row in rows.items()
-            if name in crew.targets
+            name: Push(target, rows[name])
+            for name, target in crew.targets.items()
+            if name in rows
         }
 
     @property

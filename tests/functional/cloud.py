@@ -16,6 +16,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, Self
 
+import oslo_db.exception
 import psutil
 import requests
 from requests.adapters import HTTPAdapter
@@ -212,7 +213,11 @@ class Cloud:
             return []
         if self._store is None:
             self._store = ReplicaStore(schema.open_database(self.connection))
-        return self._store.replicas(image_id)
+        try:
+            return self._store.replicas(image_id)
+        except oslo_db.exception.DBNonExistentTable:
+            # The first writer is just making the file.
+            return []
 
     def row(self, image_id: str, target: str) -> Replica | None:
         """The row of one image at one target."""

@@ -141,17 +141,21 @@ def test_server_that_wakes_up_with_old_requests_leaves_no_second_object(cloud, b
     try:
         image_id = cloud.new_image(body)
         cloud.wait_replicated(image_id, [*HEALTHY_SITES, "patient"])
-        wait_until(lambda: cloud.row(image_id, "bad").attempts >= 2, 60, "two attempts failed")
+        wait_until(lambda: cloud.row(image_id, "bad").attempts, 60, "an attempt has failed")
     finally:
         bad.server.signal(signal.SIGCONT)
     assert_complete(cloud, image_id, body)
 
 
 def test_refused_upload_leaves_nothing_at_a_target_that_was_down_meanwhile(cloud, bad):
-    wrong = os.urandom(2 * MIB)
     image_id = cloud.create_image(disk_format="qcow2")
     bad.switch(Fault(hang_after=MIB))
-    assert cloud.upload(image_id, wrong).status_code == 415
+
+    def wrong_format():
+        yield os.urandom(2 * MIB)
+        wait_until(lambda: bad.received_bytes >= MIB, 30, "a part is there")
+
+    assert cloud.upload(image_id, wrong_format()).status_code == 415
     bad.switch(DOWN)
     wait_until(lambda: cloud.row(image_id, "bad").status == "deleting", 30, "to be deleted")
     wait_until(lambda: cloud.row(image_id, "bad").attempts > 0, 30, "a removal has failed")
@@ -160,7 +164,7 @@ def test_refused_upload_leaves_nothing_at_a_target_that_was_down_meanwhile(cloud
     cloud.assert_no_trace(image_id)
 
 
-@pytest.mark.parametrize("name", FAULTS)
+@pytest.mark.parametrize("name", ["down", "hangs", "hangs-half-way"])
 def test_upload_takes_as_long_as_with_healthy_targets(name, cloud, bad, capsys):
     body = os.urandom(8 * MIB)
 

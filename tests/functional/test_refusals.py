@@ -134,9 +134,9 @@ class Pair:
     def upload(self, image_id, body, chunked, **arguments):
         """Send the same to both, see that both answer the same, and return the answer."""
         return self.compare(
-            lambda glance: self.begin(glance, image_id, body, chunked, **arguments)
-            .send(body)
-            .finish()
+            lambda glance: (
+                self.begin(glance, image_id, body, chunked, **arguments).send(body).finish()
+            )
         )
 
     def compare(self, attempt):

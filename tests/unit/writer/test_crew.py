@@ -53,7 +53,4 @@ def test_outcomes_come_back_to_the_main_loop(crew):
     for event in events:
         event()
     assert crew.at_work == 0
-    assert sorted(str(outcome) for outcome in outcomes) == [
-        "(1, None)",
-        "(None, ValueError('why'))",
-    ]
+    assert sorted(map(str, outcomes)) == ["(1, None)", "(None, ValueError('why'))"]

@@ -7,6 +7,7 @@ import queue
 import pytest
 
 from glance_repl_mw.writer.hasher import Hasher
+from tests.lab.process import wait_until
 
 MIB = 1 << 20
 
@@ -62,7 +63,7 @@ def test_file_that_is_dropped_is_closed_and_announces_nothing(hasher, tmp_path, 
     hasher.finish(hasher.follow(path, "sha256"), digests.put)
     assert digests.get(timeout=10) == expected(b"abc")
     assert digests.empty()
-    assert not is_open(path)
+    wait_until(lambda: not is_open(path), 10, "the hasher lets go of the file")
 
 
 def is_open(path):

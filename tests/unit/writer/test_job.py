@@ -1,5 +1,6 @@
 """The way of one upload: what its rows say, what reaches targets and Glance, what stays."""
 
+import hashlib
 import os
 
 import pytest
@@ -68,17 +69,17 @@ def test_empty_image_says_why_it_has_no_location(lab, images):
     lab.take_in_hand()
     lab.until_done()
     assert lab.statuses() == {"site-a": "error", "site-b": "error"}
-    assert {(row.error, row.next_attempt_at) for row in lab.rows().values()} == {
-        (EMPTY_IMAGE, None)
-    }
+    assert {row.error for row in lab.rows().values()} == {EMPTY_IMAGE}
+    assert {row.next_attempt_at for row in lab.rows().values()} == {None}
 
 
 @pytest.mark.parametrize(
     ("change", "word"),
     [
         ({"size": len(BODY) + 1}, "size"),
-        ({"checksum": "0" * 32}, "checksum"),
         ({"os_hash_value": "0" * 128}, "sha512"),
+        ({"os_hash_algo": "sha256", "os_hash_value": "0" * 64}, "sha256"),
+        ({"os_hash_value": None, "checksum": "0" * 32}, "md5"),
     ],
 )
 def test_bytes_that_glance_does_not_have_reach_no_target(lab, images, targets, change, word):
@@ -94,7 +95,7 @@ def test_bytes_that_glance_does_not_have_reach_no_target(lab, images, targets, c
 
 def test_hash_of_another_algorithm_than_expected_is_made_up_for(lab, images):
     lab.accepted(BODY)
-    digest = __import__("hashlib").sha256(BODY).hexdigest()
+    digest = hashlib.sha256(BODY).hexdigest()
     images.accept(BODY, os_hash_algo="sha256", os_hash_value=digest)
     lab.take_in_hand()
     lab.until_done()
