@@ -14,8 +14,8 @@ LOG = log.getLogger(__name__)
 
 Finished = Callable[[str | None], None]
 
-_BLOCK_BYTES = 1024**2
-_BLOCKS_PER_TURN = 8
+_BLOCK_BYTES = 256 * 1024
+_BLOCKS_PER_TURN = 32
 _SHORTEST_POLL_SECONDS = 0.02
 _LONGEST_POLL_SECONDS = 0.1
 
@@ -39,17 +39,17 @@ class Digest:
         """The file is complete: have ``finished`` called with the digest as a hex string."""
         self._finished = finished
 
-    def advance(self) -> bool:
-        """Hash some of what has come; returns whether there was anything.
+    def advance(self, buffer: memoryview) -> bool:
+        """Hash some of what has come, by way of ``buffer``; returns whether there was anything.
 
         :raises OSError:
         """
         for turn in range(_BLOCKS_PER_TURN):
-            data = os.pread(self._descriptor, _BLOCK_BYTES, self._offset)
-            self._hash.update(data)
-            self._offset += len(data)
-            if len(data) < _BLOCK_BYTES:
-                return bool(data) or turn > 0
+            count = os.preadv(self._descriptor, [buffer], self._offset)
+            self._hash.update(buffer[:count])
+            self._offset += count
+            if count < len(buffer):
+                return count > 0 or turn > 0
         return True
 
     def announce(self) -> bool:
@@ -78,6 +78,7 @@ class Hasher:
 
     def __init__(self) -> None:
         self._digests: list[Digest] = []
+        self._buffer = memoryview(bytearray(_BLOCK_BYTES))
         self._changed = threading.Condition()
         threading.Thread(target=self._run_forever, name="hasher", daemon=True).start()
 
@@ -120,7 +121,7 @@ class Hasher:
 
     def _serve(self, digest: Digest) -> bool:
         try:
-            busy = not digest.dropped and digest.advance()
+            busy = not digest.dropped and digest.advance(self._buffer)
             done = digest.dropped or digest.announce()
         except OSError as error:
             LOG.error("A spool file cannot be read: %s", error)

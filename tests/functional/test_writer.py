@@ -194,7 +194,7 @@ def test_killed_writer_is_replaced_and_finishes_its_pushes(cloud, faulty):
 def test_writer_is_killed_again_and_again(cloud, faulty):
     body = os.urandom(4 * MIB)
     image_id = hold_pushes(cloud, faulty, body)
-    for _ in range(3):
+    for _ in range(2):
         kill_writer(cloud)
         switch(faulty, HALF_WAY)
         wait_until(lambda: all(t.received_bytes >= MIB for t in faulty), 30, "half is sent")
@@ -363,7 +363,7 @@ def test_recycled_api_processes_lose_nothing(keystone, workdir, require):
 def external(keystone, workdir, require):
     for server in (Nginx, WsgiDav):
         require(server)
-    options = {"writer": "external", "writer_grace_seconds": "2"}
+    options = {"writer": "external", "writer_grace_seconds": "4"}
     with make_cloud(workdir("external"), keystone, options) as cloud:
         yield cloud
 
@@ -393,7 +393,7 @@ def test_asked_to_stop_the_writer_leaves_what_hangs_to_the_next(external, held):
     external.wait_replicated(image_id, ["site-a"])
     started = time.monotonic()
     assert writer.end() == 0
-    assert 1 < time.monotonic() - started < 10
+    assert 3 < time.monotonic() - started < 15
     assert len(external.spool_files()) == 2
     switch(held, HEALTHY)
     with writer:
@@ -404,9 +404,10 @@ def test_asked_to_stop_the_writer_leaves_what_hangs_to_the_next(external, held):
 def test_asked_to_stop_the_writer_finishes_what_can_be_finished(external, held):
     body = os.urandom(200_000)
     writer = Writer(external).start()
-    switch(held, Fault(bytes_per_second=200_000))
+    switch(held, Fault(bytes_per_second=100_000))
     image_id = external.new_image(body)
-    wait_until(lambda: all(t.received_bytes > 1000 for t in held), 10, "the pushes run")
+    # More than is sent before the writer knows that Glance has accepted the upload.
+    wait_until(lambda: all(t.received_bytes > 150_000 for t in held), 30, "the tail is sent")
     assert writer.end() == 0
     assert set(external.statuses(image_id).values()) <= {"stored", "active"}
     switch(held, HEALTHY)

@@ -77,7 +77,7 @@ def test_file_that_cannot_be_read_has_no_digest(hasher, tmp_path, digests, monke
     path.write_bytes(b"abc")
     broken = hasher.follow(path, "sha256")
 
-    def fail():
+    def fail(buffer):
         raise OSError("the disk is gone")
 
     monkeypatch.setattr(broken, "advance", fail)
