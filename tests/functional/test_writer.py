@@ -227,6 +227,7 @@ def test_what_a_killed_writer_left_goes_also_when_the_target_was_down(cloud, fau
         30,
         "the new writer has tried",
     )
+    cloud.wait_replicated(image_id, ["site-a"])
     assert set(cloud.replica_urls(image_id)) == {"site-a"}
     switch(faulty, HEALTHY)
     assert_complete(cloud, image_id, body)
