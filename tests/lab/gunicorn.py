@@ -6,7 +6,7 @@ import sys
 from pathlib import Path
 
 from tests.lab.glance import Glance
-from tests.lab.process import HOST
+from tests.lab.process import HOST, answers_http
 
 
 class GunicornGlance(Glance):
@@ -25,6 +25,9 @@ class GunicornGlance(Glance):
             *("--access-logfile", "-"),
             self.module,
         ]
+
+    def ready(self) -> bool:
+        return answers_http(self.url)
 
     def reload(self) -> None:
         """Replace all workers gracefully; they are replaced one after the other."""

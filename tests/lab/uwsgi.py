@@ -9,6 +9,8 @@ import psutil
 
 from tests.lab.process import HOST, Server, answers_http, wait_until
 
+_LOADED = re.compile(r"^WSGI app 0 .* pid: (\d+)", re.MULTILINE)
+
 
 class UwsgiServer(Server):
     """A WSGI application under uWSGI with processes and threads, as OpenStack deploys it."""
@@ -70,7 +72,16 @@ class UwsgiServer(Server):
         ]
 
     def ready(self) -> bool:
-        return answers_http(self.url)
+        # One worker answers before the others have loaded, and uWSGI never ends a worker that
+        # meets a reload or a stop while it loads.
+        return self._all_workers_have_loaded() and answers_http(self.url)
+
+    def _all_workers_have_loaded(self) -> bool:
+        workers = set(self.worker_pids()) if self.running else set()
+        return len(workers) == self.processes and workers <= self._loaded_pids()
+
+    def _loaded_pids(self) -> set[int]:
+        return {int(pid) for pid in _LOADED.findall(self.log.read_text(errors="replace"))}
 
     def worker_pids(self) -> list[int]:
         """Return the processes that serve requests now."""
@@ -81,7 +92,7 @@ class UwsgiServer(Server):
         old = set(self.worker_pids())
         self.signal(signal.SIGHUP)
         wait_until(
-            lambda: len(new := set(self.worker_pids())) == self.processes and not new & old,
+            lambda: not old & set(self.worker_pids()) and self._all_workers_have_loaded(),
             60,
             f"{self.name} has new workers",
         )
