@@ -3,20 +3,25 @@
 from __future__ import annotations
 
 import contextlib
+import datetime
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import Any
 
 import glanceclient.exc
 import keystoneauth1.exceptions
+import requests
 from glanceclient.v2 import client as glance_client
 from keystoneauth1 import loading
 from oslo_config import cfg
+from oslo_utils import timeutils
 
 from glance_repl_mw import exceptions, opts
 from glance_repl_mw.model import Image
 
 _BY_PASSWORD = ("password", "v3password")
+USER_AGENT = "glance-repl-mw"
+_REMOVAL_ATTEMPTS = 5
 _PATCH_TYPE = "application/openstack-images-v2.1-json-patch"
 
 
@@ -48,6 +53,7 @@ class ImageService:
             interface=adapter.interface,
             region_name=adapter.region_name,
             endpoint_override=adapter.endpoint_override,
+            user_agent=USER_AGENT,
         )
 
     def get(self, image_id: str) -> Image:
@@ -60,19 +66,82 @@ class ImageService:
         body = self._request(None, "list images", "GET", path)
         return {image.image_id: image for image in map(_image, body["images"])}
 
+    def page(self, after: str | None, limit: int, *, hidden: bool = False) -> list[Image]:
+        """The next images, of all projects, in Glance's own order.
+
+        :param after: the last image of the page before, None for the first page
+        :param hidden: the hidden ones instead of the others
+        :raises ImageGone: the image ``after`` is gone meanwhile
+        """
+        path = f"/v2/images?visibility=all&limit={limit}&sort=created_at:asc,id:asc"
+        path += "&os_hidden=true" if hidden else ""
+        path += f"&marker={after}" if after else ""
+        body = self._request(after, "list images", "GET", path)
+        return [_image(each) for each in body["images"]]
+
+    def download(self, image_id: str) -> Iterator[bytes]:
+        """The image's bytes, in blocks, from whichever location Glance reads them."""
+        with _translated(image_id, "download the image"):
+            _, blocks = self._client.http_client.request(f"/v2/images/{image_id}/file", "GET")
+            try:
+                yield from blocks
+            except requests.RequestException as error:
+                raise exceptions.GlanceUnavailable(
+                    image_id, None, "download the image", _text(error)
+                ) from error
+
+    def remove_locations(self, image_id: str, urls: Collection[str]) -> Collection[str]:
+        """Remove locations, but never the last one; returns those that stay for that reason.
+
+        Glance removes by position. Where somebody moved the locations at the same moment, a
+        wrong one may go; it is added again.
+
+        :raises GlanceUnavailable: also where others change the locations all the time
+        :raises GlanceRefused:
+        :raises ImageGone:
+        """
+        for _ in range(_REMOVAL_ATTEMPTS):
+            before = self._locations(image_id)
+            found = [location["url"] for location in before]
+            positions = [place for place, url in enumerate(found) if url in urls]
+            if len(positions) == len(found):
+                positions = positions[1:]
+            if not positions:
+                return [url for url in found if url in urls]
+            self._patch(
+                image_id,
+                "remove locations",
+                [{"op": "remove", "path": f"/locations/{p}"} for p in reversed(positions)],
+            )
+            wanted = [found[place] for place in positions]
+            self._restore(image_id, before, wanted)
+        raise exceptions.GlanceUnavailable(
+            image_id, None, "remove locations", "others change the locations all the time"
+        )
+
+    def _restore(
+        self, image_id: str, before: Sequence[Mapping[str, Any]], removed: Collection[str]
+    ) -> None:
+        """Add what else was removed."""
+        present = {location["url"] for location in self._locations(image_id)}
+        lost = [
+            {"op": "add", "path": "/locations/-", "value": location}
+            for location in before
+            if location["url"] not in present and location["url"] not in removed
+        ]
+        still_there = present & set(removed)
+        if lost and still_there:
+            self._patch(image_id, "add locations", lost)
+
     def add_locations(self, image_id: str, urls: Sequence[str]) -> None:
         """Add locations at the end of an image's list, all in one request or none."""
-        changes = [
-            {"op": "add", "path": "/locations/-", "value": {"url": url, "metadata": {}}}
-            for url in urls
-        ]
-        self._request(
+        self._patch(
             image_id,
             "add locations",
-            "PATCH",
-            f"/v2/images/{image_id}",
-            headers={"Content-Type": _PATCH_TYPE},
-            data=json.dumps(changes),
+            [
+                {"op": "add", "path": "/locations/-", "value": {"url": url, "metadata": {}}}
+                for url in urls
+            ],
         )
 
     def create(self, image_id: str, name: str, owner: str) -> None:
@@ -95,6 +164,20 @@ class ImageService:
         """Get a token from Keystone, unless there is one already."""
         with _translated(None, "authenticate"):
             self._session.get_auth_headers()
+
+    def _locations(self, image_id: str) -> Sequence[Mapping[str, Any]]:
+        body = self._request(image_id, "read the image", "GET", f"/v2/images/{image_id}")
+        return body.get("locations", ())
+
+    def _patch(self, image_id: str, operation: str, changes: Sequence[Mapping[str, Any]]) -> None:
+        self._request(
+            image_id,
+            operation,
+            "PATCH",
+            f"/v2/images/{image_id}",
+            headers={"Content-Type": _PATCH_TYPE},
+            data=json.dumps(changes),
+        )
 
     def _request(
         self, image_id: str | None, operation: str, method: str, path: str, **kwargs: Any
@@ -165,7 +248,12 @@ def _image(body: Mapping[str, Any]) -> Image:
         os_hash_algo=body.get("os_hash_algo"),
         os_hash_value=body.get("os_hash_value"),
         locations=tuple(location["url"] for location in body.get("locations", ())),
+        updated_at=_time(body.get("updated_at")),
     )
+
+
+def _time(text: str | None) -> datetime.datetime | None:
+    return timeutils.normalize_time(timeutils.parse_isotime(text)) if text else None
 
 
 def _text(error: Exception) -> str:

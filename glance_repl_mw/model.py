@@ -36,6 +36,21 @@ _TRANSITIONS: dict[ReplicaStatus, frozenset[ReplicaStatus]] = {
 }
 
 
+class Priority(enum.IntEnum):
+    """Which of the replicas that wait for their bytes come first; lower is sooner."""
+
+    SYNC = 1
+    REPAIR = 2
+    BACKFILL = 3
+
+
+class Wish(enum.StrEnum):
+    """What an operator wants of a target besides that it holds replicas."""
+
+    DRAIN = "drain"
+    REMOVE = "remove"
+
+
 @dataclasses.dataclass(frozen=True)
 class Stored:
     """An object that is complete at a target.
@@ -52,7 +67,10 @@ class Stored:
 
 @dataclasses.dataclass(frozen=True)
 class Image:
-    """Glance's own record of an image, as far as replication needs it."""
+    """Glance's own record of an image, as far as replication needs it.
+
+    :ivar updated_at: UTC, without a time zone
+    """
 
     image_id: str
     status: str
@@ -61,6 +79,12 @@ class Image:
     os_hash_algo: str | None
     os_hash_value: str | None
     locations: tuple[str, ...]
+    updated_at: datetime.datetime | None = None
+
+    @property
+    def has_data(self) -> bool:
+        """Whether its bytes are complete and will not change any more."""
+        return self.status in ("active", "deactivated")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -72,6 +96,9 @@ class Replica:
     :ivar bytes_sent: bytes of the present attempt handed to the target
     :ivar attempts: how many attempts at the bits or the location have failed in a row
     :ivar next_attempt_at: UTC, without a time zone; None where nothing is planned
+    :ivar withheld: someone removed the location, and the replica shall not come back
+    :ivar verified_at: when the object's size was last found right; UTC, without a time zone
+    :ivar read_back_at: when all of its bytes were last found right; likewise
     """
 
     image_id: str
@@ -88,6 +115,11 @@ class Replica:
     next_attempt_at: datetime.datetime | None
     created_at: datetime.datetime
     updated_at: datetime.datetime
+    priority: int = Priority.REPAIR
+    withheld: bool = False
+    verified_at: datetime.datetime | None = None
+    read_back_at: datetime.datetime | None = None
+    id: int = 0
 
     @property
     def progress(self) -> float:

@@ -90,6 +90,99 @@ REPLICATION_OPTIONS: Sequence[cfg.Opt] = (
     ),
 )
 
+RECONCILER_OPTIONS: Sequence[cfg.Opt] = (
+    cfg.FloatOpt(
+        "reconcile_interval_seconds",
+        default=600.0,
+        min=0.1,
+        help="Seconds between two comparisons of all images of Glance with all replicas.",
+    ),
+    cfg.BoolOpt(
+        "automatic_backfill",
+        default=True,
+        help="Replicate images that have no replica at a target yet, such as those that are older "
+        "than the target. Without it, glance-repl-manage backfill does so when asked.",
+    ),
+    cfg.IntOpt(
+        "repair_concurrency",
+        default=2,
+        min=1,
+        help="How many images are read at once, from a replica or from Glance, to make replicas "
+        "that the spool holds no bytes for.",
+    ),
+    cfg.IntOpt(
+        "spool_hand_over_percent",
+        default=80,
+        min=1,
+        max=100,
+        help="From this share of spool_max_bytes on, or of what the disk allows, the spool lets "
+        "go of the oldest uploads that wait for a target; that target gets them later from a "
+        "replica or from Glance.",
+    ),
+    cfg.BoolOpt(
+        "heal_removed_locations",
+        default=True,
+        help="Add a location again that someone removed through Glance's API. If false, the "
+        "replica's object is deleted and the image gets no new one at that target.",
+    ),
+    cfg.IntOpt(
+        "delete_delay_seconds",
+        min=0,
+        help="Seconds that the replicas of a deleted image are kept. By default Glance's own "
+        "scrub_time where it has delayed_delete, so that a restored image keeps its replicas; "
+        "else 0.",
+    ),
+    cfg.IntOpt(
+        "missing_image_delay_seconds",
+        default=600,
+        min=0,
+        help="Seconds that an image must be missing before its replicas are deleted, where nobody "
+        "saw Glance delete it on this node. Not less than delete_delay_seconds.",
+    ),
+    cfg.IntOpt(
+        "missing_images_percent",
+        default=50,
+        min=0,
+        max=100,
+        help="If more than this share of the replicated images seems to be missing, and more than "
+        "20 of them, nothing is deleted for that reason: the service user may have lost the "
+        "right to see them.",
+    ),
+    cfg.FloatOpt(
+        "probe_interval_seconds",
+        default=10.0,
+        min=0.1,
+        help="Seconds between two probes of a target.",
+    ),
+    cfg.FloatOpt(
+        "withdraw_after_seconds",
+        default=120.0,
+        min=0.0,
+        help="Seconds that a target may be down before its locations are removed from Glance. "
+        "They are added again, proven anew, when it is back. May also be given for one target.",
+    ),
+    cfg.FloatOpt(
+        "scrub_interval_seconds",
+        default=86400.0,
+        min=0.1,
+        help="Seconds within which the size of every replica is looked at once.",
+    ),
+    cfg.IntOpt(
+        "scrub_bytes_per_second",
+        default=4 * 1024**2,
+        min=0,
+        help="Bytes per second that are read back from each target to compare the replicas with "
+        "the image's hash, those that were compared longest ago first. 0: none.",
+    ),
+    cfg.FloatOpt(
+        "orphan_interval_seconds",
+        default=3600.0,
+        min=0.0,
+        help="Seconds between two looks for objects at a target that no image accounts for; what "
+        "is found twice is deleted. 0: never.",
+    ),
+)
+
 TARGET_OPTIONS: Sequence[cfg.Opt] = (
     cfg.IntOpt(
         "max_connections",
@@ -97,12 +190,24 @@ TARGET_OPTIONS: Sequence[cfg.Opt] = (
         min=1,
         help="How many images are written to this target at once.",
     ),
+    cfg.FloatOpt(
+        "withdraw_after_seconds",
+        min=0.0,
+        help="As in [replication], for this target.",
+    ),
+)
+
+# Glance's own, which rule how long a deleted image can be restored, and how images are hashed.
+GLANCE_OPTIONS: Sequence[cfg.Opt] = (
+    cfg.StrOpt("hashing_algorithm", default="sha512"),
+    cfg.BoolOpt("delayed_delete", default=False),
+    cfg.IntOpt("scrub_time", default=0, min=0),
 )
 
 
 def register_opts(conf: cfg.ConfigOpts) -> None:
     """Register ``[replication]``, the service user's keystoneauth options included."""
-    conf.register_opts(REPLICATION_OPTIONS, group=GROUP)
+    conf.register_opts([*REPLICATION_OPTIONS, *RECONCILER_OPTIONS], group=GROUP)
     loading.register_session_conf_options(conf, GROUP)
     loading.register_auth_conf_options(conf, GROUP)
     loading.register_adapter_conf_options(conf, GROUP)
@@ -117,4 +222,4 @@ def list_opts() -> Sequence[tuple[str, Sequence[cfg.Opt]]]:
         *loading.get_session_conf_options(),
         *loading.get_adapter_conf_options(),
     ]
-    return [(GROUP, [*REPLICATION_OPTIONS, *keystone])]
+    return [(GROUP, [*REPLICATION_OPTIONS, *RECONCILER_OPTIONS, *keystone])]

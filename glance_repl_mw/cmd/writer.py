@@ -30,7 +30,6 @@ _COMMAND_LINE = cfg.IntOpt(
     help="Descriptor of the writer's lock, held already. The filter gives it; such a writer ends "
     "when the last API process of the node has gone.",
 )
-_GLANCE_OPTIONS = (cfg.StrOpt("hashing_algorithm", default="sha512"),)
 
 
 def main() -> None:
@@ -68,7 +67,7 @@ def serve(arguments: list[str]) -> int:
 def _configuration(arguments: list[str]) -> cfg.ConfigOpts:
     conf = cfg.ConfigOpts()
     conf.register_cli_opt(_COMMAND_LINE)
-    conf.register_opts(_GLANCE_OPTIONS)
+    conf.register_opts(opts.GLANCE_OPTIONS)
     log.register_options(conf)
     opts.register_opts(conf)
     conf(arguments, project="glance", prog="glance-api")

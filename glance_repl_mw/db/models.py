@@ -8,6 +8,8 @@ import sqlalchemy as sa
 from sqlalchemy import orm
 from sqlalchemy.dialects import mysql
 
+from glance_repl_mw.model import Priority
+
 Timestamp = sa.DateTime().with_variant(mysql.DATETIME(fsp=6), "mysql")
 Identifier = sa.BigInteger().with_variant(sa.Integer(), "sqlite")
 
@@ -42,3 +44,21 @@ class ReplicaRow(Base):
     next_attempt_at: orm.Mapped[datetime.datetime | None] = orm.mapped_column(Timestamp)
     created_at: orm.Mapped[datetime.datetime] = orm.mapped_column(Timestamp)
     updated_at: orm.Mapped[datetime.datetime] = orm.mapped_column(Timestamp)
+    priority: orm.Mapped[int] = orm.mapped_column(
+        sa.SmallInteger, default=Priority.REPAIR, server_default="2"
+    )
+    withheld: orm.Mapped[bool] = orm.mapped_column(
+        sa.Boolean, default=False, server_default=sa.false()
+    )
+    verified_at: orm.Mapped[datetime.datetime | None] = orm.mapped_column(Timestamp)
+    read_back_at: orm.Mapped[datetime.datetime | None] = orm.mapped_column(Timestamp)
+
+
+class TargetWishRow(Base):
+    """What an operator asked for a target."""
+
+    __tablename__ = "target_wishes"
+
+    target: orm.Mapped[str] = orm.mapped_column(sa.String(255), primary_key=True)
+    wish: orm.Mapped[str] = orm.mapped_column(sa.String(16))
+    created_at: orm.Mapped[datetime.datetime] = orm.mapped_column(Timestamp)

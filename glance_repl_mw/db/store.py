@@ -1,58 +1,19 @@
-"""The state of the replicas: the only place with SQL."""
+"""The state of the replicas, as the writer and those who ask for it use it."""
 
 from __future__ import annotations
 
-import dataclasses
 import datetime
-import functools
-from collections.abc import Callable, Iterable, Mapping
-from typing import Any, ParamSpec, TypeVar
+from collections.abc import Collection, Iterable, Mapping
+from typing import Any
 
 import sqlalchemy as sa
-import sqlalchemy.exc
-from oslo_db import api as db_api
-from oslo_db import exception as db_exception
 from oslo_db.sqlalchemy import enginefacade
 from oslo_utils import timeutils
 
 from glance_repl_mw.db.models import ReplicaRow
+from glance_repl_mw.db.session import Context, replica_of, retried
 from glance_repl_mw.model import Replica, ReplicaStatus
 from glance_repl_mw.spool.upload import Upload
-
-_Parameters = ParamSpec("_Parameters")
-_Result = TypeVar("_Result")
-
-_FIELDS = [field.name for field in dataclasses.fields(Replica)]
-_RETRIES = 8
-_RETRY_SECONDS = 0.05
-
-
-def _is_locked(error: Exception) -> bool:
-    """Whether SQLite gave way to another transaction that both read and wrote."""
-    return isinstance(error, sqlalchemy.exc.OperationalError) and "is locked" in str(error)
-
-
-def _retried(call: Callable[_Parameters, _Result]) -> Callable[_Parameters, _Result]:
-    """Do a transaction again that met another, and let no error but ``DBError`` out.
-
-    oslo.db leaves operational errors, such as of a database that is locked, as they are.
-    """
-    retried = db_api.wrap_db_retry(
-        max_retries=_RETRIES,
-        retry_interval=_RETRY_SECONDS,
-        retry_on_deadlock=True,
-        retry_on_disconnect=True,
-        exception_checker=_is_locked,
-    )(call)
-
-    @functools.wraps(call)
-    def translated(*args: _Parameters.args, **kwargs: _Parameters.kwargs) -> _Result:
-        try:
-            return retried(*args, **kwargs)
-        except sqlalchemy.exc.SQLAlchemyError as error:
-            raise db_exception.DBError(error) from error
-
-    return translated
 
 
 class ReplicaStore:
@@ -64,10 +25,10 @@ class ReplicaStore:
     def __init__(self, database: enginefacade._TransactionContextManager) -> None:
         self._database = database
 
-    @_retried
+    @retried
     def begin(self, upload: Upload, targets: Iterable[str]) -> dict[str, Replica]:
         """The rows of an upload by target; those that are missing are made, ``pending``."""
-        with self._database.writer.using(_Context()) as session:
+        with self._database.writer.using(Context()) as session:
             present = set(
                 session.scalars(
                     sa.select(ReplicaRow.target).where(ReplicaRow.upload_id == upload.upload_id)
@@ -91,9 +52,9 @@ class ReplicaStore:
             rows = session.scalars(
                 sa.select(ReplicaRow).where(ReplicaRow.upload_id == upload.upload_id)
             )
-            return {row.target: _replica(row) for row in rows}
+            return {row.target: replica_of(row) for row in rows}
 
-    @_retried
+    @retried
     def update(
         self,
         upload_id: str,
@@ -112,14 +73,14 @@ class ReplicaStore:
             legal = [before for before in ReplicaStatus if before.may_become(status)]
             statement = statement.where(ReplicaRow.status.in_(legal))
             values["status"] = status
-        with self._database.writer.using(_Context()) as session:
+        with self._database.writer.using(Context()) as session:
             result = session.execute(statement.values(updated_at=timeutils.utcnow(), **values))
             return result.rowcount
 
-    @_retried
+    @retried
     def record_progress(self, sent: Mapping[tuple[str, str], int]) -> None:
         """Store the bytes sent, by (upload id, target)."""
-        with self._database.writer.using(_Context()) as session:
+        with self._database.writer.using(Context()) as session:
             for (upload_id, target), bytes_sent in sent.items():
                 session.execute(
                     sa.update(ReplicaRow)
@@ -127,19 +88,39 @@ class ReplicaStore:
                     .values(bytes_sent=bytes_sent, updated_at=timeutils.utcnow())
                 )
 
-    @_retried
-    def due(self, now: datetime.datetime) -> list[Replica]:
-        """Rows whose next attempt is due."""
+    @retried
+    def due(
+        self,
+        now: datetime.datetime,
+        statuses: Collection[ReplicaStatus],
+        *,
+        limit: int,
+        horizon: datetime.timedelta,
+        without: Collection[str] = (),
+    ) -> list[Replica]:
+        """Rows in ``statuses`` whose next attempt is due, at most ``limit``.
+
+        The most urgent come first, then those that are due longest.
+
+        :param horizon: what is planned for later than this was planned before the clock was set
+            back, and is due
+        :param without: targets to leave out
+        """
         return self._select(
-            sa.select(ReplicaRow).where(
-                ReplicaRow.status.in_(
-                    [ReplicaStatus.ERROR, ReplicaStatus.STORED, ReplicaStatus.DELETING]
+            sa.select(ReplicaRow)
+            .where(
+                ReplicaRow.status.in_(list(statuses)),
+                sa.or_(
+                    ReplicaRow.next_attempt_at <= now,
+                    ReplicaRow.next_attempt_at > now + horizon,
                 ),
-                ReplicaRow.next_attempt_at <= now,
+                ReplicaRow.target.not_in(list(without)),
             )
+            .order_by(ReplicaRow.priority, ReplicaRow.next_attempt_at, ReplicaRow.id)
+            .limit(limit)
         )
 
-    @_retried
+    @retried
     def replicas(self, image_id: str | None = None) -> list[Replica]:
         """What is now: for each image and target the row that counts, by image and target.
 
@@ -157,33 +138,34 @@ class ReplicaStore:
                 counting[key] = replica
         return list(counting.values())
 
-    @_retried
+    @retried
     def unfinished(self) -> list[Replica]:
-        """Rows of uploads that a writer had in hand."""
-        finished = [ReplicaStatus.ACTIVE, ReplicaStatus.DELETED, ReplicaStatus.DELETING]
-        return self._select(sa.select(ReplicaRow).where(ReplicaRow.status.not_in(finished)))
+        """Rows of uploads that a writer had in hand and that reached no end of any kind."""
+        return self._select(
+            sa.select(ReplicaRow).where(
+                sa.or_(
+                    ReplicaRow.status == ReplicaStatus.UPLOADING,
+                    sa.and_(
+                        ReplicaRow.status == ReplicaStatus.PENDING,
+                        ReplicaRow.next_attempt_at.is_(None),
+                    ),
+                )
+            )
+        )
 
-    @_retried
+    @retried
     def purge_closed(self, before: datetime.datetime) -> int:
         """Forget rows that were closed before then; returns how many."""
-        with self._database.writer.using(_Context()) as session:
+        with self._database.writer.using(Context()) as session:
             result = session.execute(
                 sa.delete(ReplicaRow).where(
-                    ReplicaRow.status == ReplicaStatus.DELETED, ReplicaRow.updated_at < before
+                    ReplicaRow.status == ReplicaStatus.DELETED,
+                    ReplicaRow.withheld.is_(False),
+                    ReplicaRow.updated_at < before,
                 )
             )
             return result.rowcount
 
     def _select(self, statement: sa.Select[Any]) -> list[Replica]:
-        with self._database.reader.using(_Context()) as session:
-            return [_replica(row) for row in session.scalars(statement)]
-
-
-@enginefacade.transaction_context_provider
-class _Context:
-    """What enginefacade keeps the session of one transaction on."""
-
-
-def _replica(row: ReplicaRow) -> Replica:
-    values = {name: getattr(row, name) for name in _FIELDS}
-    return Replica(**{**values, "status": ReplicaStatus(row.status)})
+        with self._database.reader.using(Context()) as session:
+            return [replica_of(row) for row in session.scalars(statement)]

@@ -7,9 +7,10 @@ import fcntl
 import os
 import time
 import uuid
+from collections.abc import Sequence
 
 from glance_repl_mw.spool.directory import Spool
-from glance_repl_mw.spool.upload import Upload, UploadState
+from glance_repl_mw.spool.upload import Origin, Upload, UploadState
 
 _ROOM_CHECK_BYTES = 16 * 1024**2
 
@@ -20,21 +21,34 @@ class Appender:
     The data file is locked and the sidecar in place when the constructor returns.
 
     :param size: announced bytes, None where unknown
+    :param origin: where the bytes come from
+    :param upload_id: a fresh one by default
+    :param targets: those that the bytes are for, None for all
     :raises SpoolFull: there is no room for ``size`` bytes
     :raises OSError: the spool cannot be written; nothing is left behind
     """
 
-    def __init__(self, spool: Spool, image_id: str, size: int | None) -> None:
+    def __init__(
+        self,
+        spool: Spool,
+        image_id: str,
+        size: int | None,
+        origin: Origin = Origin.UPLOAD,
+        upload_id: str | None = None,
+        targets: Sequence[str] | None = None,
+    ) -> None:
         room = spool.require_room(size or 0)
         self._spool = spool
         self._received = 0
         self._check_at = min(room, _ROOM_CHECK_BYTES)
         self._upload = Upload(
-            upload_id=uuid.uuid4().hex,
+            upload_id=upload_id or uuid.uuid4().hex,
             image_id=image_id,
             size=size,
-            state=UploadState.RECEIVING,
+            state=UploadState.STAGING if origin is Origin.STAGE else UploadState.RECEIVING,
             created_at=time.time(),
+            origin=origin,
+            targets=None if targets is None else tuple(targets),
         )
         self._data_path = spool.data_path(self._upload.upload_id)
         self._file = open(self._data_path, "xb", buffering=0, opener=_private)  # noqa: SIM115
@@ -60,11 +74,12 @@ class Appender:
         self._received += len(data)
 
     def accept(self) -> None:
-        """Record durably that Glance has accepted the bytes.
+        """Record durably that Glance has accepted the bytes, or holds them staged.
 
         :raises OSError:
         """
-        self._settle(UploadState.ACCEPTED, durable=True)
+        staged = self._upload.origin is Origin.STAGE
+        self._settle(UploadState.STAGED if staged else UploadState.ACCEPTED, durable=True)
         self._file.close()
 
     def reject(self, error: str | None = None) -> None:

@@ -2,7 +2,8 @@
 
 ``UPLOAD.data`` is appended by one API process, which holds an exclusive ``flock`` on it, and
 followed by the writer. ``UPLOAD.json`` tells what it is; it is replaced as a whole, by a rename,
-so that a reader never sees half of it. A sidecar that says ``receiving`` beside a data file whose
+so that a reader never sees half of it. ``IMAGE.note`` says that something was done to an image, so
+that the reconciler looks at it soon. A sidecar that says ``receiving`` beside a data file whose
 lock is free belongs to a process that died.
 """
 
@@ -19,10 +20,11 @@ import uuid
 from collections.abc import Iterator
 
 from glance_repl_mw import exceptions
-from glance_repl_mw.spool.upload import Upload, UploadState
+from glance_repl_mw.spool.upload import Upload, UploadState, upload_of
 
 DATA_SUFFIX = ".data"
 SIDECAR_SUFFIX = ".json"
+NOTE_SUFFIX = ".note"
 _HALF_MADE_SECONDS = 60
 
 
@@ -91,7 +93,7 @@ class Spool:
         """The upload as its sidecar tells it, None where it is gone or unreadable."""
         try:
             fields = json.loads(self.sidecar_path(upload_id).read_bytes())
-            return Upload(**{**fields, "state": UploadState(fields["state"])})
+            return upload_of(fields)
         except (OSError, ValueError, TypeError, KeyError):
             return None
 
@@ -154,6 +156,24 @@ class Spool:
             ),
             durable=True,
         )
+
+    def note(self, image_id: str) -> None:
+        """Leave word that something was done to an image; does nothing where it was left already.
+
+        :raises OSError:
+        """
+        path = self.directory / f"{image_id}{NOTE_SUFFIX}"
+        os.close(os.open(path, os.O_WRONLY | os.O_CREAT, 0o600))
+
+    def take_notes(self) -> list[str]:
+        """The images of which word was left; it is taken away.
+
+        :raises OSError:
+        """
+        noted = list(self.directory.glob(f"*{NOTE_SUFFIX}"))
+        for path in noted:
+            path.unlink(missing_ok=True)
+        return [path.stem for path in noted]
 
     def settle(self, upload: Upload, state: UploadState) -> Upload:
         """Record the end of an abandoned upload; returns the new record.

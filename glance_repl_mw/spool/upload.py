@@ -4,14 +4,29 @@ from __future__ import annotations
 
 import dataclasses
 import enum
+from typing import Any
 
 
 class UploadState(enum.StrEnum):
-    """What is known of a spooled upload: Glance's answer, or that it is still awaited."""
+    """What is known of a spooled upload: Glance's answer, or that it is still awaited.
+
+    The bytes of ``PUT .../stage`` are ``staging``, then ``staged``, until their import has ended.
+    """
 
     RECEIVING = "receiving"
+    STAGING = "staging"
+    STAGED = "staged"
     ACCEPTED = "accepted"
     REJECTED = "rejected"
+
+
+class Origin(enum.StrEnum):
+    """Where the spooled bytes come from."""
+
+    UPLOAD = "upload"
+    STAGE = "stage"
+    REPLICA = "replica"
+    GLANCE = "glance"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -22,6 +37,7 @@ class Upload:
     :ivar received: bytes that Glance read, known once the upload is settled
     :ivar error: why the spool does not hold the body, or None where it does
     :ivar created_at: seconds since the epoch
+    :ivar targets: those that it serves; None for all that are to have every image
     """
 
     upload_id: str
@@ -31,3 +47,28 @@ class Upload:
     created_at: float
     received: int | None = None
     error: str | None = None
+    origin: Origin = Origin.UPLOAD
+    targets: tuple[str, ...] | None = None
+
+    @property
+    def is_fetched(self) -> bool:
+        """Whether the reconciler read the bytes, of an image that Glance has already."""
+        return self.origin in (Origin.REPLICA, Origin.GLANCE)
+
+
+def upload_of(fields: dict[str, Any]) -> Upload:
+    """The upload of which ``fields`` came out of a sidecar.
+
+    :raises ValueError: a state or origin is unknown
+    :raises TypeError: a field is missing or unknown
+    :raises KeyError: the state is missing
+    """
+    targets = fields.get("targets")
+    return Upload(
+        **{
+            **fields,
+            "state": UploadState(fields["state"]),
+            "origin": Origin(fields.get("origin", Origin.UPLOAD)),
+            "targets": None if targets is None else tuple(targets),
+        }
+    )

@@ -42,7 +42,7 @@ def check_values(conf: cfg.ConfigOpts) -> None:
 
     :raises ConfigError: names the section and the option
     """
-    _check_values(conf, opts.GROUP, opts.REPLICATION_OPTIONS)
+    _check_values(conf, opts.GROUP, [*opts.REPLICATION_OPTIONS, *opts.RECONCILER_OPTIONS])
 
 
 def _enabled(entries: Sequence[str]) -> list[tuple[str, str]]:

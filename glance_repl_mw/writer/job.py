@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-import enum
+import datetime
 import functools
+import time
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -15,6 +16,7 @@ from glance_repl_mw.model import Replica, ReplicaStatus, Stored
 from glance_repl_mw.spool.reader import TAIL_BYTES, Gate
 from glance_repl_mw.spool.upload import Upload, UploadState
 from glance_repl_mw.writer.crew import Crew
+from glance_repl_mw.writer.ending import Ending, closing
 from glance_repl_mw.writer.proof import Proof
 from glance_repl_mw.writer.push import Push
 from glance_repl_mw.writer.registration import Registration
@@ -22,12 +24,6 @@ from glance_repl_mw.writer.registration import Registration
 LOG = log.getLogger(__name__)
 
 EMPTY_IMAGE = "an empty image can have no HTTP location: Glance wants a size above 0"
-
-
-class _Ending(enum.Enum):
-    REFUSED = enum.auto()
-    GIVEN_UP = enum.auto()
-    HANDED_BACK = enum.auto()
 
 
 class Job:
@@ -54,18 +50,16 @@ class Job:
         self._path = crew.spool.data_path(upload.upload_id)
         self._proof: Proof | None = None
         self._registration = Registration(crew, upload.image_id, self._registered)
-        self._ending: _Ending | None = None
+        self._ending: Ending | None = None
         self._reason = ""
         self._pushes = {
-            name: Push(target, rows[name])
-            for name, target in crew.targets.items()
-            if name in rows
+            name: Push(target, rows[name]) for name, target in crew.targets.items() if name in rows
         }
 
     @property
     def handed_back(self) -> bool:
         """Whether it ended because the writer stops, and is still in the spool."""
-        return self.done and self._ending is _Ending.HANDED_BACK
+        return self.done and self._ending is Ending.HANDED_BACK
 
     @property
     def is_waiting(self) -> bool:
@@ -101,14 +95,16 @@ class Job:
             self._accepted()
 
     def _is_over_at_once(self) -> bool:
-        if self.upload.state is UploadState.REJECTED:
+        if self.upload.state is UploadState.REJECTED and self.upload.is_fetched:
+            self._give_up(self.upload.error or "the fetch was broken off")
+        elif self.upload.state is UploadState.REJECTED:
             self.refuse(self.upload.error or "the upload was refused or broken off")
         elif self.upload.error:
             self._give_up(self.upload.error)
         elif not self._pushes:
-            self._give_up("no target is configured")
+            self._begin_end(Ending.IMPOSSIBLE, "no target is configured")
         elif self.upload.state is UploadState.ACCEPTED and not self.upload.received:
-            self._give_up(EMPTY_IMAGE)
+            self._begin_end(Ending.IMPOSSIBLE, EMPTY_IMAGE)
         return self._ending is not None
 
     # The proof
@@ -190,6 +186,8 @@ class Job:
     def _failed(self, push: Push, status: ReplicaStatus, error: BaseException) -> None:
         push.attempts += 1
         push.may_register = False
+        pause = self._crew.pause_seconds(push.attempts, error)
+        push.retry_at = time.monotonic() + pause
         lost = {"bytes_sent": 0} if status is ReplicaStatus.ERROR else {}
         what = "Image %s, target %s: attempt %s failed: %s"
         LOG.warning(what, self.upload.image_id, push.target.name, push.attempts, error)
@@ -198,18 +196,18 @@ class Job:
             status,
             error=str(error) or type(error).__name__,
             attempts=push.attempts,
-            next_attempt_at=self._crew.next_attempt(push.attempts, error),
+            next_attempt_at=timeutils.utcnow() + datetime.timedelta(seconds=pause),
             **lost,
         )
 
     def retry(self, target: str) -> None:
-        """The time of the next attempt has come."""
+        """Try again at once what has failed at a target."""
         push = self._pushes.get(target)
-        if push is None or push.running or self._ending:
+        if push is None or push.running or self._ending or push.retry_at is None:
             return
+        push.retry_at = None
         if push.status is ReplicaStatus.STORED:
             push.may_register = True
-            self._register()
         elif push.status is ReplicaStatus.ERROR:
             self._push(push)
 
@@ -219,6 +217,11 @@ class Job:
         """Do what has become due."""
         if self._proof is not None:
             self._proof.tick()
+        if not self._crew.is_stopping:
+            now = time.monotonic()
+            for name, push in self._pushes.items():
+                if push.retry_at is not None and now >= push.retry_at:
+                    self.retry(name)
         self._register()
 
     def _register(self) -> None:
@@ -252,18 +255,20 @@ class Job:
 
     def refuse(self, reason: str) -> None:
         """Glance does not have the image: take back whatever reached a target."""
-        self._begin_end(_Ending.REFUSED, reason)
+        self._begin_end(Ending.REFUSED, reason)
 
     def hand_back(self) -> None:
         """The writer stops: cut what runs; the next writer goes on from the spool."""
-        self._begin_end(_Ending.HANDED_BACK, "the writer stops")
+        self._begin_end(Ending.HANDED_BACK, "the writer stops")
 
     def _give_up(self, reason: str) -> None:
-        """The spool does not hold what Glance has: another source must repair the image."""
-        LOG.warning("Image %s is not replicated: %s", self.upload.image_id, reason)
-        self._begin_end(_Ending.GIVEN_UP, reason)
+        """The spool does not hold what Glance has: the reconciler reads it elsewhere."""
+        LOG.warning("Image %s: %s", self.upload.image_id, reason)
+        for push in self._pushes.values():
+            push.attempts += self.upload.is_fetched
+        self._begin_end(Ending.GIVEN_UP, reason)
 
-    def _begin_end(self, ending: _Ending, reason: str) -> None:
+    def _begin_end(self, ending: Ending, reason: str) -> None:
         if self._ending is None:
             self._ending, self._reason = ending, reason
             self._gate.cut(reason)
@@ -276,29 +281,19 @@ class Job:
         pushing = any(push.running for push in self._pushes.values())
         if self.done or pushing or self._registration.running:
             return
+        assert self._ending is not None
         self.done = True
         for push in self._pushes.values():
-            self._close(push)
-        if self._ending is not _Ending.HANDED_BACK:
+            self._close(push, self._ending)
+        if self._ending is not Ending.HANDED_BACK:
             self._crew.spool.remove(self.upload.upload_id)
 
-    def _close(self, push: Push) -> None:
-        if self._ending is _Ending.HANDED_BACK:
-            if push.status is ReplicaStatus.UPLOADING:
-                self._save(push, ReplicaStatus.PENDING)
-        elif self._ending is _Ending.GIVEN_UP:
-            if push.status is not ReplicaStatus.ACTIVE:
-                self._save(push, ReplicaStatus.ERROR, error=self._reason, next_attempt_at=None)
-        elif push.object_name is None:
-            self._save(push, ReplicaStatus.DELETED, error=self._reason, next_attempt_at=None)
-        else:
-            self._save(
-                push,
-                ReplicaStatus.DELETING,
-                error=self._reason,
-                attempts=0,
-                next_attempt_at=timeutils.utcnow(),
-            )
+    def _close(self, push: Push, ending: Ending) -> None:
+        pause = self._crew.pause_seconds(push.attempts) if self.upload.is_fetched else 0.0
+        change = closing(ending, push, self._reason, pause)
+        if change is not None:
+            status, values = change
+            self._save(push, status, **values)
 
     def _save(self, push: Push, status: ReplicaStatus, **values: Any) -> None:
         push.status = status

@@ -26,6 +26,7 @@ class Push:
     :param row: what the database knows
     :ivar running: ``put`` or ``confirm`` is under way
     :ivar may_register: the location may be asked for now
+    :ivar retry_at: when to try again what has failed, by ``time.monotonic``
     """
 
     def __init__(self, target: Target, row: Replica) -> None:
@@ -37,6 +38,7 @@ class Push:
         self.location_url = row.location_url or ""
         self.running = False
         self.may_register = True
+        self.retry_at: float | None = None
         self._reader: SpoolReader | None = None
 
     @property

@@ -30,6 +30,7 @@ _CHORES_SECONDS = 1.0
 _HOUSEKEEPING_SECONDS = 3600.0
 _KEEP_CLOSED = datetime.timedelta(days=7)
 _SAME_STAMP_SECONDS = 0.05
+_DUE_AT_ONCE = 200
 
 
 class WriterService:
@@ -212,13 +213,11 @@ class WriterService:
     def _retry_due(self) -> None:
         if self._stop_by is not None:
             return
-        for replica in self._crew.store.due(timeutils.utcnow()):
-            job = self._jobs.get(replica.upload_id)
+        due = self._crew.due([ReplicaStatus.DELETING, ReplicaStatus.STORED], _DUE_AT_ONCE)
+        for replica in due:
             if replica.status is ReplicaStatus.DELETING:
                 self._removal.retry(replica)
-            elif job is not None:
-                job.retry(replica.target)
-            elif replica.status is ReplicaStatus.STORED:
+            elif replica.upload_id not in self._jobs:
                 self._locations.retry(replica)
 
     def _record_progress(self) -> None:
@@ -241,6 +240,7 @@ class WriterService:
             return
         LOG.info("The writer was asked to stop")
         self._stop_by = stop_by
+        self._crew.is_stopping = True
         for job in self._jobs.values():
             if job.upload.state is UploadState.RECEIVING:
                 job.hand_back()

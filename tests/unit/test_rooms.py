@@ -22,6 +22,7 @@ RANKS = {
     "targets": 3,
     "db": 3,
     "writer": 4,
+    "reconciler": 4,
     "launcher": 4,
     "checks": 4,
     "api": 4,

@@ -95,13 +95,30 @@ def test_replicas_of_one_image(store):
 
 
 def test_due_rows(store):
+    def due(now, limit=9, **arguments):
+        day = datetime.timedelta(days=1)
+        rows = store.due(now, [ReplicaStatus.ERROR], limit=limit, horizon=day, **arguments)
+        return [row.target for row in rows]
+
     now = timeutils.utcnow()
     store.begin(upload(1), ("a", "b", "c"))
     store.update("upload-1", ["a"], ReplicaStatus.ERROR, next_attempt_at=now)
     later = now + datetime.timedelta(seconds=5)
     store.update("upload-1", ["b"], ReplicaStatus.ERROR, next_attempt_at=later)
-    assert [row.target for row in store.due(now)] == ["a"]
-    assert [row.target for row in store.due(later)] == ["a", "b"]
+    assert due(now) == ["a"]
+    assert due(later) == ["a", "b"]
+    assert due(later, limit=1) == ["a"]
+    assert due(later, without=["a"]) == ["b"]
+
+
+def test_what_was_planned_before_the_clock_was_set_back_is_due(store):
+    now = timeutils.utcnow()
+    store.begin(upload(1), ("a",))
+    far = now + datetime.timedelta(hours=2)
+    store.update("upload-1", ["a"], ReplicaStatus.ERROR, next_attempt_at=far)
+    hour = datetime.timedelta(hours=1)
+    assert len(store.due(now, [ReplicaStatus.ERROR], limit=9, horizon=hour)) == 1
+    assert store.due(now, [ReplicaStatus.ERROR], limit=9, horizon=3 * hour) == []
 
 
 def test_progress(store):

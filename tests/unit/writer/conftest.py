@@ -5,7 +5,6 @@ import time
 
 import pytest
 from oslo_config import cfg
-from oslo_utils import timeutils
 
 from glance_repl_mw import exceptions, opts
 from glance_repl_mw.db import schema
@@ -88,7 +87,7 @@ class Target:
 def conf(tmp_path):
     conf = cfg.ConfigOpts()
     opts.register_opts(conf)
-    conf.register_opt(cfg.StrOpt("hashing_algorithm", default="sha512"))
+    conf.register_opts(opts.GLANCE_OPTIONS)
     for name in ("site-a", "site-b"):
         conf.register_opts(opts.TARGET_OPTIONS, group=f"replication:{name}")
     conf([], default_config_files=[], default_config_dirs=[])
@@ -166,8 +165,6 @@ class Lab:
             while not self.crew.events.empty():
                 self.crew.events.get()()
             self.job.tick()
-            for row in self.crew.store.due(timeutils.utcnow()):
-                self.job.retry(row.target)
             time.sleep(0.002)
 
     def until_done(self):

@@ -1,0 +1,170 @@
+"""The state of the replicas, as the reconciler reads and changes it: in pages, row by row."""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Collection, Iterable, Sequence
+from typing import Any
+
+import sqlalchemy as sa
+from oslo_db.sqlalchemy import enginefacade
+from oslo_utils import timeutils
+
+from glance_repl_mw.db.models import ReplicaRow
+from glance_repl_mw.db.session import Context, replica_of, retried
+from glance_repl_mw.model import Priority, Replica, ReplicaStatus
+
+
+class ReplicaSurvey:
+    """Rows of replicas; may be used from any thread, every call is one transaction.
+
+    Each call may raise ``oslo_db.exception.DBError``.
+    """
+
+    def __init__(self, database: enginefacade._TransactionContextManager) -> None:
+        self._database = database
+
+    @retried
+    def of_images(self, image_ids: Collection[str]) -> dict[str, list[Replica]]:
+        """All rows of these images, the closed ones too, oldest first; images without: no key."""
+        found: dict[str, list[Replica]] = {}
+        for replica in self._select(ReplicaRow.image_id.in_(list(image_ids))):
+            found.setdefault(replica.image_id, []).append(replica)
+        return found
+
+    @retried
+    def image_ids(self, after: str, limit: int) -> list[str]:
+        """The next images, by id, that have rows which are not closed."""
+        statement = (
+            sa.select(ReplicaRow.image_id)
+            .where(ReplicaRow.image_id > after, _open())
+            .distinct()
+            .order_by(ReplicaRow.image_id)
+            .limit(limit)
+        )
+        with self._database.reader.using(Context()) as session:
+            return list(session.scalars(statement))
+
+    @retried
+    def page(
+        self, target: str, statuses: Collection[ReplicaStatus], *, after: int, limit: int
+    ) -> list[Replica]:
+        """The next rows of a target, by row id.
+
+        :param after: the ``id`` of the last row of the page before, 0 for the first page
+        """
+        return self._select(
+            ReplicaRow.target == target,
+            ReplicaRow.status.in_(list(statuses)),
+            ReplicaRow.id > after,
+            limit=limit,
+        )
+
+    @retried
+    def least_verified(self, target: str, *, read_back: bool, limit: int) -> list[Replica]:
+        """Active replicas that were verified longest ago, or never, oldest first."""
+        column = ReplicaRow.read_back_at if read_back else ReplicaRow.verified_at
+        statement = (
+            sa.select(ReplicaRow)
+            .where(ReplicaRow.target == target, ReplicaRow.status == ReplicaStatus.ACTIVE)
+            .order_by(column.is_not(None), column, ReplicaRow.id)
+            .limit(limit)
+        )
+        with self._database.reader.using(Context()) as session:
+            return [replica_of(row) for row in session.scalars(statement)]
+
+    @retried
+    def counts(self) -> dict[str, dict[ReplicaStatus, int]]:
+        """How many rows each target has in each status, those of unknown targets too."""
+        statement = sa.select(ReplicaRow.target, ReplicaRow.status, sa.func.count()).group_by(
+            ReplicaRow.target, ReplicaRow.status
+        )
+        counts: dict[str, dict[ReplicaStatus, int]] = {}
+        with self._database.reader.using(Context()) as session:
+            for target, status, count in session.execute(statement):
+                counts.setdefault(target, {})[ReplicaStatus(status)] = count
+        return counts
+
+    @retried
+    def plan(
+        self, image_id: str, targets: Iterable[str], priority: Priority, size: int | None
+    ) -> None:
+        """Make rows of replicas that are to be made; their bytes are yet to be fetched."""
+        now = timeutils.utcnow()
+        with self._database.writer.using(Context()) as session:
+            session.add_all(
+                ReplicaRow(
+                    image_id=image_id,
+                    target=target,
+                    upload_id=uuid.uuid4().hex,
+                    status=ReplicaStatus.PENDING,
+                    size=size,
+                    priority=priority,
+                    next_attempt_at=now,
+                    created_at=now,
+                    updated_at=now,
+                )
+                for target in targets
+            )
+
+    @retried
+    def adopt(
+        self, image_id: str, target: str, upload_id: str, object_name: str, **values: Any
+    ) -> None:
+        """Make a row, ``active``, of an object that a location names but no row knows."""
+        now = timeutils.utcnow()
+        with self._database.writer.using(Context()) as session:
+            session.add(
+                ReplicaRow(
+                    image_id=image_id,
+                    target=target,
+                    upload_id=upload_id,
+                    status=ReplicaStatus.ACTIVE,
+                    object_name=object_name,
+                    created_at=now,
+                    updated_at=now,
+                    **values,
+                )
+            )
+
+    @retried
+    def assign(self, replicas: Sequence[Replica], upload_id: str) -> list[str]:
+        """Let an upload serve waiting replicas of its image; returns the targets that it got.
+
+        Rows that have changed since they were read are left alone.
+        """
+        targets = []
+        for replica in replicas:
+            changes = {"upload_id": upload_id, "bytes_sent": 0, "next_attempt_at": None}
+            if self._change(replica, ReplicaStatus.PENDING, changes):
+                targets.append(replica.target)
+        return targets
+
+    @retried
+    def change(self, replica: Replica, status: ReplicaStatus | None = None, **values: Any) -> bool:
+        """Change a row, unless it has changed since it was read; returns whether it did so."""
+        return self._change(replica, status or replica.status, values)
+
+    def _change(self, replica: Replica, status: ReplicaStatus, values: dict[str, Any]) -> bool:
+        if not replica.status.may_become(status):
+            return False
+        statement = (
+            sa.update(ReplicaRow)
+            .where(
+                ReplicaRow.id == replica.id,
+                ReplicaRow.upload_id == replica.upload_id,
+                ReplicaRow.status == replica.status,
+            )
+            .values(status=status, updated_at=timeutils.utcnow(), **values)
+        )
+        with self._database.writer.using(Context()) as session:
+            return session.execute(statement).rowcount == 1
+
+    def _select(self, *conditions: Any, limit: int | None = None) -> list[Replica]:
+        statement = sa.select(ReplicaRow).where(*conditions).order_by(ReplicaRow.id).limit(limit)
+        with self._database.reader.using(Context()) as session:
+            return [replica_of(row) for row in session.scalars(statement)]
+
+
+def _open() -> sa.ColumnElement[bool]:
+    return ReplicaRow.status != ReplicaStatus.DELETED

@@ -1,0 +1,45 @@
+"""Whether a target is up, as far as those who use it have seen."""
+
+from __future__ import annotations
+
+import threading
+import time
+
+_FAILURES_TO_BE_DOWN = 3
+
+
+class TargetHealth:
+    """The circuit breaker of one target; used by any thread.
+
+    It is taken for down after some failures in a row, and for up after one success.
+    """
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._failures = 0
+        self._failing_since = 0.0
+        self.error: str | None = None
+
+    def succeeded(self) -> None:
+        """The target did what it was asked."""
+        with self._lock:
+            self._failures = 0
+            self.error = None
+
+    def failed(self, error: BaseException) -> None:
+        """The target was asked in vain."""
+        with self._lock:
+            if not self._failures:
+                self._failing_since = time.monotonic()
+            self._failures += 1
+            self.error = str(error)
+
+    @property
+    def is_up(self) -> bool:
+        return self._failures < _FAILURES_TO_BE_DOWN
+
+    @property
+    def down_seconds(self) -> float:
+        """Seconds since the first of the failures in a row, 0 while it is up."""
+        with self._lock:
+            return 0.0 if self.is_up else time.monotonic() - self._failing_since

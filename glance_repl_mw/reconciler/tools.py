@@ -1,0 +1,54 @@
+"""What the reconciler's tasks work with."""
+
+from __future__ import annotations
+
+import dataclasses
+import threading
+from collections.abc import Mapping
+
+from oslo_config import cfg
+
+from glance_repl_mw.db.survey import ReplicaSurvey
+from glance_repl_mw.db.wishes import TargetWishes
+from glance_repl_mw.images import ImageService
+from glance_repl_mw.reconciler.health import TargetHealth
+from glance_repl_mw.spool.directory import Spool
+from glance_repl_mw.targets.base import Target
+
+
+class Stopping(Exception):
+    """The writer ends; what a task has begun is left as it is."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Tools:
+    """Shared by all tasks, each of which runs in a thread of its own.
+
+    :ivar health: by the name of each configured target
+    :ivar stopping: set when the writer ends
+    """
+
+    conf: cfg.ConfigOpts
+    spool: Spool
+    survey: ReplicaSurvey
+    wishes: TargetWishes
+    images: ImageService
+    targets: Mapping[str, Target]
+    health: Mapping[str, TargetHealth]
+    stopping: threading.Event = dataclasses.field(default_factory=threading.Event)
+
+    def rest(self, seconds: float) -> None:
+        """Wait, between two pages of work or until it is time again.
+
+        :raises Stopping:
+        """
+        if self.stopping.wait(seconds):
+            raise Stopping
+
+    def is_in_hand(self, upload_id: str) -> bool:
+        """Whether the spool holds the upload, whose rows are the writer's own then."""
+        return self.spool.sidecar_path(upload_id).exists()
+
+    def down_targets(self) -> list[str]:
+        """Targets that are known to be down."""
+        return [name for name, health in self.health.items() if not health.is_up]

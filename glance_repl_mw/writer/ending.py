@@ -1,0 +1,48 @@
+"""How a job ends, and what becomes of the rows that it leaves."""
+
+from __future__ import annotations
+
+import datetime
+import enum
+from typing import Any
+
+from oslo_utils import timeutils
+
+from glance_repl_mw.model import ReplicaStatus
+from glance_repl_mw.writer.push import Push
+
+
+class Ending(enum.Enum):
+    """Why a job ends before all of its replicas are active."""
+
+    REFUSED = enum.auto()  # Glance does not have the image
+    GIVEN_UP = enum.auto()  # the spool has not the bytes: the reconciler reads them elsewhere
+    IMPOSSIBLE = enum.auto()  # nobody can make these replicas
+    HANDED_BACK = enum.auto()  # the next writer goes on from the spool
+
+
+Change = tuple[ReplicaStatus, dict[str, Any]]
+
+
+def closing(ending: Ending, push: Push, reason: str, pause_seconds: float) -> Change | None:
+    """What the row of ``push`` becomes, None where it stays as it is.
+
+    :param pause_seconds: until the reconciler takes up what was given up
+    """
+    now = timeutils.utcnow()
+    if ending is Ending.HANDED_BACK:
+        return (ReplicaStatus.PENDING, {}) if push.status is ReplicaStatus.UPLOADING else None
+    if ending is Ending.REFUSED:
+        if push.object_name is None:
+            return ReplicaStatus.DELETED, {"error": reason, "next_attempt_at": None}
+        return ReplicaStatus.DELETING, {"error": reason, "attempts": 0, "next_attempt_at": now}
+    if push.status is ReplicaStatus.ACTIVE:
+        return None
+    later = now + datetime.timedelta(seconds=pause_seconds)
+    next_attempt_at = later if ending is Ending.GIVEN_UP else None
+    return ReplicaStatus.ERROR, {
+        "error": reason,
+        "bytes_sent": 0,
+        "attempts": push.attempts,
+        "next_attempt_at": next_attempt_at,
+    }
