@@ -28,8 +28,8 @@ _S = ReplicaStatus
 _TRANSITIONS: dict[ReplicaStatus, frozenset[ReplicaStatus]] = {
     _S.PENDING: frozenset({_S.UPLOADING, _S.ERROR, _S.DELETING, _S.DELETED}),
     _S.UPLOADING: frozenset({_S.PENDING, _S.STORED, _S.ERROR, _S.DELETING, _S.DELETED}),
-    _S.STORED: frozenset({_S.PENDING, _S.ACTIVE, _S.ERROR, _S.DELETING}),
-    _S.ACTIVE: frozenset({_S.STORED, _S.ERROR, _S.DELETING}),
+    _S.STORED: frozenset({_S.PENDING, _S.ACTIVE, _S.ERROR, _S.DELETING, _S.DELETED}),
+    _S.ACTIVE: frozenset({_S.STORED, _S.ERROR, _S.DELETING, _S.DELETED}),
     _S.ERROR: frozenset({_S.PENDING, _S.UPLOADING, _S.DELETING, _S.DELETED}),
     _S.DELETING: frozenset({_S.DELETED}),
     _S.DELETED: frozenset({_S.PENDING}),

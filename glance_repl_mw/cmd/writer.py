@@ -17,7 +17,12 @@ from oslo_log import log
 from glance_repl_mw import exceptions, launcher, opts
 from glance_repl_mw.db import schema
 from glance_repl_mw.db.store import ReplicaStore
+from glance_repl_mw.db.survey import ReplicaSurvey
+from glance_repl_mw.db.wishes import TargetWishes
 from glance_repl_mw.images import ImageService
+from glance_repl_mw.reconciler import service as reconciler
+from glance_repl_mw.reconciler.health import TargetHealth
+from glance_repl_mw.reconciler.tools import Tools
 from glance_repl_mw.spool.directory import Spool
 from glance_repl_mw.targets import loader
 from glance_repl_mw.writer.crew import Crew
@@ -92,7 +97,19 @@ def _service(conf: cfg.ConfigOpts) -> WriterService:
         raise exceptions.ConfigError(
             operation="open the database", hint=f"[replication] connection: {error}"
         ) from error
-    return WriterService(Crew(conf, spool, ReplicaStore(database), targets, images), is_needed)
+    tools = Tools(
+        conf,
+        spool,
+        ReplicaSurvey(database),
+        TargetWishes(database),
+        images,
+        targets,
+        {name: TargetHealth() for name in targets},
+    )
+    crew = Crew(conf, spool, ReplicaStore(database), targets, images)
+    service = WriterService(crew, tools, is_needed)
+    reconciler.start(tools, service.look_again)
+    return service
 
 
 def _own_lock(conf: cfg.ConfigOpts, directory: pathlib.Path) -> Callable[[], bool]:

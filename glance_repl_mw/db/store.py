@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import datetime
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import sqlalchemy as sa
@@ -87,38 +87,6 @@ class ReplicaStore:
                     .where(ReplicaRow.upload_id == upload_id, ReplicaRow.target == target)
                     .values(bytes_sent=bytes_sent, updated_at=timeutils.utcnow())
                 )
-
-    @retried
-    def due(
-        self,
-        now: datetime.datetime,
-        statuses: Collection[ReplicaStatus],
-        *,
-        limit: int,
-        horizon: datetime.timedelta,
-        without: Collection[str] = (),
-    ) -> list[Replica]:
-        """Rows in ``statuses`` whose next attempt is due, at most ``limit``.
-
-        The most urgent come first, then those that are due longest.
-
-        :param horizon: what is planned for later than this was planned before the clock was set
-            back, and is due
-        :param without: targets to leave out
-        """
-        return self._select(
-            sa.select(ReplicaRow)
-            .where(
-                ReplicaRow.status.in_(list(statuses)),
-                sa.or_(
-                    ReplicaRow.next_attempt_at <= now,
-                    ReplicaRow.next_attempt_at > now + horizon,
-                ),
-                ReplicaRow.target.not_in(list(without)),
-            )
-            .order_by(ReplicaRow.priority, ReplicaRow.next_attempt_at, ReplicaRow.id)
-            .limit(limit)
-        )
 
     @retried
     def replicas(self, image_id: str | None = None) -> list[Replica]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime
 import uuid
 from collections.abc import Collection, Iterable, Sequence
 from typing import Any
@@ -13,6 +14,9 @@ from oslo_utils import timeutils
 from glance_repl_mw.db.models import ReplicaRow
 from glance_repl_mw.db.session import Context, replica_of, retried
 from glance_repl_mw.model import Priority, Replica, ReplicaStatus
+
+_NEVER_VERIFIED = datetime.datetime(1970, 1, 1)
+_NEVER_READ_BACK = datetime.datetime(1970, 1, 2)
 
 
 class ReplicaSurvey:
@@ -61,15 +65,85 @@ class ReplicaSurvey:
         )
 
     @retried
-    def least_verified(self, target: str, *, read_back: bool, limit: int) -> list[Replica]:
-        """Active replicas that were verified longest ago, or never, oldest first."""
-        column = ReplicaRow.read_back_at if read_back else ReplicaRow.verified_at
+    def due(
+        self,
+        now: datetime.datetime,
+        statuses: Collection[ReplicaStatus],
+        *,
+        limit: int,
+        horizon: datetime.timedelta,
+        targets: Collection[str],
+    ) -> list[Replica]:
+        """Rows in ``statuses`` whose next attempt is due, at most ``limit``.
+
+        The most urgent come first, then those that are due longest.
+
+        :param horizon: what is planned for later than this was planned before the clock was set
+            back, and is due
+        :param targets: of which rows are wanted
+        """
         statement = (
             sa.select(ReplicaRow)
-            .where(ReplicaRow.target == target, ReplicaRow.status == ReplicaStatus.ACTIVE)
-            .order_by(column.is_not(None), column, ReplicaRow.id)
+            .where(
+                ReplicaRow.status.in_(list(statuses)),
+                sa.or_(
+                    ReplicaRow.next_attempt_at <= now,
+                    ReplicaRow.next_attempt_at > now + horizon,
+                ),
+                ReplicaRow.target.in_(list(targets)),
+            )
+            .order_by(ReplicaRow.priority, ReplicaRow.next_attempt_at, ReplicaRow.id)
             .limit(limit)
         )
+        with self._database.reader.using(Context()) as session:
+            return [replica_of(row) for row in session.scalars(statement)]
+
+    @retried
+    def overdue(self, now: datetime.datetime, limit: int) -> list[Replica]:
+        """Active replicas of images that were gone, whose time is over."""
+        return self._select(
+            ReplicaRow.status == ReplicaStatus.ACTIVE,
+            ReplicaRow.next_attempt_at <= now,
+            limit=limit,
+        )
+
+    @retried
+    def never_verified(self, target: str, *, after: int, limit: int) -> list[Replica]:
+        """The next active replicas, by row id, that nobody has verified; costs little."""
+        return self._select(
+            ReplicaRow.target == target,
+            ReplicaRow.status == ReplicaStatus.ACTIVE,
+            ReplicaRow.verified_at.is_(None),
+            ReplicaRow.id > after,
+            limit=limit,
+        )
+
+    @retried
+    def least_verified(
+        self,
+        target: str,
+        *,
+        read_back: bool,
+        before: datetime.datetime,
+        limit: int,
+        after: Replica | None = None,
+    ) -> list[Replica]:
+        """Active replicas that were verified longest ago, or never, oldest first.
+
+        Of those that were never read back, those come first that were never verified at all.
+
+        :param before: only those that were not verified since then
+        :param after: the last one of the page before
+        """
+        moment = _read_back_moment() if read_back else _verified_moment()
+        statement = sa.select(ReplicaRow).where(
+            ReplicaRow.target == target, ReplicaRow.status == ReplicaStatus.ACTIVE, moment < before
+        )
+        if after is not None:
+            known = _moment_of(after, read_back)
+            later = sa.and_(moment == known, ReplicaRow.id > after.id)
+            statement = statement.where(sa.or_(moment > known, later))
+        statement = statement.order_by(moment, ReplicaRow.id).limit(limit)
         with self._database.reader.using(Context()) as session:
             return [replica_of(row) for row in session.scalars(statement)]
 
@@ -168,3 +242,18 @@ class ReplicaSurvey:
 
 def _open() -> sa.ColumnElement[bool]:
     return ReplicaRow.status != ReplicaStatus.DELETED
+
+
+def _verified_moment() -> sa.ColumnElement[datetime.datetime]:
+    return sa.func.coalesce(ReplicaRow.verified_at, _NEVER_VERIFIED)
+
+
+def _read_back_moment() -> sa.ColumnElement[datetime.datetime]:
+    never = sa.case((ReplicaRow.verified_at.is_(None), _NEVER_VERIFIED), else_=_NEVER_READ_BACK)
+    return sa.func.coalesce(ReplicaRow.read_back_at, never)
+
+
+def _moment_of(replica: Replica, read_back: bool) -> datetime.datetime:
+    """What the database sorts the replica by."""
+    never = _NEVER_READ_BACK if read_back and replica.verified_at else _NEVER_VERIFIED
+    return (replica.read_back_at if read_back else replica.verified_at) or never

@@ -3,17 +3,22 @@
 from __future__ import annotations
 
 import dataclasses
+import datetime
 import threading
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 
 from oslo_config import cfg
+from oslo_utils import timeutils
 
 from glance_repl_mw.db.survey import ReplicaSurvey
 from glance_repl_mw.db.wishes import TargetWishes
 from glance_repl_mw.images import ImageService
+from glance_repl_mw.model import Replica, ReplicaStatus
 from glance_repl_mw.reconciler.health import TargetHealth
 from glance_repl_mw.spool.directory import Spool
 from glance_repl_mw.targets.base import Target
+
+_CLOCK_TOLERANCE = datetime.timedelta(minutes=1)
 
 
 class Stopping(Exception):
@@ -49,6 +54,23 @@ class Tools:
         """Whether the spool holds the upload, whose rows are the writer's own then."""
         return self.spool.sidecar_path(upload_id).exists()
 
-    def down_targets(self) -> list[str]:
-        """Targets that are known to be down."""
-        return [name for name, health in self.health.items() if not health.is_up]
+    def due(
+        self, statuses: Collection[ReplicaStatus], *, limit: int, targets: Collection[str]
+    ) -> list[Replica]:
+        """Rows whose next attempt is due, the most urgent first, at most ``limit``.
+
+        :param targets: of which rows are wanted
+        :raises oslo_db.exception.DBError:
+        """
+        longest = datetime.timedelta(seconds=2 * self.conf.replication.retry_max_seconds)
+        return self.survey.due(
+            timeutils.utcnow(),
+            statuses,
+            limit=limit,
+            horizon=longest + _CLOCK_TOLERANCE,
+            targets=targets,
+        )
+
+    def up_targets(self) -> list[str]:
+        """Configured targets that are not known to be down."""
+        return [name for name in self.targets if self.health[name].is_up]

@@ -40,6 +40,7 @@ class Spool:
         self.directory = pathlib.Path(directory)
         self.max_bytes = max_bytes
         self.min_free_bytes = min_free_bytes
+        self._seen: dict[str, tuple[tuple[int, int], Upload | None]] = {}
 
     def prepare(self) -> None:
         """Make the directory where it is missing and see that it can be written.
@@ -86,8 +87,18 @@ class Spool:
 
     def uploads(self) -> list[Upload]:
         """All uploads that have a sidecar, oldest first; broken sidecars are left out."""
-        found = (self.get(path.stem) for path in self.directory.glob(f"*{SIDECAR_SUFFIX}"))
-        return sorted((upload for upload in found if upload), key=lambda upload: upload.created_at)
+        seen: dict[str, tuple[tuple[int, int], Upload | None]] = {}
+        for entry in self._entries(SIDECAR_SUFFIX):
+            with contextlib.suppress(FileNotFoundError):
+                status = entry.stat()
+                version = (status.st_ino, status.st_mtime_ns)
+                known = self._seen.get(entry.name)
+                if known is None or known[0] != version:
+                    known = (version, self.get(entry.name.removesuffix(SIDECAR_SUFFIX)))
+                seen[entry.name] = known
+        self._seen = seen
+        found = (upload for _, upload in seen.values() if upload)
+        return sorted(found, key=lambda upload: upload.created_at)
 
     def get(self, upload_id: str) -> Upload | None:
         """The upload as its sidecar tells it, None where it is gone or unreadable."""
@@ -106,7 +117,8 @@ class Spool:
 
     def is_abandoned(self, upload: Upload) -> bool:
         """Whether nobody appends any more although Glance's answer is not recorded."""
-        return upload.state is UploadState.RECEIVING and not self._is_locked(upload.upload_id)
+        awaited = upload.state in (UploadState.RECEIVING, UploadState.STAGING)
+        return awaited and not self._is_locked(upload.upload_id)
 
     def received_bytes(self, upload_id: str) -> int:
         """Bytes in the data file, 0 where there is none."""
@@ -117,7 +129,11 @@ class Spool:
 
     def used_bytes(self) -> int:
         """Bytes of all data files together."""
-        return sum(entry.stat().st_size for entry in self._data_entries())
+        used = 0
+        for entry in self._entries(DATA_SUFFIX):
+            with contextlib.suppress(FileNotFoundError):
+                used += entry.stat().st_size
+        return used
 
     def require_room(self, more_bytes: int) -> int:
         """See that ``more_bytes`` still fit; returns how many bytes fit besides.
@@ -139,6 +155,18 @@ class Spool:
                 operation="spool", hint=f"spool_max_bytes ({self.max_bytes}) is reached"
             )
         return room
+
+    def is_crowded(self, percent: int) -> bool:
+        """Whether more than this share of the room that the spool has is taken.
+
+        :raises OSError:
+        """
+        used = self.used_bytes()
+        status = os.statvfs(self.directory)
+        room = used + max(0, status.f_bavail * status.f_frsize - self.min_free_bytes)
+        if self.max_bytes:
+            room = min(room, self.max_bytes)
+        return used * 100 > room * percent
 
     def record_unspooled(self, image_id: str, error: str) -> None:
         """Leave word that Glance accepted an image whose body the spool does not hold.
@@ -219,9 +247,9 @@ class Spool:
             return True
         return False
 
-    def _data_entries(self) -> Iterator[os.DirEntry[str]]:
+    def _entries(self, suffix: str) -> Iterator[os.DirEntry[str]]:
         with os.scandir(self.directory) as entries:
-            yield from (entry for entry in entries if entry.name.endswith(DATA_SUFFIX))
+            yield from (entry for entry in entries if entry.name.endswith(suffix))
 
     def _sync_directory(self) -> None:
         descriptor = os.open(self.directory, os.O_RDONLY | os.O_DIRECTORY)

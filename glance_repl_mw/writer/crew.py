@@ -8,7 +8,7 @@ import functools
 import queue
 import random
 from collections import deque
-from collections.abc import Callable, Collection, Iterable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import oslo_db.exception
@@ -19,7 +19,8 @@ from oslo_utils import timeutils
 from glance_repl_mw import exceptions
 from glance_repl_mw.db.store import ReplicaStore
 from glance_repl_mw.images import ImageService
-from glance_repl_mw.model import Replica, ReplicaStatus
+from glance_repl_mw.model import ReplicaStatus
+from glance_repl_mw.pace import Pace
 from glance_repl_mw.spool.directory import Spool
 from glance_repl_mw.targets.base import Target
 from glance_repl_mw.writer.hasher import Hasher
@@ -29,7 +30,6 @@ LOG = log.getLogger(__name__)
 GLANCE = "glance"
 _GLANCE_THREADS = 4
 _JITTER = 0.2
-_CLOCK_TOLERANCE = datetime.timedelta(minutes=1)
 
 Done = Callable[[Any, BaseException | None], None]
 
@@ -55,6 +55,9 @@ class Crew:
         self.targets = targets
         self.images = images
         self.hasher = Hasher()
+        self.paces = {
+            name: Pace(target.conf.max_bytes_per_second) for name, target in targets.items()
+        }
         self.events: queue.SimpleQueue[Callable[[], None]] = queue.SimpleQueue()
         self.at_work = 0
         self.is_stopping = False
@@ -108,15 +111,6 @@ class Crew:
                 LOG.error("The state of %s changes waits: %s", len(self._unsaved), error)
                 return
             self._unsaved.popleft()
-
-    def due(self, statuses: Collection[ReplicaStatus], limit: int) -> list[Replica]:
-        """Rows whose next attempt is due, at most ``limit``.
-
-        :raises oslo_db.exception.DBError:
-        """
-        longest = self.conf.replication.retry_max_seconds * (1 + _JITTER)
-        horizon = datetime.timedelta(seconds=longest) + _CLOCK_TOLERANCE
-        return self.store.due(timeutils.utcnow(), statuses, limit=limit, horizon=horizon)
 
     def pause_seconds(self, failures: int, error: BaseException | None = None) -> float:
         """How long to wait after so many failures in a row, the last of which was ``error``."""

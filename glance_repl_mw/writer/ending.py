@@ -17,6 +17,7 @@ class Ending(enum.Enum):
 
     REFUSED = enum.auto()  # Glance does not have the image
     GIVEN_UP = enum.auto()  # the spool has not the bytes: the reconciler reads them elsewhere
+    HANDED_OVER = enum.auto()  # the spool needs the room: the reconciler reads them elsewhere
     IMPOSSIBLE = enum.auto()  # nobody can make these replicas
     HANDED_BACK = enum.auto()  # the next writer goes on from the spool
 
@@ -27,7 +28,7 @@ Change = tuple[ReplicaStatus, dict[str, Any]]
 def closing(ending: Ending, push: Push, reason: str, pause_seconds: float) -> Change | None:
     """What the row of ``push`` becomes, None where it stays as it is.
 
-    :param pause_seconds: until the reconciler takes up what was given up
+    :param pause_seconds: until the reconciler takes up what was given up or handed over
     """
     now = timeutils.utcnow()
     if ending is Ending.HANDED_BACK:
@@ -36,10 +37,10 @@ def closing(ending: Ending, push: Push, reason: str, pause_seconds: float) -> Ch
         if push.object_name is None:
             return ReplicaStatus.DELETED, {"error": reason, "next_attempt_at": None}
         return ReplicaStatus.DELETING, {"error": reason, "attempts": 0, "next_attempt_at": now}
-    if push.status is ReplicaStatus.ACTIVE:
+    if push.has_ended:
         return None
     later = now + datetime.timedelta(seconds=pause_seconds)
-    next_attempt_at = later if ending is Ending.GIVEN_UP else None
+    next_attempt_at = None if ending is Ending.IMPOSSIBLE else later
     return ReplicaStatus.ERROR, {
         "error": reason,
         "bytes_sent": 0,

@@ -3,22 +3,21 @@
 from __future__ import annotations
 
 import datetime
-import functools
 import time
 from collections.abc import Callable, Mapping
-from typing import Any
 
 from oslo_log import log
 from oslo_utils import timeutils
 
 from glance_repl_mw import exceptions
-from glance_repl_mw.model import Replica, ReplicaStatus, Stored
+from glance_repl_mw.model import Replica, ReplicaStatus, Stored, Wish
 from glance_repl_mw.spool.reader import TAIL_BYTES, Gate
 from glance_repl_mw.spool.upload import Upload, UploadState
 from glance_repl_mw.writer.crew import Crew
 from glance_repl_mw.writer.ending import Ending, closing
 from glance_repl_mw.writer.proof import Proof
 from glance_repl_mw.writer.push import Push
+from glance_repl_mw.writer.pushes import Pushes
 from glance_repl_mw.writer.registration import Registration
 
 LOG = log.getLogger(__name__)
@@ -31,6 +30,7 @@ class Job:
 
     :param rows: the upload's rows by target
     :param on_active: called with the upload, the target and the URL of each new location
+    :ivar is_accepted: Glance has the image, so that its bytes need not come from the spool
     :ivar lacks_proof: Glance was asked in vain for the proof that the pushes wait for
     :ivar done: nothing is left to do and the spool has let go of it
     """
@@ -47,14 +47,20 @@ class Job:
         self.done = self.lacks_proof = False
         self._crew = crew
         self._gate = Gate(upload.size)
-        self._path = crew.spool.data_path(upload.upload_id)
         self._proof: Proof | None = None
         self._registration = Registration(crew, upload.image_id, self._registered)
         self._ending: Ending | None = None
         self._reason = ""
-        self._pushes = {
-            name: Push(target, rows[name]) for name, target in crew.targets.items() if name in rows
-        }
+        self._pushes = Pushes(crew, upload, rows, self._gate, self._pushed)
+
+    @property
+    def is_accepted(self) -> bool:
+        return self.upload.state is UploadState.ACCEPTED and self._ending is None
+
+    @property
+    def only_waits_for_retries(self) -> bool:
+        """Whether every replica is done or has failed and waits."""
+        return self._pushes.only_retries_are_left
 
     @property
     def handed_back(self) -> bool:
@@ -64,9 +70,10 @@ class Job:
     @property
     def is_waiting(self) -> bool:
         """Whether it can go on only after a while, or once Glance can be asked."""
-        ready = any(push.is_ready_for_location for push in self._pushes.values())
+        if self._pushes.any_is_ready:
+            return False
         hashing = self._proof is not None and self._proof.is_hashing
-        return not ready and (not hashing or self.upload.state is UploadState.RECEIVING)
+        return not hashing or self.upload.state is UploadState.RECEIVING
 
     @property
     def _checksum(self) -> str | None:
@@ -85,20 +92,19 @@ class Job:
         if self.upload.state is UploadState.ACCEPTED:
             self._accepted()
         elif self.upload.size is None or self.upload.size > TAIL_BYTES:
-            self._start_pushes()
+            self._pushes.start()
 
     def observe(self, upload: Upload) -> None:
         """Take note of what the sidecar says now."""
         before, self.upload = self.upload.state, upload
+        self._pushes.upload = upload
         is_news = upload.state is not before and not self._ending
         if is_news and not self._is_over_at_once():
             self._accepted()
 
     def _is_over_at_once(self) -> bool:
-        if self.upload.state is UploadState.REJECTED and self.upload.is_fetched:
-            self._give_up(self.upload.error or "the fetch was broken off")
-        elif self.upload.state is UploadState.REJECTED:
-            self.refuse(self.upload.error or "the upload was refused or broken off")
+        if self.upload.state is UploadState.REJECTED:
+            self.break_off(self.upload.error or "the upload was refused or broken off")
         elif self.upload.error:
             self._give_up(self.upload.error)
         elif not self._pushes:
@@ -113,7 +119,7 @@ class Job:
         if self._proof is None:
             self._give_up("the spool file is gone")
             return
-        self._crew.save(self.upload.upload_id, self._pushes, size=self.upload.received)
+        self._crew.save(self.upload.upload_id, self._pushes.targets, size=self.upload.received)
         self._proof.conclude(self.upload)
 
     def _proved(self, error: BaseException | None) -> None:
@@ -122,35 +128,19 @@ class Job:
             self._end()
         elif error is None:
             self._gate.open(self.upload.received or 0)
-            self._start_pushes()
+            self._pushes.start()
         elif isinstance(error, exceptions.ImageGone):
-            self.refuse("Glance has deleted the image")
+            self._refuse("Glance has deleted the image")
         elif isinstance(error, exceptions.SpoolCorrupt):
             self._give_up(str(error))
         else:
             self._proof.retry_later()
             LOG.warning("Image %s waits for its proof: %s", self.upload.image_id, error)
-            self._crew.save(self.upload.upload_id, self._pushes, error=str(error))
+            self._crew.save(self.upload.upload_id, self._pushes.targets, error=str(error))
 
     # The pushes
 
-    def _start_pushes(self) -> None:
-        for push in self._pushes.values():
-            if push.status is ReplicaStatus.STORED:
-                self._run(push, functools.partial(push.confirm, self.upload))
-            elif push.status is ReplicaStatus.PENDING:
-                self._push(push)
-
-    def _push(self, push: Push) -> None:
-        push.status = ReplicaStatus.UPLOADING
-        self._run(push, lambda: push.put(self._crew.store, self._path, self._gate, self.upload))
-
-    def _run(self, push: Push, attempt: Callable[[], Stored]) -> None:
-        push.running = True
-        self._crew.at_target(push.target.name, attempt, functools.partial(self._pushed, push))
-
     def _pushed(self, push: Push, stored: Stored | None, error: BaseException | None) -> None:
-        push.running = False
         error = error or push.mismatch(stored, self._checksum)
         if self._ending:
             self._end()
@@ -162,8 +152,8 @@ class Job:
             else:
                 self._give_up(f"the spool file cannot be read: {error}")
         elif isinstance(error, exceptions.ReplicaMissing):
-            self._save(push, ReplicaStatus.PENDING, error=str(error))
-            self._push(push)
+            self._pushes.save(push, ReplicaStatus.PENDING, error=str(error))
+            self._pushes.put(push)
         else:
             assert error is not None
             self._failed(push, ReplicaStatus.ERROR, error)
@@ -172,7 +162,7 @@ class Job:
     def _stored(self, push: Push, stored: Stored) -> None:
         push.location_url = stored.location_url
         push.may_register = True
-        self._save(
+        self._pushes.save(
             push,
             ReplicaStatus.STORED,
             location_url=stored.location_url,
@@ -191,7 +181,7 @@ class Job:
         lost = {"bytes_sent": 0} if status is ReplicaStatus.ERROR else {}
         what = "Image %s, target %s: attempt %s failed: %s"
         LOG.warning(what, self.upload.image_id, push.target.name, push.attempts, error)
-        self._save(
+        self._pushes.save(
             push,
             status,
             error=str(error) or type(error).__name__,
@@ -200,16 +190,11 @@ class Job:
             **lost,
         )
 
-    def retry(self, target: str) -> None:
-        """Try again at once what has failed at a target."""
-        push = self._pushes.get(target)
-        if push is None or push.running or self._ending or push.retry_at is None:
-            return
-        push.retry_at = None
-        if push.status is ReplicaStatus.STORED:
-            push.may_register = True
-        elif push.status is ReplicaStatus.ERROR:
-            self._push(push)
+    def retry(self, target: str | None = None) -> None:
+        """Try again at once what has failed, at one target or at all."""
+        if not self._ending:
+            self._pushes.retry(target)
+            self._register()
 
     # The locations
 
@@ -217,23 +202,20 @@ class Job:
         """Do what has become due."""
         if self._proof is not None:
             self._proof.tick()
-        if not self._crew.is_stopping:
-            now = time.monotonic()
-            for name, push in self._pushes.items():
-                if push.retry_at is not None and now >= push.retry_at:
-                    self.retry(name)
+        if not self._crew.is_stopping and not self._ending:
+            self._pushes.retry_due()
         self._register()
 
     def _register(self) -> None:
         if self._ending is None and self._proof is not None and self._proof.is_given:
-            self._registration.consider(self._pushes.values())
+            self._registration.consider(list(self._pushes))
             self._complete()
 
     def _registered(self, outcomes: Mapping[Push, BaseException | None]) -> None:
         if self._ending:
             self._end()
         elif any(isinstance(error, exceptions.ImageGone) for error in outcomes.values()):
-            self.refuse("Glance has deleted the image")
+            self._refuse("Glance has deleted the image")
         else:
             for push, error in outcomes.items():
                 if error is None:
@@ -243,17 +225,24 @@ class Job:
 
     def _activate(self, push: Push) -> None:
         push.attempts = 0
-        self._save(push, ReplicaStatus.ACTIVE, attempts=0, error=None, next_attempt_at=None)
+        self._pushes.save(push, ReplicaStatus.ACTIVE, attempts=0, error=None, next_attempt_at=None)
         self._on_active(self.upload, push.target.name, push.location_url)
 
     def _complete(self) -> None:
-        if all(push.status is ReplicaStatus.ACTIVE for push in self._pushes.values()):
+        if self._pushes.all_have_ended:
             self.done = True
             self._crew.spool.remove(self.upload.upload_id)
 
     # The end
 
-    def refuse(self, reason: str) -> None:
+    def break_off(self, reason: str) -> None:
+        """The spool will not get the rest of the bytes."""
+        if self.upload.is_fetched:
+            self._give_up(reason)
+        else:
+            self._refuse(reason)
+
+    def _refuse(self, reason: str) -> None:
         """Glance does not have the image: take back whatever reached a target."""
         self._begin_end(Ending.REFUSED, reason)
 
@@ -261,10 +250,19 @@ class Job:
         """The writer stops: cut what runs; the next writer goes on from the spool."""
         self._begin_end(Ending.HANDED_BACK, "the writer stops")
 
+    def hand_over(self) -> None:
+        """The spool needs the room: targets that wait get the image from elsewhere, later."""
+        self._begin_end(Ending.HANDED_OVER, "the spool needed the room")
+
+    def leave(self, target: str, wish: Wish) -> None:
+        """The target shall hold no replicas any more."""
+        if not self._registration.running:
+            self._pushes.leave(target, wish)
+
     def _give_up(self, reason: str) -> None:
         """The spool does not hold what Glance has: the reconciler reads it elsewhere."""
         LOG.warning("Image %s: %s", self.upload.image_id, reason)
-        for push in self._pushes.values():
+        for push in self._pushes:
             push.attempts += self.upload.is_fetched
         self._begin_end(Ending.GIVEN_UP, reason)
 
@@ -278,28 +276,23 @@ class Job:
 
     def _end(self) -> None:
         """Close the rows and let go, once nothing runs any more."""
-        pushing = any(push.running for push in self._pushes.values())
-        if self.done or pushing or self._registration.running:
+        if self.done or self._pushes.any_runs or self._registration.running:
             return
         assert self._ending is not None
         self.done = True
-        for push in self._pushes.values():
+        for push in self._pushes:
             self._close(push, self._ending)
         if self._ending is not Ending.HANDED_BACK:
             self._crew.spool.remove(self.upload.upload_id)
 
     def _close(self, push: Push, ending: Ending) -> None:
-        pause = self._crew.pause_seconds(push.attempts) if self.upload.is_fetched else 0.0
+        in_vain = ending is Ending.HANDED_OVER or self.upload.is_fetched
+        pause = self._crew.pause_seconds(max(1, push.attempts)) if in_vain else 0.0
         change = closing(ending, push, self._reason, pause)
         if change is not None:
             status, values = change
-            self._save(push, status, **values)
-
-    def _save(self, push: Push, status: ReplicaStatus, **values: Any) -> None:
-        push.status = status
-        self._crew.save(self.upload.upload_id, [push.target.name], status, **values)
+            self._pushes.save(push, status, **values)
 
     def progress(self) -> dict[tuple[str, str], int]:
         """Bytes handed to each target to which a push runs, by (upload id, target)."""
-        sent = {name: push.bytes_sent for name, push in self._pushes.items()}
-        return {(self.upload.upload_id, name): n for name, n in sent.items() if n is not None}
+        return self._pushes.progress()

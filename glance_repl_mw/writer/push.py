@@ -9,13 +9,22 @@ from oslo_log import log
 from glance_repl_mw import exceptions
 from glance_repl_mw.db.store import ReplicaStore
 from glance_repl_mw.model import Replica, ReplicaStatus, Stored
+from glance_repl_mw.pace import Pace
 from glance_repl_mw.spool.reader import Gate, SpoolReader
 from glance_repl_mw.spool.upload import Upload
 from glance_repl_mw.targets.base import Target
 
 LOG = log.getLogger(__name__)
 
-_KEPT_AT_START = (ReplicaStatus.STORED, ReplicaStatus.ACTIVE, ReplicaStatus.DELETED)
+_KEPT_AT_START = (
+    ReplicaStatus.STORED,
+    ReplicaStatus.ACTIVE,
+    ReplicaStatus.DELETING,
+    ReplicaStatus.DELETED,
+)
+# So many attempts back, a body may still be under way.
+_LATE_ATTEMPTS = 8
+_ENDED = (ReplicaStatus.ACTIVE, ReplicaStatus.DELETING, ReplicaStatus.DELETED)
 
 
 class Push:
@@ -24,14 +33,16 @@ class Push:
     The rest belongs to the main loop. What an earlier writer left under way begins again.
 
     :param row: what the database knows
+    :param pace: what all pushes to the target keep to
     :ivar running: ``put`` or ``confirm`` is under way
     :ivar may_register: the location may be asked for now
     :ivar retry_at: when to try again what has failed, by ``time.monotonic``
     """
 
-    def __init__(self, target: Target, row: Replica) -> None:
+    def __init__(self, target: Target, row: Replica, pace: Pace) -> None:
         kept = row.status in _KEPT_AT_START
         self.target = target
+        self._pace = pace
         self.status = row.status if kept else ReplicaStatus.PENDING
         self.attempts = row.attempts
         self.object_name = row.object_name
@@ -40,6 +51,11 @@ class Push:
         self.may_register = True
         self.retry_at: float | None = None
         self._reader: SpoolReader | None = None
+
+    @property
+    def has_ended(self) -> bool:
+        """Whether nothing is left to do for this upload at the target."""
+        return self.status in _ENDED
 
     @property
     def is_ready_for_location(self) -> bool:
@@ -67,7 +83,7 @@ class Push:
             raise exceptions.UploadCut(upload.image_id, self.target.name, "put", "not begun")
         if self.object_name is not None:
             self.target.delete(self.object_name)
-        name = _name(upload, self._last_number + 1)
+        name = self._next_name(upload)
         store.update(
             upload.upload_id,
             [self.target.name],
@@ -79,11 +95,11 @@ class Push:
         self.object_name = name
         size = upload.size if upload.received is None else upload.received
         try:
-            with SpoolReader(path, gate) as self._reader:
+            with SpoolReader(path, gate, self._pace) as self._reader:
                 stored = self._complete(self.target.put(name, self._reader, size))
         finally:
             self._reader = None
-        self._remove_late_arrivals(upload)
+        self._remove_late_arrivals(upload, name)
         return stored
 
     def confirm(self, upload: Upload) -> Stored:
@@ -108,18 +124,19 @@ class Push:
         hint = f"the checksum of {self.object_name} is {stored.checksum} there, not {checksum}"
         return exceptions.TargetUnavailable(None, self.target.name, "put", hint)
 
-    @property
-    def _last_number(self) -> int:
-        return int(self.object_name.rpartition(".")[2]) if self.object_name else 0
+    def _next_name(self, upload: Upload) -> str:
+        base = f"{upload.image_id}.{upload.upload_id}"
+        last, _, number = (self.object_name or "").rpartition(".")
+        return f"{base}.{int(number) + 1 if last == base else 1}"
 
-    def _remove_late_arrivals(self, upload: Upload) -> None:
+    def _remove_late_arrivals(self, upload: Upload, name: str) -> None:
         """Remove what the target has made of an earlier attempt after that was removed.
 
         A body that was in the kernel's buffers when its writer died or gave up may yet arrive.
         """
         try:
-            for number in range(1, self._last_number):
-                self.target.delete(_name(upload, number))
+            for earlier in names_up_to(name)[1:]:
+                self.target.delete(earlier)
         except exceptions.TargetError as error:
             LOG.warning("Image %s: an earlier attempt may stay: %s", upload.image_id, error)
 
@@ -135,6 +152,10 @@ class Push:
         return stored
 
 
-def _name(upload: Upload, number: int) -> str:
-    """The object of an attempt."""
-    return f"{upload.image_id}.{upload.upload_id}.{number}"
+def names_up_to(name: str) -> list[str]:
+    """The object of an attempt and those of the last attempts before it, the latest first."""
+    base, _, number = name.rpartition(".")
+    if not number.isdecimal():
+        return [name]
+    first = max(1, int(number) - _LATE_ATTEMPTS)
+    return [f"{base}.{each}" for each in range(int(number), first - 1, -1)]

@@ -8,7 +8,9 @@ from typing import Any
 from oslo_log import log
 
 from glance_repl_mw.model import Replica, ReplicaStatus
+from glance_repl_mw.targets.base import Target
 from glance_repl_mw.writer.crew import Crew
+from glance_repl_mw.writer.push import names_up_to
 
 LOG = log.getLogger(__name__)
 
@@ -29,7 +31,7 @@ class ObjectRemover:
         self._running.add(key)
         self._crew.at_target(
             replica.target,
-            functools.partial(target.delete, replica.object_name or ""),
+            functools.partial(_delete_attempts, target, replica.object_name or ""),
             functools.partial(self._removed, replica),
         )
 
@@ -46,3 +48,12 @@ class ObjectRemover:
                 "next_attempt_at": self._crew.next_attempt(attempts, error),
             }
         self._crew.save(replica.upload_id, [replica.target], **changes)
+
+
+def _delete_attempts(target: Target, name: str) -> None:
+    """Remove the object, and those of the upload's earlier attempts, which may come late.
+
+    :raises TargetError:
+    """
+    for attempt in names_up_to(name):
+        target.delete(attempt)

@@ -15,12 +15,13 @@ import oslo_db.exception
 from oslo_log import log
 from oslo_utils import timeutils
 
-from glance_repl_mw import exceptions
-from glance_repl_mw.model import ReplicaStatus
+from glance_repl_mw.model import ReplicaStatus, Wish
+from glance_repl_mw.reconciler.tools import Tools
 from glance_repl_mw.spool.upload import Upload, UploadState
 from glance_repl_mw.writer.crew import Crew
 from glance_repl_mw.writer.job import Job
 from glance_repl_mw.writer.locations import LocationKeeper
+from glance_repl_mw.writer.recovery import Recovery
 from glance_repl_mw.writer.removal import ObjectRemover
 
 LOG = log.getLogger(__name__)
@@ -36,12 +37,16 @@ _DUE_AT_ONCE = 200
 class WriterService:
     """One writer; ``run_forever`` returns when it was stopped or is not needed any more.
 
+    :param tools: shared with the reconciler, whose tasks stop when the writer begins to end
     :param is_needed: asked once a second; when it says no, the writer finishes what is in hand
         and goes
     """
 
-    def __init__(self, crew: Crew, is_needed: Callable[[], bool] = lambda: True) -> None:
+    def __init__(
+        self, crew: Crew, tools: Tools, is_needed: Callable[[], bool] = lambda: True
+    ) -> None:
         self._crew = crew
+        self._tools = tools
         self._is_needed = is_needed
         self._jobs: dict[str, Job] = {}
         self._locations = LocationKeeper(crew)
@@ -50,21 +55,28 @@ class WriterService:
         self._stamp_seen_at = 0.0
         self._chores_at = 0.0
         self._housekeeping_at = 0.0
-        self._recovering: set[str] = set()
+        self._recovery = Recovery(crew, self._jobs)
         self._reported: dict[tuple[str, str], int] = {}
         self._stop_by: float | None = None
         self._needed = True
+        self._wishes: dict[str, Wish] = {}
+        self._up_targets: set[str] = set(tools.targets)
 
     def stop(self) -> None:
         """Begin no new work and end within the grace time; may be called by a signal handler."""
         grace = self._crew.conf.replication.writer_grace_seconds
         self._crew.events.put(functools.partial(self._begin_stop, time.monotonic() + grace))
 
+    def look_again(self, image_id: str) -> None:
+        """Something was done to an image: try again what failed; may be called by any thread."""
+        self._crew.events.put(functools.partial(self._retry_jobs_of, image_id))
+
     def run_forever(self) -> None:
         """Serve until stopped or not needed; what is not finished then stays in the spool."""
         self._forget_lost_uploads()
         while not self._is_finished():
             self.run_once()
+        self._tools.stopping.set()
         for job in self._jobs.values():
             job.hand_back()
         self._crew.save_again()
@@ -112,6 +124,8 @@ class WriterService:
         if self._is_ending:
             return
         for upload in self._crew.spool.uploads():
+            if upload.state in (UploadState.STAGING, UploadState.STAGED):
+                continue
             job = self._jobs.get(upload.upload_id)
             if job is None:
                 self._take_in_hand(upload)
@@ -120,7 +134,7 @@ class WriterService:
 
     def _take_in_hand(self, upload: Upload) -> None:
         try:
-            rows = self._crew.store.begin(upload, self._crew.targets)
+            rows = self._crew.store.begin(upload, self._targets_of(upload))
         except oslo_db.exception.DBError as error:
             LOG.error("Image %s cannot be taken in hand: %s", upload.image_id, error)
             self._stamp = 0
@@ -129,79 +143,44 @@ class WriterService:
         self._jobs[upload.upload_id] = job
         job.start()
 
-    def _recover_abandoned(self) -> None:
-        """Settle the uploads of processes that died before they recorded Glance's answer."""
-        for upload_id, job in self._jobs.items():
-            if upload_id in self._recovering or not self._crew.spool.is_abandoned(job.upload):
-                continue
-            upload = self._crew.spool.get(upload_id)
-            if upload is None or not self._crew.spool.is_abandoned(upload):
-                continue
-            self._recovering.add(upload_id)
-            self._crew.at_glance(
-                functools.partial(self._ask_glance, upload),
-                functools.partial(self._recovered, upload),
-            )
+    def _targets_of(self, upload: Upload) -> list[str]:
+        """The targets that are to have this upload."""
+        wanted = self._crew.targets if upload.targets is None else upload.targets
+        return [name for name in wanted if name in self._crew.targets and name not in self._wishes]
 
-    def _ask_glance(self, upload: Upload) -> UploadState:
-        """Runs in the pool: whether Glance has an image of the size that was spooled.
-
-        That it has the same bytes is proven later, as for every upload.
-        """
-        try:
-            image = self._crew.images.get(upload.image_id)
-        except exceptions.ImageGone:
-            return UploadState.REJECTED
-        same_size = image.size == self._crew.spool.received_bytes(upload.upload_id)
-        if image.status == "active" and same_size:
-            return UploadState.ACCEPTED
-        return UploadState.REJECTED
-
-    def _recovered(
-        self, upload: Upload, state: UploadState | None, error: BaseException | None
-    ) -> None:
-        self._recovering.discard(upload.upload_id)
-        if state is None:
-            LOG.warning("Image %s: its broken upload waits: %s", upload.image_id, error)
-            if self._is_ending and upload.upload_id in self._jobs:
-                self._jobs[upload.upload_id].hand_back()
-            return
-        LOG.info("Image %s: the upload of a process that died is %s", upload.image_id, state)
-        if state is UploadState.REJECTED and upload.upload_id in self._jobs:
-            # Needs no record, for which a full disk would have no room.
-            self._jobs[upload.upload_id].refuse("the process that received it has died")
-            return
-        try:
-            self._crew.spool.settle(upload, state)
-        except OSError as problem:
-            LOG.error("Image %s: its broken upload waits: %s", upload.image_id, problem)
+    def _retry_jobs_of(self, image_id: str) -> None:
+        for job in self._jobs.values():
+            if job.upload.image_id == image_id:
+                job.retry()
 
     def _forget_lost_uploads(self) -> None:
-        """Say of rows whose spooled bytes are gone that another source must repair them."""
+        """Leave rows whose spooled bytes are gone to the reconciler."""
         for row in self._crew.store.unfinished():
-            in_hand = row.status not in (ReplicaStatus.ERROR, ReplicaStatus.STORED)
-            if self._crew.spool.get(row.upload_id) is None and in_hand:
+            if self._crew.spool.get(row.upload_id) is None:
                 self._crew.save(
                     row.upload_id,
                     [row.target],
                     ReplicaStatus.ERROR,
                     error="the spooled bytes are gone",
-                    next_attempt_at=None,
+                    next_attempt_at=timeutils.utcnow(),
                 )
 
     # Whatever is done once a second or more rarely
 
     def _do_chores(self) -> None:
         self._crew.save_again()
-        self._recover_abandoned()
+        self._recovery.tick(is_ending=self._is_ending)
         self._locations.tick()
         self._needed, before = self._is_needed(), self._needed
         if self._needed and not before:
             self._stamp = 0
         if self._is_ending:
             self._hand_back_unproven()
+        self._retry_at_targets_that_are_back()
         try:
             self._retry_due()
+            self._leave_targets()
+            self._relieve_spool()
             self._record_progress()
             if time.monotonic() >= self._housekeeping_at:
                 self._housekeeping_at = time.monotonic() + _HOUSEKEEPING_SECONDS
@@ -213,12 +192,42 @@ class WriterService:
     def _retry_due(self) -> None:
         if self._stop_by is not None:
             return
-        due = self._crew.due([ReplicaStatus.DELETING, ReplicaStatus.STORED], _DUE_AT_ONCE)
-        for replica in due:
+        statuses = [ReplicaStatus.DELETING, ReplicaStatus.STORED]
+        up_targets = self._tools.up_targets()
+        for replica in self._tools.due(statuses, limit=_DUE_AT_ONCE, targets=up_targets):
             if replica.status is ReplicaStatus.DELETING:
                 self._removal.retry(replica)
             elif replica.upload_id not in self._jobs:
                 self._locations.retry(replica)
+
+    def _retry_at_targets_that_are_back(self) -> None:
+        before, self._up_targets = self._up_targets, set(self._tools.up_targets())
+        for target in self._up_targets - before:
+            LOG.info("Target %s is up again", target)
+            for job in self._jobs.values():
+                job.retry(target)
+        for target in before - self._up_targets:
+            LOG.warning("Target %s is down: %s", target, self._tools.health[target].error)
+
+    def _leave_targets(self) -> None:
+        """Push no more to targets that an operator drains or removes."""
+        self._wishes = self._tools.wishes.all()
+        for target, wish in self._wishes.items():
+            for job in self._jobs.values():
+                job.leave(target, wish)
+
+    def _relieve_spool(self) -> None:
+        """Where the room becomes scarce, let go of the oldest upload that waits for a target."""
+        percent = self._crew.conf.replication.spool_hand_over_percent
+        if not self._crew.spool.is_crowded(percent):
+            return
+        jobs = sorted(
+            (job for job in self._jobs.values() if job.is_accepted),
+            key=lambda job: (not job.only_waits_for_retries, job.upload.created_at),
+        )
+        if jobs:
+            LOG.warning("Image %s: the spool needs the room", jobs[0].upload.image_id)
+            jobs[0].hand_over()
 
     def _record_progress(self) -> None:
         progress: dict[tuple[str, str], int] = {}
@@ -241,6 +250,7 @@ class WriterService:
         LOG.info("The writer was asked to stop")
         self._stop_by = stop_by
         self._crew.is_stopping = True
+        self._tools.stopping.set()
         for job in self._jobs.values():
             if job.upload.state is UploadState.RECEIVING:
                 job.hand_back()

@@ -10,6 +10,7 @@ from oslo_utils import timeutils
 from glance_repl_mw import exceptions
 from glance_repl_mw.db import models, schema
 from glance_repl_mw.db.store import ReplicaStore
+from glance_repl_mw.db.survey import ReplicaSurvey
 from glance_repl_mw.model import ReplicaStatus
 from glance_repl_mw.spool.upload import Upload, UploadState
 
@@ -26,6 +27,11 @@ def database(tmp_path):
 @pytest.fixture
 def store(database):
     return ReplicaStore(database)
+
+
+@pytest.fixture
+def survey(database):
+    return ReplicaSurvey(database)
 
 
 def upload(number, image="image"):
@@ -94,10 +100,10 @@ def test_replicas_of_one_image(store):
     assert states(store, "two") == [("upload-2", "a", "pending")]
 
 
-def test_due_rows(store):
-    def due(now, limit=9, **arguments):
+def test_due_rows(store, survey):
+    def due(now, limit=9, targets=("a", "b", "c")):
         day = datetime.timedelta(days=1)
-        rows = store.due(now, [ReplicaStatus.ERROR], limit=limit, horizon=day, **arguments)
+        rows = survey.due(now, [ReplicaStatus.ERROR], limit=limit, horizon=day, targets=targets)
         return [row.target for row in rows]
 
     now = timeutils.utcnow()
@@ -108,17 +114,18 @@ def test_due_rows(store):
     assert due(now) == ["a"]
     assert due(later) == ["a", "b"]
     assert due(later, limit=1) == ["a"]
-    assert due(later, without=["a"]) == ["b"]
+    assert due(later, targets=["b"]) == ["b"]
 
 
-def test_what_was_planned_before_the_clock_was_set_back_is_due(store):
+def test_what_was_planned_before_the_clock_was_set_back_is_due(store, survey):
     now = timeutils.utcnow()
     store.begin(upload(1), ("a",))
     far = now + datetime.timedelta(hours=2)
     store.update("upload-1", ["a"], ReplicaStatus.ERROR, next_attempt_at=far)
     hour = datetime.timedelta(hours=1)
-    assert len(store.due(now, [ReplicaStatus.ERROR], limit=9, horizon=hour)) == 1
-    assert store.due(now, [ReplicaStatus.ERROR], limit=9, horizon=3 * hour) == []
+    question = {"limit": 9, "targets": ["a"]}
+    assert len(survey.due(now, [ReplicaStatus.ERROR], horizon=hour, **question)) == 1
+    assert survey.due(now, [ReplicaStatus.ERROR], horizon=3 * hour, **question) == []
 
 
 def test_progress(store):

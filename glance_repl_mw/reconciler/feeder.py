@@ -1,0 +1,161 @@
+"""Finds replicas that wait for bytes which the spool does not hold, and has them fetched."""
+
+from __future__ import annotations
+
+import datetime
+import threading
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+
+import oslo_db.exception
+from oslo_log import log
+from oslo_utils import timeutils
+
+from glance_repl_mw import exceptions
+from glance_repl_mw.model import Image, Replica, ReplicaStatus
+from glance_repl_mw.reconciler import gone
+from glance_repl_mw.reconciler.fetch import Fetch
+from glance_repl_mw.reconciler.look import close
+from glance_repl_mw.reconciler.tasks import Task
+from glance_repl_mw.reconciler.tools import Stopping, Tools
+from glance_repl_mw.spool.upload import Origin, UploadState
+
+LOG = log.getLogger(__name__)
+
+_INTERVAL_SECONDS = 0.25
+_ROWS_AT_ONCE = 200
+_WAITING = (ReplicaStatus.PENDING, ReplicaStatus.ERROR)
+_POSTPONED_SECONDS = 10.0
+
+
+class Feeder(Task):
+    """Starts fetches, the most urgent first, one for each image and few at once.
+
+    While an upload is being received only one fetch runs, and none is started while the spool is
+    crowded: uploads come first.
+    """
+
+    name = "search for replicas that wait for bytes"
+
+    def __init__(self, tools: Tools) -> None:
+        super().__init__(tools)
+        self._most = tools.conf.replication.repair_concurrency
+        self._pool = ThreadPoolExecutor(self._most, thread_name_prefix="fetch")
+        self._running: set[str] = set()
+        self._lock = threading.Lock()
+
+    def run_once(self) -> float:
+        free = self._free_places()
+        if free <= 0:
+            return _INTERVAL_SECONDS
+        due = self.tools.due(_WAITING, limit=_ROWS_AT_ONCE, targets=self._usable_targets())
+        if not due:
+            return _INTERVAL_SECONDS
+        coming = {
+            upload.image_id
+            for upload in self.tools.spool.uploads()
+            if upload.state is not UploadState.ACCEPTED
+        }
+        for image_id in dict.fromkeys(row.image_id for row in due):
+            if free and image_id not in coming and image_id not in self._running:
+                free -= 1
+                self._start(image_id)
+        return _INTERVAL_SECONDS
+
+    def _usable_targets(self) -> list[str]:
+        wishes = self.tools.wishes.all()
+        return [target for target in self.tools.up_targets() if target not in wishes]
+
+    def _free_places(self) -> int:
+        percent = self.tools.conf.replication.spool_hand_over_percent
+        if self.tools.spool.is_crowded(percent):
+            return 0
+        receiving = any(
+            upload.state is UploadState.RECEIVING and upload.origin is Origin.UPLOAD
+            for upload in self.tools.spool.uploads()
+        )
+        return (1 if receiving else self._most) - len(self._running)
+
+    def _start(self, image_id: str) -> None:
+        with self._lock:
+            self._running.add(image_id)
+        self._pool.submit(self._feed, image_id)
+
+    def _feed(self, image_id: str) -> None:
+        """Runs in the pool."""
+        try:
+            self._fetch(image_id)
+        except Stopping:
+            pass
+        except (exceptions.ReplicationError, oslo_db.exception.DBError, OSError) as error:
+            LOG.warning("Image %s is not fetched now: %s", image_id, error)
+            self._postpone(image_id, str(error))
+        except Exception:
+            LOG.exception("Image %s cannot be fetched", image_id)
+            self._postpone(image_id, "internal error, see the log")
+        finally:
+            with self._lock:
+                self._running.discard(image_id)
+
+    def _fetch(self, image_id: str) -> None:
+        rows = self.tools.survey.of_images([image_id]).get(image_id, [])
+        try:
+            image = self.tools.images.get(image_id)
+        except exceptions.ImageGone:
+            gone.bury(self.tools, rows, seen=False)
+            return
+        waiting = self._waiting(rows)
+        if image.has_data and image.size:
+            if waiting:
+                Fetch(self.tools, image, rows).run(waiting)
+        else:
+            self._end_or_wait(image, waiting)
+
+    def _waiting(self, rows: Sequence[Replica]) -> list[Replica]:
+        """The replicas that one read can serve, also those whose next attempt is not due yet."""
+        targets = self._usable_targets()
+        waiting: dict[str, Replica] = {}
+        for row in rows:
+            is_waiting = row.status in _WAITING and row.next_attempt_at is not None
+            if row.target not in targets or not is_waiting or self.tools.is_in_hand(row.upload_id):
+                continue
+            others = [other for other in rows if other.target == row.target]
+            if row.target in waiting or any(_is_there(other) for other in others):
+                close(self.tools, row, "another replica took its place")
+            else:
+                waiting[row.target] = row
+        return list(waiting.values())
+
+    def _end_or_wait(self, image: Image, waiting: Sequence[Replica]) -> None:
+        """The image has no bytes: none yet, or none at all."""
+        later = timeutils.utcnow() + datetime.timedelta(seconds=_POSTPONED_SECONDS)
+        for row in waiting:
+            self.tools.survey.change(
+                row,
+                ReplicaStatus.ERROR,
+                error=f"the image is {image.status} and has {image.size or 0} bytes",
+                next_attempt_at=None if image.has_data else later,
+            )
+
+    def _postpone(self, image_id: str, why: str) -> None:
+        options = self.tools.conf.replication
+        try:
+            rows = self.tools.survey.of_images([image_id]).get(image_id, [])
+            for row in self._waiting(rows):
+                pause = min(
+                    options.retry_max_seconds,
+                    options.retry_initial_seconds * 2 ** min(row.attempts, 30),
+                )
+                self.tools.survey.change(
+                    row,
+                    ReplicaStatus.ERROR,
+                    error=why,
+                    attempts=row.attempts + 1,
+                    next_attempt_at=timeutils.utcnow() + datetime.timedelta(seconds=pause),
+                )
+        except (oslo_db.exception.DBError, OSError) as error:
+            LOG.warning("Image %s: %s", image_id, error)
+
+
+def _is_there(row: Replica) -> bool:
+    return row.status in (ReplicaStatus.ACTIVE, ReplicaStatus.STORED, ReplicaStatus.UPLOADING)

@@ -1,0 +1,87 @@
+"""Images that Glance does not have any more: their replicas go, once nobody can restore them."""
+
+from __future__ import annotations
+
+import datetime
+from collections.abc import Sequence
+
+from oslo_config import cfg
+from oslo_log import log
+from oslo_utils import timeutils
+
+from glance_repl_mw import exceptions
+from glance_repl_mw.model import Image, Replica, ReplicaStatus
+from glance_repl_mw.reconciler.look import close
+from glance_repl_mw.reconciler.tools import Tools
+
+LOG = log.getLogger(__name__)
+
+_GONE = "Glance has deleted the image"
+_CLOSED = (ReplicaStatus.DELETED, ReplicaStatus.DELETING)
+
+
+def delete_delay(conf: cfg.ConfigOpts) -> int:
+    """Seconds that the replicas of a deleted image are kept."""
+    if conf.replication.delete_delay_seconds is not None:
+        return conf.replication.delete_delay_seconds
+    return conf.scrub_time if conf.delayed_delete else 0
+
+
+def find(tools: Tools, image_ids: Sequence[str]) -> tuple[dict[str, Image], list[str]]:
+    """Glance's records of images, and those that it does not have.
+
+    One request for all that are not hidden, and one each for the others.
+
+    :raises GlanceUnavailable:
+    :raises GlanceRefused:
+    """
+    found = tools.images.find(image_ids)
+    gone = []
+    for image_id in image_ids:
+        if image_id not in found:
+            try:
+                found[image_id] = tools.images.get(image_id)
+            except exceptions.ImageGone:
+                gone.append(image_id)
+    return found, gone
+
+
+def bury(tools: Tools, rows: Sequence[Replica], *, seen: bool) -> None:
+    """See to the rows of an image that Glance does not have; they were read before it was asked.
+
+    Replicas that are active stay until the image cannot be restored any more; then Glance is
+    asked again.
+
+    :param seen: somebody saw the image being deleted, so that it is not missing by mistake
+    :raises oslo_db.exception.DBError:
+    """
+    delay = delete_delay(tools.conf)
+    if not seen:
+        delay = max(delay, tools.conf.replication.missing_image_delay_seconds)
+    for row in rows:
+        if row.status in _CLOSED or tools.is_in_hand(row.upload_id):
+            continue
+        if row.status is not ReplicaStatus.ACTIVE or not delay:
+            close(tools, row, _GONE)
+        elif row.next_attempt_at is None:
+            later = timeutils.utcnow() + datetime.timedelta(seconds=delay)
+            tools.survey.change(row, error=_GONE, next_attempt_at=later)
+
+
+def bury_due(tools: Tools) -> None:
+    """Delete the replicas of images whose delay is over, unless they were restored.
+
+    :raises oslo_db.exception.DBError:
+    :raises GlanceUnavailable:
+    :raises GlanceRefused:
+    """
+    due = tools.survey.overdue(timeutils.utcnow(), limit=50)
+    if not due:
+        return
+    _, gone = find(tools, sorted({row.image_id for row in due}))
+    for row in due:
+        if row.image_id in gone:
+            LOG.info("Image %s, target %s: %s", row.image_id, row.target, _GONE)
+            close(tools, row, _GONE)
+        else:
+            tools.survey.change(row, error=None, next_attempt_at=None)

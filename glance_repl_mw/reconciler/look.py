@@ -1,0 +1,191 @@
+"""Compares one image with its rows, and closes the difference."""
+
+from __future__ import annotations
+
+import datetime
+import time
+from collections.abc import Collection, Sequence
+
+from oslo_log import log
+from oslo_utils import timeutils
+
+from glance_repl_mw import exceptions
+from glance_repl_mw.model import Image, Priority, Replica, ReplicaStatus
+from glance_repl_mw.reconciler.tools import Tools
+
+LOG = log.getLogger(__name__)
+
+_SETTLED = datetime.timedelta(seconds=5)
+_ABOUT_TO_BE_FETCHED = datetime.timedelta(minutes=1)
+_SECOND_LOOK_SECONDS = 2.0
+_CLOSED = (ReplicaStatus.DELETED, ReplicaStatus.DELETING)
+_LOST = "its location was removed by someone else"
+
+
+class Look:
+    """Looks at images that have data; used by one thread.
+
+    What is found missing in Glance is acted upon only when it is seen twice: it may be just about
+    to be withdrawn or to come.
+    """
+
+    def __init__(self, tools: Tools) -> None:
+        self._tools = tools
+        self._lost_since: dict[int, float] = {}
+
+    def at(
+        self, image: Image, rows: Sequence[Replica], in_spool: Collection[str], *, now: bool
+    ) -> bool:
+        """Compare and act; returns whether another look is needed soon.
+
+        :param rows: all rows of the image, read after ``image``
+        :param in_spool: images of which the spool holds bytes
+        :param now: plan missing replicas at once, not only of an image that has settled
+        :raises oslo_db.exception.DBError:
+        :raises GlanceUnavailable:
+        """
+        if not image.has_data or not image.size:
+            return False
+        look_again = False
+        missing = []
+        excluded = self._tools.wishes.all()
+        for target in self._tools.targets:
+            mine = [row for row in rows if row.target == target]
+            if target in excluded or any(self._tools.is_in_hand(row.upload_id) for row in mine):
+                continue
+            live = [row for row in mine if row.status not in _CLOSED]
+            if not live:
+                missing += self._absent(image, target, mine)
+            else:
+                look_again |= self._present(image, live)
+        if missing and image.image_id not in in_spool and (now or _has_settled(image)):
+            self._tools.survey.plan(image.image_id, missing, Priority.BACKFILL, image.size)
+        return look_again
+
+    def _absent(self, image: Image, target: str, closed: Sequence[Replica]) -> list[str]:
+        """The target in a list where a replica is to be made there."""
+        try:
+            if self._adopt(image, target, closed) or any(row.withheld for row in closed):
+                return []
+        except exceptions.TargetError as error:
+            LOG.warning("Image %s: what a location names is not known: %s", image.image_id, error)
+            return []
+        return [target] if self._tools.conf.replication.automatic_backfill else []
+
+    def _adopt(self, image: Image, target: str, closed: Sequence[Replica]) -> bool:
+        """Take up a replica that is a location but has no row, as after a database was lost.
+
+        Its row says that it was never verified, so that it is read back soon.
+        """
+        known = {row.location_url for row in closed}
+        for url in image.locations:
+            name = self._tools.targets[target].object_name(url)
+            upload_id = _upload_of(image, name) if name else None
+            if name is None or upload_id is None or url in known:
+                continue
+            stored = self._tools.targets[target].stat(name)
+            if stored is None or stored.size != image.size:
+                self._tools.images.remove_locations(image.image_id, [url])
+                continue
+            self._tools.survey.adopt(
+                image.image_id,
+                target,
+                upload_id,
+                name,
+                size=image.size,
+                bytes_sent=image.size,
+                location_url=url,
+                checksum=image.checksum,
+            )
+            LOG.info("Image %s, target %s: took up %s", image.image_id, target, name)
+            return True
+        return False
+
+    def _present(self, image: Image, live: Sequence[Replica]) -> bool:
+        """Put the rows of one target right; returns whether another look is needed soon."""
+        survey = self._tools.survey
+        active = [row for row in live if row.status is ReplicaStatus.ACTIVE]
+        if active:
+            for row in live:
+                if row is not active[-1]:
+                    self._close(row, "another replica took its place")
+            return self._active(image, active[-1])
+        for row in live:
+            if row.status is ReplicaStatus.STORED:
+                if row.location_url in image.locations:
+                    survey.change(
+                        row, ReplicaStatus.ACTIVE, next_attempt_at=None, error=None, attempts=0
+                    )
+                elif row.next_attempt_at is not None and image.status == "active":
+                    survey.change(row, next_attempt_at=timeutils.utcnow())
+            elif row.next_attempt_at is None and _is_forgotten(row):
+                survey.change(row, next_attempt_at=timeutils.utcnow())
+        return False
+
+    def _active(self, image: Image, row: Replica) -> bool:
+        if row.location_url in image.locations:
+            self._lost_since.pop(row.id, None)
+            if row.next_attempt_at is not None:
+                self._tools.survey.change(row, next_attempt_at=None, error=None)
+            return False
+        if not self._tools.health[row.target].is_up:
+            return False
+        since = self._lost_since.setdefault(row.id, time.monotonic())
+        if time.monotonic() - since < _SECOND_LOOK_SECONDS:
+            return True
+        del self._lost_since[row.id]
+        if row.location_url in self._tools.images.get(image.image_id).locations:
+            return False
+        LOG.warning("Image %s, target %s: %s", image.image_id, row.target, _LOST)
+        now = timeutils.utcnow()
+        if self._tools.conf.replication.heal_removed_locations:
+            self._tools.survey.change(row, ReplicaStatus.STORED, error=_LOST, next_attempt_at=now)
+        else:
+            self._close(row, _LOST, withheld=True)
+        return False
+
+    def _close(self, row: Replica, why: str, **values: bool) -> None:
+        close(self._tools, row, why, **values)
+
+
+def close(tools: Tools, row: Replica, why: str, **values: bool) -> bool:
+    """End a replica that no job has in hand; its object goes, where it has one.
+
+    Returns whether the row was still as it was read.
+
+    :raises oslo_db.exception.DBError:
+    """
+    if row.object_name is None:
+        return tools.survey.change(
+            row, ReplicaStatus.DELETED, error=why, next_attempt_at=None, **values
+        )
+    now = timeutils.utcnow()
+    return tools.survey.change(
+        row, ReplicaStatus.DELETING, error=why, attempts=0, next_attempt_at=now, **values
+    )
+
+
+def images_in_spool(tools: Tools) -> set[str]:
+    """The images of which the spool holds bytes.
+
+    :raises OSError:
+    """
+    return {upload.image_id for upload in tools.spool.uploads()}
+
+
+def _is_forgotten(row: Replica) -> bool:
+    """Whether nobody does anything about a replica that is not there yet."""
+    if row.status is ReplicaStatus.PENDING:
+        return row.updated_at < timeutils.utcnow() - _ABOUT_TO_BE_FETCHED
+    return row.status is ReplicaStatus.ERROR
+
+
+def _has_settled(image: Image) -> bool:
+    return image.updated_at is None or image.updated_at < timeutils.utcnow() - _SETTLED
+
+
+def _upload_of(image: Image, name: str) -> str | None:
+    """The upload in the name of one of our objects of this image, None in any other name."""
+    parts = name.split(".")
+    ours = len(parts) == 3 and parts[0] == image.image_id and parts[2].isdecimal()
+    return parts[1] if ours else None

@@ -1,0 +1,100 @@
+"""Looks soon at images to which something was done: deletes, imports, changes of locations."""
+
+from __future__ import annotations
+
+import dataclasses
+import time
+from collections.abc import Callable
+
+from glance_repl_mw.model import Image
+from glance_repl_mw.reconciler import gone, staging
+from glance_repl_mw.reconciler.look import Look, images_in_spool
+from glance_repl_mw.reconciler.tasks import Task
+from glance_repl_mw.reconciler.tools import Tools
+from glance_repl_mw.spool.upload import UploadState
+
+_INTERVAL_SECONDS = 0.25
+_AT_ONCE = 50
+_FIRST_PAUSE_SECONDS = 0.5
+_LONGEST_PAUSE_SECONDS = 30.0
+_PATIENCE_SECONDS = 3600.0
+_LOOK_AGAIN_SECONDS = 2.5
+# An import is under way, or may begin any time.
+_ON_THE_WAY = ("uploading", "importing", "saving", "queued")
+
+
+@dataclasses.dataclass
+class _Noted:
+    due_at: float
+    give_up_at: float
+    pause: float = _FIRST_PAUSE_SECONDS
+
+
+class Notes(Task):
+    """Takes the notes that the API processes leave in the spool.
+
+    An image whose import is under way is looked at until it has ended, for an hour; later the
+    comparison of all images finds it.
+
+    :param on_change: called with an image to which something was done
+    """
+
+    name = "look at changed images"
+
+    def __init__(self, tools: Tools, on_change: Callable[[str], None]) -> None:
+        super().__init__(tools)
+        self._on_change = on_change
+        self._look = Look(tools)
+        self._noted: dict[str, _Noted] = {}
+        for upload in tools.spool.uploads():
+            if upload.state in (UploadState.STAGING, UploadState.STAGED):
+                self._note(upload.image_id)
+
+    def run_once(self) -> float:
+        for image_id in self.tools.spool.take_notes():
+            self._note(image_id)
+        gone.bury_due(self.tools)
+        now = time.monotonic()
+        due = [image_id for image_id, noted in self._noted.items() if noted.due_at <= now]
+        if due:
+            self._look_at(due[:_AT_ONCE])
+        return _INTERVAL_SECONDS
+
+    def _note(self, image_id: str) -> None:
+        now = time.monotonic()
+        self._noted[image_id] = _Noted(now, now + _PATIENCE_SECONDS)
+
+    def _look_at(self, image_ids: list[str]) -> None:
+        rows = self.tools.survey.of_images(image_ids)
+        found, missing = gone.find(self.tools, image_ids)
+        rows_now = self.tools.survey.of_images(image_ids)
+        in_spool = images_in_spool(self.tools)
+        for image_id in image_ids:
+            self._on_change(image_id)
+            if image_id in missing:
+                del self._noted[image_id]
+                staging.drop(self.tools, image_id)
+                gone.bury(self.tools, rows.get(image_id, ()), seen=True)
+            elif found[image_id].status in _ON_THE_WAY:
+                self._wait_for_import(found[image_id])
+            else:
+                staging.settle(self.tools, found[image_id])
+                again = self._look.at(
+                    found[image_id], rows_now.get(image_id, ()), in_spool, now=True
+                )
+                self._later(image_id, _LOOK_AGAIN_SECONDS if again else None)
+
+    def _wait_for_import(self, image: Image) -> None:
+        if image.status == "queued":
+            # The import has failed, or the staged bytes were taken back.
+            staging.drop(self.tools, image.image_id)
+        noted = self._noted[image.image_id]
+        is_over = time.monotonic() > noted.give_up_at
+        noted.pause = min(noted.pause * 1.5, _LONGEST_PAUSE_SECONDS)
+        self._later(image.image_id, None if is_over else noted.pause)
+
+    def _later(self, image_id: str, seconds: float | None) -> None:
+        if seconds is None:
+            del self._noted[image_id]
+        else:
+            self._noted[image_id].due_at = time.monotonic() + seconds

@@ -1,0 +1,88 @@
+"""Compares all images of Glance with all replicas, a page at a time."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Iterator, Sequence
+
+from oslo_log import log
+
+from glance_repl_mw import exceptions
+from glance_repl_mw.model import Image
+from glance_repl_mw.reconciler import gone
+from glance_repl_mw.reconciler.look import Look, images_in_spool
+from glance_repl_mw.reconciler.tasks import Task
+from glance_repl_mw.reconciler.tools import Tools
+
+LOG = log.getLogger(__name__)
+
+_PAGE = 100
+_REST_SECONDS = 0.05
+_FEW_MISSING = 20
+_SUSPICIOUS = (
+    "%s of %s replicated images are missing in Glance, more than missing_images_percent: nothing "
+    "is deleted. Has the service user lost the right to see them?"
+)
+
+
+class Sweep(Task):
+    """One pass over Glance for what is missing here, one over the rows for what is gone there."""
+
+    name = "comparison of Glance with the replicas"
+
+    def __init__(self, tools: Tools) -> None:
+        super().__init__(tools)
+        self._look = Look(tools)
+
+    def run_once(self) -> float:
+        look_again = False
+        for page in self._pages():
+            look_again |= self._compare(page)
+        self._bury_missing()
+        interval = self.tools.conf.replication.reconcile_interval_seconds
+        return min(interval, 5.0) if look_again else interval * random.uniform(0.9, 1.1)
+
+    def _pages(self) -> Iterator[Sequence[Image]]:
+        for hidden in (False, True):
+            page: Sequence[Image] = ()
+            while page := self._next_page(page, hidden):
+                yield page
+                self.tools.rest(_REST_SECONDS)
+
+    def _next_page(self, before: Sequence[Image], hidden: bool) -> Sequence[Image]:
+        """The page that follows, after the last of the images before that is still there."""
+        for image in reversed(before):
+            try:
+                return self.tools.images.page(image.image_id, _PAGE, hidden=hidden)
+            except (exceptions.ImageGone, exceptions.GlanceRefused):
+                continue
+        return () if before else self.tools.images.page(None, _PAGE, hidden=hidden)
+
+    def _compare(self, page: Sequence[Image]) -> bool:
+        in_spool = images_in_spool(self.tools)
+        rows = self.tools.survey.of_images([image.image_id for image in page])
+        look_again = False
+        for image in page:
+            look_again |= self._look.at(image, rows.get(image.image_id, ()), in_spool, now=False)
+        return look_again
+
+    def _bury_missing(self) -> None:
+        replicated, missing = 0, []
+        after = ""
+        while image_ids := self.tools.survey.image_ids(after, _PAGE):
+            after = image_ids[-1]
+            replicated += len(image_ids)
+            missing += gone.find(self.tools, image_ids)[1]
+            self.tools.rest(_REST_SECONDS)
+        limit = self.tools.conf.replication.missing_images_percent
+        if len(missing) > _FEW_MISSING and len(missing) * 100 > replicated * limit:
+            LOG.error(_SUSPICIOUS, len(missing), replicated)
+            return
+        for image_id in missing:
+            self._bury(image_id)
+
+    def _bury(self, image_id: str) -> None:
+        """Ask again now that the rows were read: the image may have come after the first time."""
+        rows = self.tools.survey.of_images([image_id]).get(image_id, ())
+        if gone.find(self.tools, [image_id])[1]:
+            gone.bury(self.tools, rows, seen=False)

@@ -1,0 +1,134 @@
+"""The ways of one upload to all of its targets."""
+
+from __future__ import annotations
+
+import functools
+import time
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any
+
+from oslo_utils import timeutils
+
+from glance_repl_mw.model import Replica, ReplicaStatus, Stored, Wish
+from glance_repl_mw.spool.reader import Gate
+from glance_repl_mw.spool.upload import Upload
+from glance_repl_mw.writer.crew import Crew
+from glance_repl_mw.writer.push import Push
+
+
+class Pushes:
+    """Starts and repeats the pushes of one upload; every method is the main loop's.
+
+    :param rows: the upload's rows by target
+    :param on_outcome: called with a push that has ended, and what it stored or why it failed
+    :ivar upload: as its sidecar tells it now
+    """
+
+    def __init__(
+        self,
+        crew: Crew,
+        upload: Upload,
+        rows: Mapping[str, Replica],
+        gate: Gate,
+        on_outcome: Callable[[Push, Stored | None, BaseException | None], None],
+    ) -> None:
+        self.upload = upload
+        self._crew = crew
+        self._gate = gate
+        self._on_outcome = on_outcome
+        self._path = crew.spool.data_path(upload.upload_id)
+        self._by_target = {
+            name: Push(target, rows[name], crew.paces[name])
+            for name, target in crew.targets.items()
+            if name in rows
+        }
+
+    def __iter__(self) -> Iterator[Push]:
+        return iter(self._by_target.values())
+
+    def __bool__(self) -> bool:
+        return bool(self._by_target)
+
+    @property
+    def targets(self) -> list[str]:
+        return list(self._by_target)
+
+    @property
+    def any_runs(self) -> bool:
+        return any(push.running for push in self)
+
+    @property
+    def any_is_ready(self) -> bool:
+        """Whether a location may be asked for."""
+        return any(push.is_ready_for_location for push in self)
+
+    @property
+    def all_have_ended(self) -> bool:
+        return all(push.has_ended for push in self)
+
+    @property
+    def only_retries_are_left(self) -> bool:
+        """Whether every replica is done or has failed and waits."""
+        return all(push.has_ended or push.retry_at is not None for push in self)
+
+    def start(self) -> None:
+        """Begin what has not begun, and confirm what an earlier writer stored."""
+        for push in self:
+            if push.status is ReplicaStatus.STORED:
+                self._run(push, functools.partial(push.confirm, self.upload))
+            elif push.status is ReplicaStatus.PENDING:
+                self.put(push)
+
+    def put(self, push: Push) -> None:
+        """Write the upload to the target."""
+        push.status = ReplicaStatus.UPLOADING
+        upload = self.upload
+        self._run(push, lambda: push.put(self._crew.store, self._path, self._gate, upload))
+
+    def _run(self, push: Push, attempt: Callable[[], Stored]) -> None:
+        push.running = True
+        self._crew.at_target(push.target.name, attempt, functools.partial(self._ended, push))
+
+    def _ended(self, push: Push, stored: Stored | None, error: BaseException | None) -> None:
+        push.running = False
+        self._on_outcome(push, stored, error)
+
+    def retry(self, target: str | None = None) -> None:
+        """Try again at once what has failed, at one target or at all."""
+        for push in self:
+            if target in (None, push.target.name) and push.retry_at is not None:
+                self._retry(push)
+
+    def retry_due(self) -> None:
+        """Try again what has waited long enough."""
+        now = time.monotonic()
+        for push in self:
+            if push.retry_at is not None and now >= push.retry_at:
+                self._retry(push)
+
+    def _retry(self, push: Push) -> None:
+        push.retry_at = None
+        if push.status is ReplicaStatus.STORED:
+            push.may_register = True
+        elif push.status is ReplicaStatus.ERROR:
+            self.put(push)
+
+    def leave(self, target: str, wish: Wish) -> None:
+        """The target shall hold no replicas any more; what is active there is not ours to end."""
+        push = self._by_target.get(target)
+        if push is None or push.running or push.has_ended:
+            return
+        drained = wish is Wish.DRAIN and push.object_name is not None
+        status = ReplicaStatus.DELETING if drained else ReplicaStatus.DELETED
+        now = timeutils.utcnow() if drained else None
+        self.save(push, status, error=f"target {target}: {wish}", next_attempt_at=now)
+
+    def save(self, push: Push, status: ReplicaStatus, **values: Any) -> None:
+        """Let a row, and what is known here, become ``status``."""
+        push.status = status
+        self._crew.save(self.upload.upload_id, [push.target.name], status, **values)
+
+    def progress(self) -> dict[tuple[str, str], int]:
+        """Bytes handed to each target to which a push runs, by (upload id, target)."""
+        sent = {push.target.name: push.bytes_sent for push in self}
+        return {(self.upload.upload_id, name): n for name, n in sent.items() if n is not None}
