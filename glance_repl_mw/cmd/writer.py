@@ -97,6 +97,7 @@ def _service(conf: cfg.ConfigOpts) -> WriterService:
         raise exceptions.ConfigError(
             operation="open the database", hint=f"[replication] connection: {error}"
         ) from error
+    crew = Crew(conf, spool, ReplicaStore(database), targets, images)
     tools = Tools(
         conf,
         spool,
@@ -105,8 +106,8 @@ def _service(conf: cfg.ConfigOpts) -> WriterService:
         images,
         targets,
         {name: TargetHealth() for name in targets},
+        crew.paces,
     )
-    crew = Crew(conf, spool, ReplicaStore(database), targets, images)
     service = WriterService(crew, tools, is_needed)
     reconciler.start(tools, service.look_again)
     return service

@@ -14,8 +14,9 @@ from oslo_utils import timeutils
 from glance_repl_mw import exceptions
 from glance_repl_mw.model import Image, Replica, ReplicaStatus
 from glance_repl_mw.reconciler import gone
-from glance_repl_mw.reconciler.fetch import Fetch
+from glance_repl_mw.reconciler.fetch import fetch
 from glance_repl_mw.reconciler.look import close
+from glance_repl_mw.reconciler.relay import Relay
 from glance_repl_mw.reconciler.tasks import Task
 from glance_repl_mw.reconciler.tools import Stopping, Tools
 from glance_repl_mw.spool.upload import Origin, UploadState
@@ -24,6 +25,7 @@ LOG = log.getLogger(__name__)
 
 _INTERVAL_SECONDS = 0.25
 _ROWS_AT_ONCE = 200
+_IMAGES_AT_ONCE = 50
 _WAITING = (ReplicaStatus.PENDING, ReplicaStatus.ERROR)
 _POSTPONED_SECONDS = 10.0
 
@@ -43,6 +45,7 @@ class Feeder(Task):
         self._pool = ThreadPoolExecutor(self._most, thread_name_prefix="fetch")
         self._running: set[str] = set()
         self._lock = threading.Lock()
+        self._images: dict[str, Image | None] = {}
 
     def run_once(self) -> float:
         free = self._free_places()
@@ -56,11 +59,22 @@ class Feeder(Task):
             for upload in self.tools.spool.uploads()
             if upload.state is not UploadState.ACCEPTED
         }
-        for image_id in dict.fromkeys(row.image_id for row in due):
-            if free and image_id not in coming and image_id not in self._running:
-                free -= 1
-                self._start(image_id)
+        wanted = [
+            image_id
+            for image_id in dict.fromkeys(row.image_id for row in due)
+            if image_id not in coming and image_id not in self._running
+        ]
+        self._learn(wanted)
+        for image_id in wanted[:free]:
+            self._start(image_id)
         return _INTERVAL_SECONDS
+
+    def _learn(self, image_ids: Sequence[str]) -> None:
+        """Ask Glance about the next images, many in one request; what is known stays known."""
+        self._images = {each: self._images[each] for each in image_ids if each in self._images}
+        if image_ids and image_ids[0] not in self._images:
+            found, missing = gone.find(self.tools, image_ids[:_IMAGES_AT_ONCE])
+            self._images = found | dict.fromkeys(missing)
 
     def _usable_targets(self) -> list[str]:
         wishes = self.tools.wishes.all()
@@ -77,14 +91,16 @@ class Feeder(Task):
         return (1 if receiving else self._most) - len(self._running)
 
     def _start(self, image_id: str) -> None:
+        if image_id not in self._images:
+            return
         with self._lock:
             self._running.add(image_id)
-        self._pool.submit(self._feed, image_id)
+        self._pool.submit(self._feed, image_id, self._images.pop(image_id))
 
-    def _feed(self, image_id: str) -> None:
+    def _feed(self, image_id: str, image: Image | None) -> None:
         """Runs in the pool."""
         try:
-            self._fetch(image_id)
+            self._fetch(image_id, image)
         except Stopping:
             pass
         except (exceptions.ReplicationError, oslo_db.exception.DBError, OSError) as error:
@@ -97,19 +113,36 @@ class Feeder(Task):
             with self._lock:
                 self._running.discard(image_id)
 
-    def _fetch(self, image_id: str) -> None:
-        rows = self.tools.survey.of_images([image_id]).get(image_id, [])
-        try:
-            image = self.tools.images.get(image_id)
-        except exceptions.ImageGone:
-            gone.bury(self.tools, rows, seen=False)
+    def _fetch(self, image_id: str, image: Image | None) -> None:
+        if image is None:
+            gone.bury(self.tools, image_id, seen=False)
             return
+        rows = self.tools.survey.of_images([image_id]).get(image_id, [])
         waiting = self._waiting(rows)
         if image.has_data and image.size:
             if waiting:
-                Fetch(self.tools, image, rows).run(waiting)
+                self._remove_former_locations(image, waiting)
+                self._copy(image, rows, waiting)
         else:
             self._end_or_wait(image, waiting)
+
+    def _remove_former_locations(self, image: Image, waiting: Sequence[Replica]) -> None:
+        """No location may name an object that is about to be replaced.
+
+        :raises GlanceUnavailable: also where one of them is the only location
+        """
+        former = [row.location_url for row in waiting if row.location_url in image.locations]
+        if former and self.tools.images.remove_locations(image.image_id, former):
+            raise exceptions.GlanceUnavailable(
+                image.image_id, None, "repair", "its only location is the replica to be repaired"
+            )
+
+    def _copy(self, image: Image, rows: Sequence[Replica], waiting: Sequence[Replica]) -> None:
+        percent = self.tools.conf.replication.spool_hand_over_percent
+        if (image.size or 0) * 100 > self.tools.spool.capacity_bytes() * percent:
+            Relay(self.tools, image, rows).run(waiting)
+        else:
+            fetch(self.tools, image, rows, waiting)
 
     def _waiting(self, rows: Sequence[Replica]) -> list[Replica]:
         """The replicas that one read can serve, also those whose next attempt is not due yet."""
@@ -138,14 +171,10 @@ class Feeder(Task):
             )
 
     def _postpone(self, image_id: str, why: str) -> None:
-        options = self.tools.conf.replication
         try:
             rows = self.tools.survey.of_images([image_id]).get(image_id, [])
             for row in self._waiting(rows):
-                pause = min(
-                    options.retry_max_seconds,
-                    options.retry_initial_seconds * 2 ** min(row.attempts, 30),
-                )
+                pause = self.tools.pause_seconds(row.attempts + 1)
                 self.tools.survey.change(
                     row,
                     ReplicaStatus.ERROR,

@@ -10,7 +10,7 @@ from oslo_log import log
 from oslo_utils import timeutils
 
 from glance_repl_mw import exceptions
-from glance_repl_mw.model import Image, Replica, ReplicaStatus
+from glance_repl_mw.model import Image, ReplicaStatus
 from glance_repl_mw.reconciler.look import close
 from glance_repl_mw.reconciler.tools import Tools
 
@@ -28,33 +28,29 @@ def delete_delay(conf: cfg.ConfigOpts) -> int:
 
 
 def find(tools: Tools, image_ids: Sequence[str]) -> tuple[dict[str, Image], list[str]]:
-    """Glance's records of images, and those that it does not have.
-
-    One request for all that are not hidden, and one each for the others.
+    """Glance's records of images, and those that it does not list.
 
     :raises GlanceUnavailable:
     :raises GlanceRefused:
     """
     found = tools.images.find(image_ids)
-    gone = []
-    for image_id in image_ids:
-        if image_id not in found:
-            try:
-                found[image_id] = tools.images.get(image_id)
-            except exceptions.ImageGone:
-                gone.append(image_id)
-    return found, gone
+    return found, [image_id for image_id in image_ids if image_id not in found]
 
 
-def bury(tools: Tools, rows: Sequence[Replica], *, seen: bool) -> None:
-    """See to the rows of an image that Glance does not have; they were read before it was asked.
+def bury(tools: Tools, image_id: str, *, seen: bool) -> None:
+    """See to the rows of an image that Glance seems not to have; it is asked once more.
 
     Replicas that are active stay until the image cannot be restored any more; then Glance is
     asked again.
 
     :param seen: somebody saw the image being deleted, so that it is not missing by mistake
     :raises oslo_db.exception.DBError:
+    :raises GlanceUnavailable:
+    :raises GlanceRefused:
     """
+    rows = tools.survey.of_images([image_id]).get(image_id, ())
+    if _is_there(tools, image_id):
+        return
     delay = delete_delay(tools.conf)
     if not seen:
         delay = max(delay, tools.conf.replication.missing_image_delay_seconds)
@@ -68,6 +64,14 @@ def bury(tools: Tools, rows: Sequence[Replica], *, seen: bool) -> None:
             tools.survey.change(row, error=_GONE, next_attempt_at=later)
 
 
+def _is_there(tools: Tools, image_id: str) -> bool:
+    try:
+        tools.images.get(image_id)
+    except exceptions.ImageGone:
+        return False
+    return True
+
+
 def bury_due(tools: Tools) -> None:
     """Delete the replicas of images whose delay is over, unless they were restored.
 
@@ -78,9 +82,9 @@ def bury_due(tools: Tools) -> None:
     due = tools.survey.overdue(timeutils.utcnow(), limit=50)
     if not due:
         return
-    _, gone = find(tools, sorted({row.image_id for row in due}))
+    present = {each: _is_there(tools, each) for each in {row.image_id for row in due}}
     for row in due:
-        if row.image_id in gone:
+        if not present[row.image_id]:
             LOG.info("Image %s, target %s: %s", row.image_id, row.target, _GONE)
             close(tools, row, _GONE)
         else:

@@ -65,23 +65,20 @@ class Notes(Task):
         self._noted[image_id] = _Noted(now, now + _PATIENCE_SECONDS)
 
     def _look_at(self, image_ids: list[str]) -> None:
-        rows = self.tools.survey.of_images(image_ids)
         found, missing = gone.find(self.tools, image_ids)
-        rows_now = self.tools.survey.of_images(image_ids)
+        rows = self.tools.survey.of_images(image_ids)
         in_spool = images_in_spool(self.tools)
         for image_id in image_ids:
             self._on_change(image_id)
             if image_id in missing:
                 del self._noted[image_id]
                 staging.drop(self.tools, image_id)
-                gone.bury(self.tools, rows.get(image_id, ()), seen=True)
+                gone.bury(self.tools, image_id, seen=True)
             elif found[image_id].status in _ON_THE_WAY:
                 self._wait_for_import(found[image_id])
             else:
                 staging.settle(self.tools, found[image_id])
-                again = self._look.at(
-                    found[image_id], rows_now.get(image_id, ()), in_spool, now=True
-                )
+                again = self._look.at(found[image_id], rows.get(image_id, ()), in_spool, now=True)
                 self._later(image_id, _LOOK_AGAIN_SECONDS if again else None)
 
     def _wait_for_import(self, image: Image) -> None:

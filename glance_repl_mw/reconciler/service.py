@@ -9,9 +9,11 @@ from glance_repl_mw.reconciler.feeder import Feeder
 from glance_repl_mw.reconciler.leaving import Leaving
 from glance_repl_mw.reconciler.notes import Notes
 from glance_repl_mw.reconciler.orphans import OrphanSweep
+from glance_repl_mw.reconciler.probing import Probing
 from glance_repl_mw.reconciler.scrub import ReadBack, Scrub
 from glance_repl_mw.reconciler.sweep import Sweep
 from glance_repl_mw.reconciler.tools import Tools
+from glance_repl_mw.reconciler.withdrawal import Withdrawal
 
 
 def start(tools: Tools, on_change: Callable[[str], None]) -> None:
@@ -24,4 +26,6 @@ def start(tools: Tools, on_change: Callable[[str], None]) -> None:
 
 
 def _tasks(tools: Tools, on_change: Callable[[str], None]) -> list[tasks.Task]:
-    return [Notes(tools, on_change), Sweep(tools), Feeder(tools), Leaving(tools)]
+    kinds = (Probing, Withdrawal, Scrub, ReadBack, OrphanSweep)
+    of_targets = [kind(tools, target) for target in tools.targets for kind in kinds]
+    return [Notes(tools, on_change), Sweep(tools), Feeder(tools), Leaving(tools), *of_targets]

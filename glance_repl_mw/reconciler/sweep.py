@@ -79,10 +79,5 @@ class Sweep(Task):
             LOG.error(_SUSPICIOUS, len(missing), replicated)
             return
         for image_id in missing:
-            self._bury(image_id)
-
-    def _bury(self, image_id: str) -> None:
-        """Ask again now that the rows were read: the image may have come after the first time."""
-        rows = self.tools.survey.of_images([image_id]).get(image_id, ())
-        if gone.find(self.tools, [image_id])[1]:
-            gone.bury(self.tools, rows, seen=False)
+            gone.bury(self.tools, image_id, seen=False)
+            self.tools.rest(_REST_SECONDS)

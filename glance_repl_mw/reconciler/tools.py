@@ -14,6 +14,7 @@ from glance_repl_mw.db.survey import ReplicaSurvey
 from glance_repl_mw.db.wishes import TargetWishes
 from glance_repl_mw.images import ImageService
 from glance_repl_mw.model import Replica, ReplicaStatus
+from glance_repl_mw.pace import Pace
 from glance_repl_mw.reconciler.health import TargetHealth
 from glance_repl_mw.spool.directory import Spool
 from glance_repl_mw.targets.base import Target
@@ -30,6 +31,7 @@ class Tools:
     """Shared by all tasks, each of which runs in a thread of its own.
 
     :ivar health: by the name of each configured target
+    :ivar paces: what transfers to a target keep to, likewise; missing ones have no limit
     :ivar stopping: set when the writer ends
     """
 
@@ -40,6 +42,7 @@ class Tools:
     images: ImageService
     targets: Mapping[str, Target]
     health: Mapping[str, TargetHealth]
+    paces: Mapping[str, Pace] = dataclasses.field(default_factory=dict)
     stopping: threading.Event = dataclasses.field(default_factory=threading.Event)
 
     def rest(self, seconds: float) -> None:
@@ -70,6 +73,12 @@ class Tools:
             horizon=longest + _CLOCK_TOLERANCE,
             targets=targets,
         )
+
+    def pause_seconds(self, failures: int) -> float:
+        """How long to wait after so many failures in a row."""
+        options = self.conf.replication
+        pause = options.retry_initial_seconds * 2 ** min(failures - 1, 30)
+        return min(options.retry_max_seconds, pause)
 
     def up_targets(self) -> list[str]:
         """Configured targets that are not known to be down."""

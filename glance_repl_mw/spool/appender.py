@@ -8,6 +8,7 @@ import os
 import time
 import uuid
 from collections.abc import Sequence
+from typing import Any
 
 from glance_repl_mw.spool.directory import Spool
 from glance_repl_mw.spool.upload import Origin, Upload, UploadState
@@ -24,6 +25,7 @@ class Appender:
     :param origin: where the bytes come from
     :param upload_id: a fresh one by default
     :param targets: those that the bytes are for, None for all
+    :param known_image: as in ``Upload``
     :raises SpoolFull: there is no room for ``size`` bytes
     :raises OSError: the spool cannot be written; nothing is left behind
     """
@@ -36,6 +38,7 @@ class Appender:
         origin: Origin = Origin.UPLOAD,
         upload_id: str | None = None,
         targets: Sequence[str] | None = None,
+        known_image: dict[str, Any] | None = None,
     ) -> None:
         room = spool.require_room(size or 0)
         self._spool = spool
@@ -49,6 +52,7 @@ class Appender:
             created_at=time.time(),
             origin=origin,
             targets=None if targets is None else tuple(targets),
+            known_image=known_image,
         )
         self._data_path = spool.data_path(self._upload.upload_id)
         self._file = open(self._data_path, "xb", buffering=0, opener=_private)  # noqa: SIM115

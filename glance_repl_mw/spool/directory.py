@@ -161,12 +161,17 @@ class Spool:
 
         :raises OSError:
         """
-        used = self.used_bytes()
+        return self.used_bytes() * 100 > self.capacity_bytes() * percent
+
+    def capacity_bytes(self) -> int:
+        """Bytes that the spool can hold, those that it holds now included.
+
+        :raises OSError:
+        """
         status = os.statvfs(self.directory)
-        room = used + max(0, status.f_bavail * status.f_frsize - self.min_free_bytes)
-        if self.max_bytes:
-            room = min(room, self.max_bytes)
-        return used * 100 > room * percent
+        free = max(0, status.f_bavail * status.f_frsize - self.min_free_bytes)
+        room = self.used_bytes() + free
+        return min(room, self.max_bytes) if self.max_bytes else room
 
     def record_unspooled(self, image_id: str, error: str) -> None:
         """Leave word that Glance accepted an image whose body the spool does not hold.

@@ -7,6 +7,7 @@ import pathlib
 import threading
 
 from glance_repl_mw import exceptions
+from glance_repl_mw.pace import Pace
 
 TAIL_BYTES = 64 * 1024
 _BLOCK_BYTES = 1024**2
@@ -53,8 +54,7 @@ class Gate:
 
         :raises UploadCut:
         """
-        if self._reason is not None:
-            raise exceptions.UploadCut(operation="read the spool", hint=self._reason)
+        self._raise_if_cut()
         if self._size is not None:
             return self._size, True
         if self._announced_size is not None:
@@ -67,15 +67,31 @@ class Gate:
             if self._reason is None and self._size is None:
                 self._changed.wait(seconds)
 
+    def hold(self, seconds: float) -> None:
+        """Wait ``seconds``, whatever else happens.
+
+        :raises UploadCut: at once when it is cut
+        """
+        with self._changed:
+            self._changed.wait_for(lambda: self.is_cut, seconds)
+        self._raise_if_cut()
+
+    def _raise_if_cut(self) -> None:
+        if self._reason is not None:
+            raise exceptions.UploadCut(operation="read the spool", hint=self._reason)
+
 
 class SpoolReader:
     """Reads one upload forwards while it grows; owned by one thread, closed by it.
 
+    :param pace: grants the bytes that may be read; None for no limit
     :raises FileNotFoundError: the data file is gone
     """
 
-    def __init__(self, path: pathlib.Path, gate: Gate) -> None:
+    def __init__(self, path: pathlib.Path, gate: Gate, pace: Pace | None = None) -> None:
         self._gate = gate
+        self._pace = pace
+        self._granted = 0
         self._descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
         self._offset = 0
 
@@ -84,6 +100,8 @@ class SpoolReader:
 
     def __exit__(self, *exc_info: object) -> None:
         os.close(self._descriptor)
+        if self._pace is not None:
+            self._pace.give_back(self._granted)
 
     @property
     def offset(self) -> int:
@@ -96,15 +114,17 @@ class SpoolReader:
     def wait(self) -> int:
         """Bytes that can be read now, at least 1; 0 at the end. Blocks while there are none.
 
+        Also blocks until the pace grants some, and then tells of no more than those.
+
         :raises UploadCut: the upload was refused, broken off or handed back
         """
-        pause = _SHORTEST_POLL_SECONDS
-        while True:
-            limit, complete = self._gate.allowed(os.fstat(self._descriptor).st_size)
-            if limit > self._offset or complete:
-                return max(0, limit - self._offset)
-            self._gate.sleep(pause)
-            pause = min(pause * 2, _LONGEST_POLL_SECONDS)
+        available = self._wait_for_growth()
+        if self._pace is None or not available:
+            return available
+        if self._granted <= 0:
+            self._granted, seconds = self._pace.reserve(available)
+            self._gate.hold(seconds)
+        return min(available, self._granted)
 
     def read(self, size: int = -1) -> bytes:
         """Up to ``size`` bytes (a block where negative); b"" at the end; blocks as ``wait``.
@@ -115,9 +135,21 @@ class SpoolReader:
         data = os.pread(self._descriptor, wanted, self._offset)
         if wanted and not data:
             raise exceptions.UploadCut(operation="read the spool", hint="the file has shrunk")
-        self._offset += len(data)
+        self.skip(len(data))
         return data
 
     def skip(self, count: int) -> None:
         """Count ``count`` bytes as read: they were sent straight from ``fileno()``."""
         self._offset += count
+        if self._pace is not None:
+            self._granted -= count
+
+    def _wait_for_growth(self) -> int:
+        """Bytes that the gate lets through now; 0 at the end."""
+        pause = _SHORTEST_POLL_SECONDS
+        while True:
+            limit, complete = self._gate.allowed(os.fstat(self._descriptor).st_size)
+            if limit > self._offset or complete:
+                return max(0, limit - self._offset)
+            self._gate.sleep(pause)
+            pause = min(pause * 2, _LONGEST_POLL_SECONDS)

@@ -37,6 +37,8 @@ class Upload:
     :ivar received: bytes that Glance read, known once the upload is settled
     :ivar error: why the spool does not hold the body, or None where it does
     :ivar created_at: seconds since the epoch
+    :ivar known_image: size, checksum, os_hash_algo and os_hash_value as Glance told them before
+        the bytes were fetched; None where Glance must still be asked
     :ivar targets: those that it serves; None for all that are to have every image
     """
 
@@ -49,6 +51,7 @@ class Upload:
     error: str | None = None
     origin: Origin = Origin.UPLOAD
     targets: tuple[str, ...] | None = None
+    known_image: dict[str, Any] | None = None
 
     @property
     def is_fetched(self) -> bool:

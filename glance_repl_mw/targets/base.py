@@ -39,8 +39,11 @@ class Reader(Protocol):
     def skip(self, count: int) -> None:
         """Count ``count`` bytes after ``offset`` as read: they were sent from ``fileno()``."""
 
-    def fileno(self) -> int:
-        """The spool file's descriptor, for ``sendfile``; its position is not used."""
+    def fileno(self) -> int | None:
+        """The spool file's descriptor, for ``sendfile``; its position is not used.
+
+        None where the bytes are in no file.
+        """
 
 
 class Target(abc.ABC):
@@ -96,11 +99,27 @@ class Target(abc.ABC):
         """
 
     @abc.abstractmethod
+    def object_name(self, location_url: str) -> str | None:
+        """The name of the object that a location names, None where it is none of this target."""
+
+    @abc.abstractmethod
     def list(self) -> Iterator[str]:
         """The names of all objects, unfinished ones included.
 
         :raises TargetUnavailable:
         :raises TargetRefused: also where the target cannot list
+        """
+
+    @abc.abstractmethod
+    def probe(self, name: str | None) -> None:
+        """See, at little cost and within some seconds, that the target can be written and read.
+
+        It is read as Glance does it, without credentials. Nothing is written.
+
+        :param name: an object that must be there; None where there is none yet
+        :raises ReplicaMissing: the target is up, but has not that object
+        :raises TargetUnavailable: also where it begins to answer and then hangs
+        :raises TargetRefused:
         """
 
     @abc.abstractmethod

@@ -40,7 +40,7 @@ class Upload:
 
     :param target: the target's name, for errors
     :param size: bytes that ``reader`` will give, None where that is not known
-    :param by_sendfile: let the kernel send; only for plain HTTP with a known size
+    :param by_sendfile: let the kernel send what is in a file; plain HTTP of a known size only
     :param stall_seconds: for how long the server may accept nothing
     :ivar complete: the reader has come to its end and all its bytes are sent
     """
@@ -72,12 +72,13 @@ class Upload:
         :raises UploadCut: from the reader
         :raises TargetUnavailable: the upload is shorter or longer than was announced
         """
+        file = self._reader.fileno() if self._by_sendfile else None
         while available := self._reader.wait():
             if self.size is not None and self.sent + available > self.size:
                 raise self._wrong_size("has more")
             count = min(available, _PIECE_BYTES)
-            if self._by_sendfile:
-                yield Span(self._reader, count)
+            if file is not None:
+                yield Span(self._reader, file, count)
             else:
                 yield self._reader.read(min(count, _BLOCK_BYTES))
         if self.size is not None and self.sent < self.size:
@@ -92,8 +93,9 @@ class Upload:
 class Span:
     """The next ``count`` bytes of a reader, sent straight from its file."""
 
-    def __init__(self, reader: Reader, count: int) -> None:
+    def __init__(self, reader: Reader, file: int, count: int) -> None:
         self._reader = reader
+        self._file = file
         self._left = count
 
     def send_some(self, sock: socket.socket) -> int:
@@ -102,7 +104,7 @@ class Span:
         :raises BlockingIOError: it takes nothing
         :raises UploadCut: the file is shorter than the reader said
         """
-        sent = os.sendfile(sock.fileno(), self._reader.fileno(), self._reader.offset, self._left)
+        sent = os.sendfile(sock.fileno(), self._file, self._reader.offset, self._left)
         if not sent:
             raise exceptions.UploadCut(operation="read the spool", hint="the file has shrunk")
         self._reader.skip(sent)

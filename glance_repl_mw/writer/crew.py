@@ -119,7 +119,10 @@ class Crew:
         if isinstance(error, exceptions.TargetRefused):
             pause = longest
         else:
-            pause = min(longest, options.retry_initial_seconds * 2 ** min(failures - 1, 30))
+            pause = options.retry_initial_seconds * 2 ** min(failures - 1, 30)
+        if isinstance(error, exceptions.TargetUnavailable):
+            pause = max(pause, error.retry_after_seconds)
+        pause = min(longest, pause)
         return pause * (1 + _JITTER * random.random())
 
     def next_attempt(self, failures: int, error: BaseException | None = None) -> datetime.datetime:

@@ -105,6 +105,9 @@ class LocationKeeper:
                 self._watched.append(dataclasses.replace(entry, due_at=later))
 
     def _settle(self, entry: _Watched, problem: BaseException | None) -> None:
+        if isinstance(problem, exceptions.ImageGone) and not entry.known_lost:
+            # It may be restored: the reconciler decides when its replicas go.
+            return
         if isinstance(problem, exceptions.ImageGone):
             due_at = self._crew.next_attempt(1)
             self._save(entry, ReplicaStatus.DELETING, next_attempt_at=due_at)

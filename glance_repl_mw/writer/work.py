@@ -28,8 +28,8 @@ def prove(
     :raises GlanceRefused:
     :raises OSError: the spool file cannot be read
     """
-    image = images.get(upload.image_id)
-    if image.status not in ("active", "deactivated"):
+    image = _known(upload) or images.get(upload.image_id)
+    if not image.has_data:
         raise exceptions.GlanceUnavailable(
             upload.image_id, None, "prove", f"the image is {image.status}, not active"
         )
@@ -45,6 +45,13 @@ def prove(
     return image.checksum
 
 
+def _known(upload: Upload) -> Image | None:
+    """The image as the reconciler knew it when it fetched the bytes; active data never changes."""
+    if upload.known_image is None:
+        return None
+    return Image(**upload.known_image, image_id=upload.image_id, status="active", locations=())
+
+
 def _digest(path: pathlib.Path, algorithm: str) -> str:
     with path.open("rb") as file:
         return hashlib.file_digest(file, algorithm).hexdigest()
@@ -58,7 +65,7 @@ def _corrupt(image: Image, what: str, ours: object, theirs: object) -> NoReturn:
 def register(
     images: ImageService, image_id: str, urls: Sequence[str]
 ) -> dict[str, exceptions.ReplicationError | None]:
-    """Add locations in one request and read them back.
+    """Add locations in one request, whose answer tells what Glance has stored.
 
     Returns for each URL what stands in its way, None where it is a location now. Where Glance
     refuses them together, those that are missing are added one by one, so that one that Glance
@@ -69,14 +76,14 @@ def register(
     """
     refusals: dict[str, exceptions.ReplicationError] = {}
     try:
-        images.add_locations(image_id, urls)
+        present = images.add_locations(image_id, urls).locations
     except exceptions.GlanceRefused as refusal:
         present = images.get(image_id).locations
         for url in (url for url in urls if url not in present):
             refusals[url] = refusal
             if len(urls) > 1:
                 _add_one(images, image_id, url, refusals)
-    present = images.get(image_id).locations
+        present = images.get(image_id).locations
     lost = exceptions.GlanceUnavailable(
         image_id, None, "add locations", "another request dropped it"
     )

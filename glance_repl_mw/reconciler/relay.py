@@ -1,0 +1,126 @@
+"""Copies an image that is too large for the spool straight from a source to a target.
+
+Each target costs one read of the image, and a broken transfer begins again.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import datetime
+import uuid
+from collections.abc import Sequence
+
+from oslo_log import log
+from oslo_utils import timeutils
+
+from glance_repl_mw import exceptions
+from glance_repl_mw.model import Image, Replica, ReplicaStatus
+from glance_repl_mw.pace import Pace
+from glance_repl_mw.reconciler.sources import Sources
+from glance_repl_mw.reconciler.tools import Tools
+from glance_repl_mw.spool.reader import TAIL_BYTES
+
+LOG = log.getLogger(__name__)
+
+_NO_PACE = Pace(0)
+
+
+class Relay:
+    """One image for the replicas that wait for it; runs in the feeder's pool."""
+
+    def __init__(self, tools: Tools, image: Image, rows: Sequence[Replica]) -> None:
+        self._tools = tools
+        self._image = image
+        self._rows = rows
+
+    def run(self, waiting: Sequence[Replica]) -> None:
+        """Copy the image to one target after the other; rows say what became of it.
+
+        :raises oslo_db.exception.DBError:
+        :raises Stopping: the writer ends; the next one begins again
+        """
+        for row in waiting:
+            upload_id = uuid.uuid4().hex
+            name = f"{self._image.image_id}.{upload_id}.1"
+            old_name = row.object_name
+            begun = self._tools.survey.change(
+                row,
+                ReplicaStatus.UPLOADING,
+                upload_id=upload_id,
+                object_name=name,
+                bytes_sent=0,
+                next_attempt_at=None,
+            )
+            if begun:
+                now = dataclasses.replace(
+                    row, status=ReplicaStatus.UPLOADING, upload_id=upload_id, object_name=name
+                )
+                self._copy(now, old_name)
+
+    def _copy(self, row: Replica, old_name: str | None) -> None:
+        target = self._tools.targets[row.target]
+        pace = self._tools.paces.get(row.target, _NO_PACE)
+        try:
+            if old_name is not None:
+                target.delete(old_name)
+            reader = _Reader(self._tools, self._image, self._rows, pace)
+            stored = target.put(row.object_name or "", reader, self._image.size)
+        except (exceptions.ReplicationError, OSError) as error:
+            self._failed(row, error)
+            return
+        self._tools.survey.change(
+            row,
+            ReplicaStatus.STORED,
+            location_url=stored.location_url,
+            checksum=self._image.checksum,
+            size=stored.size,
+            bytes_sent=stored.size,
+            attempts=0,
+            error=None,
+            next_attempt_at=timeutils.utcnow(),
+        )
+
+    def _failed(self, row: Replica, error: Exception) -> None:
+        LOG.warning("Image %s, target %s: %s", row.image_id, row.target, error)
+        pause = self._tools.pause_seconds(row.attempts + 1)
+        self._tools.survey.change(
+            row,
+            ReplicaStatus.ERROR,
+            error=str(error),
+            attempts=row.attempts + 1,
+            next_attempt_at=timeutils.utcnow() + datetime.timedelta(seconds=pause),
+        )
+
+
+class _Reader:
+    """The image as a driver reads it; the tail comes only once all bytes are proven."""
+
+    def __init__(self, tools: Tools, image: Image, rows: Sequence[Replica], pace: Pace) -> None:
+        self._pace = pace
+        self._blocks = Sources(tools, image, rows).blocks()
+        self._buffer = b""
+        self._is_proven = False
+        self.offset = 0
+
+    def fileno(self) -> int | None:
+        return None
+
+    def wait(self) -> int:
+        while not self._is_proven and len(self._buffer) <= TAIL_BYTES:
+            block = next(self._blocks, None)
+            self._is_proven = block is None
+            self._buffer += block or b""
+        return len(self._buffer) - (0 if self._is_proven else TAIL_BYTES)
+
+    def read(self, size: int = -1) -> bytes:
+        available = self.wait()
+        wanted = available if size < 0 else min(size, available)
+        if not wanted:
+            return b""
+        data = self._buffer[: self._pace.take(wanted)]
+        self.skip(len(data))
+        return data
+
+    def skip(self, count: int) -> None:
+        self._buffer = self._buffer[count:]
+        self.offset += count

@@ -1,0 +1,273 @@
+"""Whatever way an image becomes active or goes, its replicas follow."""
+
+import gzip
+import os
+import sqlite3
+import time
+
+import pytest
+
+from tests.functional.cloud import MIB, Cloud
+from tests.lab.process import wait_until
+from tests.lab.webservers import Nginx
+
+QUICK = {
+    "reconcile_interval_seconds": "1",
+    "missing_image_delay_seconds": "1",
+    "retry_initial_seconds": "0.2",
+    "retry_max_seconds": "1",
+    "probe_interval_seconds": "0.3",
+}
+IMPORT_PLUGINS = {
+    "image_import_opts": {"image_import_plugins": "[image_decompression]"},
+}
+
+
+@pytest.fixture(scope="module")
+def origin(workdir, require):
+    """A web server with files for web-download."""
+    require(Nginx)
+    with Nginx(workdir("origin")) as nginx:
+        yield nginx
+
+
+@pytest.fixture(scope="module")
+def cloud(keystone, workdir, require, origin):
+    require(Nginx)
+    options = {"replication": QUICK, **IMPORT_PLUGINS}
+    options["import_filtering_opts"] = {
+        "allowed_hosts": "[127.0.0.1]",
+        "allowed_schemes": "[http]",
+    }
+    with Cloud(workdir("reconciler"), keystone, options=options) as cloud:
+        ports = [80, 443, origin.port, *(target.port for target in cloud.targets.values())]
+        cloud.glance.options["import_filtering_opts"]["allowed_ports"] = (
+            f"[{','.join(map(str, ports))}]"
+        )
+        cloud.glance.write_config()
+        cloud.glance.reload()
+        yield cloud
+
+
+def stage(cloud, image_id, body):
+    answer = cloud.request(
+        "PUT",
+        f"v2/images/{image_id}/stage",
+        data=body,
+        headers={"Content-Type": "application/octet-stream"},
+    )
+    assert answer.status_code == 204, answer.text
+
+
+def begin_import(cloud, image_id, **method):
+    answer = cloud.request("POST", f"v2/images/{image_id}/import", json={"method": method})
+    assert answer.status_code == 202, answer.text
+
+
+def wait_active(cloud, image_id):
+    wait_until(lambda: cloud.image(image_id)["status"] == "active", 60, "the import has ended")
+
+
+def assert_replicated(cloud, image_id, body):
+    for name, url in cloud.wait_replicated(image_id).items():
+        assert cloud.object_bytes(name, url) == body
+    cloud.wait_settled()
+
+
+def reads_from_glance(cloud, image_id):
+    """The downloads of the image's data that Glance served."""
+    return [
+        request
+        for request in cloud.glance.requests()
+        if request.method == "GET" and request.path.startswith(f"/v2/images/{image_id}/file")
+    ]
+
+
+def test_staged_bytes_are_kept_and_used(cloud):
+    body = os.urandom(3 * MIB)
+    image_id = cloud.create_image()
+    stage(cloud, image_id, body)
+    assert cloud.spool_files()
+    begin_import(cloud, image_id, name="glance-direct")
+    assert_replicated(cloud, image_id, body)
+    assert reads_from_glance(cloud, image_id) == []
+
+
+def test_staged_bytes_that_the_import_changes_are_read_from_glance(cloud):
+    body = os.urandom(2 * MIB)
+    image_id = cloud.create_image(container_format="bare")
+    stage(cloud, image_id, gzip.compress(body, compresslevel=1))
+    begin_import(cloud, image_id, name="glance-direct")
+    assert_replicated(cloud, image_id, body)
+    assert len(reads_from_glance(cloud, image_id)) == 1
+
+
+def test_staged_bytes_of_an_image_that_is_deleted_are_dropped(cloud):
+    image_id = cloud.create_image()
+    stage(cloud, image_id, os.urandom(MIB))
+    assert cloud.request("DELETE", f"v2/images/{image_id}").status_code == 204
+    wait_until(lambda: not cloud.spool_files(), 60, "the spool is empty")
+    assert not cloud.objects(image_id)
+
+
+def test_web_download(cloud, origin):
+    body = os.urandom(2 * MIB)
+    (origin.root / "image.raw").write_bytes(body)
+    image_id = cloud.create_image()
+    begin_import(cloud, image_id, name="web-download", uri=f"{origin.url}image.raw")
+    wait_active(cloud, image_id)
+    assert_replicated(cloud, image_id, body)
+    assert len(reads_from_glance(cloud, image_id)) == 1
+
+
+def test_images_that_are_older_than_the_installation(keystone, workdir, require):
+    require(Nginx)
+    directory = workdir("older")
+    bodies = {}
+    cloud = Cloud(directory, keystone, options={"replication": QUICK})
+    filters, cloud.glance.paste_filters = cloud.glance.paste_filters, {}
+    with cloud:
+        for number in range(3):
+            body = os.urandom(MIB + number)
+            bodies[cloud.new_image(body)] = body
+        hidden = cloud.new_image(b"hidden image")
+        bodies[hidden] = b"hidden image"
+        change = [{"op": "replace", "path": "/os_hidden", "value": True}]
+        media = {"Content-Type": "application/openstack-images-v2.1-json-patch"}
+        answer = cloud.request("PATCH", f"v2/images/{hidden}", json=change, headers=media)
+        assert answer.status_code == 200, answer.text
+        cloud.glance.paste_filters = filters
+        cloud.glance.write_config()
+        cloud.glance.reload()
+        cloud.image(hidden)
+        for image_id, body in bodies.items():
+            assert_replicated(cloud, image_id, body)
+            assert len(reads_from_glance(cloud, image_id)) == 1
+
+
+def test_a_lost_replica_is_repaired_from_another_one(cloud):
+    body = os.urandom(2 * MIB)
+    image_id = cloud.new_image(body)
+    urls = cloud.wait_replicated(image_id)
+    cloud.wait_settled()
+    mark_broken(cloud, image_id, "site-b")
+    wait_until(
+        lambda: cloud.replica_urls(image_id).get("site-b") not in (None, urls["site-b"]),
+        60,
+        "site-b has another object",
+    )
+    change_location(cloud, image_id, urls["site-b"])
+    assert_replicated(cloud, image_id, body)
+    assert reads_from_glance(cloud, image_id) == []
+
+
+def mark_broken(cloud, image_id, target):
+    """Let a replica seem to be broken, as a verification does, but for its location."""
+    with sqlite3.connect(cloud.directory / "replication.sqlite") as database:
+        database.execute(
+            "UPDATE replicas SET status = 'error', next_attempt_at = '2020-01-01 00:00:00' "
+            "WHERE image_id = ? AND target = ?",
+            (image_id, target),
+        )
+
+
+def change_location(cloud, image_id, gone):
+    """Remove a location as anybody may who has the right."""
+    urls = cloud.locations(image_id)
+    if gone not in urls:
+        return
+    change = [{"op": "remove", "path": f"/locations/{urls.index(gone)}"}]
+    media = {"Content-Type": "application/openstack-images-v2.1-json-patch"}
+    answer = cloud.request(
+        "PATCH", f"v2/images/{image_id}", json=change, headers=media, user="admin"
+    )
+    assert answer.status_code == 200, answer.text
+
+
+def test_a_removed_location_comes_back(cloud):
+    body = os.urandom(MIB)
+    image_id = cloud.new_image(body)
+    urls = cloud.wait_replicated(image_id)
+    cloud.wait_settled()
+    change_location(cloud, image_id, urls["site-a"])
+    wait_until(
+        lambda: cloud.replica_urls(image_id).get("site-a") == urls["site-a"], 60, "it is back"
+    )
+    assert_replicated(cloud, image_id, body)
+    assert len(cloud.puts(image_id, "site-a")) == 1
+
+
+def test_the_objects_of_a_deleted_image_go(cloud):
+    image_id = cloud.new_image(os.urandom(MIB))
+    cloud.wait_replicated(image_id)
+    cloud.wait_settled()
+    assert cloud.request("DELETE", f"v2/images/{image_id}").status_code == 204
+    wait_until(lambda: not cloud.objects(image_id), 60, "no object is left")
+    cloud.assert_no_trace(image_id)
+
+
+def test_the_objects_of_an_image_that_vanished_from_the_database_go(cloud):
+    image_id = cloud.new_image(os.urandom(MIB))
+    cloud.wait_replicated(image_id)
+    cloud.wait_settled()
+    with sqlite3.connect(cloud.glance.directory / "glance.sqlite", timeout=60) as database:
+        database.execute("UPDATE images SET deleted = 1 WHERE id = ?", (image_id,))
+    wait_until(lambda: not cloud.objects(image_id), 60, "no object is left")
+    cloud.assert_no_trace(image_id)
+
+
+def test_the_object_at_a_target_that_is_down_goes_later(cloud):
+    image_id = cloud.new_image(os.urandom(MIB))
+    cloud.wait_replicated(image_id)
+    cloud.wait_settled()
+    site = cloud.targets["site-c"]
+    site.stop()
+    assert cloud.request("DELETE", f"v2/images/{image_id}").status_code == 204
+    wait_until(lambda: list(cloud.objects(image_id)) == ["site-c"], 60, "the others' objects go")
+    site.start()
+    wait_until(lambda: not cloud.objects(image_id), 60, "no object is left")
+    cloud.assert_no_trace(image_id)
+
+
+def test_a_deleted_database_of_replicas_is_made_up_for(cloud):
+    body = os.urandom(MIB)
+    image_id = cloud.new_image(body)
+    urls = cloud.wait_replicated(image_id)
+    cloud.wait_settled()
+    with sqlite3.connect(cloud.directory / "replication.sqlite", timeout=60) as database:
+        database.execute("DELETE FROM replicas")
+    assert cloud.wait_replicated(image_id) == urls
+    assert_replicated(cloud, image_id, body)
+    assert len(cloud.puts(image_id, "site-a")) == 1
+
+
+@pytest.mark.parametrize("restored", [True, False])
+def test_a_deleted_image_that_can_be_restored_keeps_its_replicas(
+    restored, keystone, workdir, require
+):
+    require(Nginx)
+    delay_seconds = 8
+    options = {
+        "DEFAULT": {"delayed_delete": "True", "scrub_time": str(delay_seconds)},
+        "replication": QUICK,
+    }
+    directory = workdir(f"delayed-{restored}")
+    with Cloud(directory, keystone, options=options) as cloud:
+        body = os.urandom(MIB)
+        image_id = cloud.new_image(body)
+        urls = cloud.wait_replicated(image_id)
+        cloud.wait_settled()
+        deleted_at = time.monotonic()
+        assert cloud.request("DELETE", f"v2/images/{image_id}").status_code == 204
+        wait_until(lambda: cloud.row(image_id, "site-a").error, 60, "the deletion is noticed")
+        if restored:
+            with sqlite3.connect(cloud.glance.directory / "glance.sqlite", timeout=60) as database:
+                database.execute(
+                    "UPDATE images SET deleted = 0, status = 'active' WHERE id = ?", (image_id,)
+                )
+            wait_until(lambda: not cloud.row(image_id, "site-a").error, 60, "it is back")
+            assert cloud.wait_replicated(image_id) == urls
+            assert all(len(names) == 1 for names in cloud.objects(image_id).values())
+        else:
+            wait_until(lambda: not cloud.objects(image_id), 60, "no object is left")
+            assert time.monotonic() - deleted_at > delay_seconds
