@@ -1,0 +1,163 @@
+"""One image compared with its rows."""
+
+import datetime
+
+import pytest
+from oslo_utils import timeutils
+
+from glance_repl_mw.model import Priority, ReplicaStatus, Wish
+from glance_repl_mw.reconciler import look
+from glance_repl_mw.reconciler.look import Look
+from tests.unit.reconciler.target_lab import BODY, PRIMARY, SITE, Lab, url_of
+
+
+@pytest.fixture
+def lab(tmp_path):
+    lab = Lab(tmp_path)
+    yield lab
+    lab.close()
+
+
+def at(lab, image_id, *, looker=None, now=True):
+    looker = looker or Look(lab.tools)
+    rows = lab.survey.of_images([image_id]).get(image_id, [])
+    return looker.at(lab.image(image_id), rows, look.images_in_spool(lab.tools), now=now)
+
+
+def rows(lab, image_id):
+    return lab.survey.of_images([image_id]).get(image_id, [])
+
+
+def test_image_without_a_replica_is_planned_once(lab):
+    image_id = lab.add_image()
+    at(lab, image_id)
+    at(lab, image_id)
+    row = lab.row(image_id)
+    assert (row.status, row.priority, row.size) == ("pending", Priority.BACKFILL, len(BODY))
+    assert row.next_attempt_at is not None
+
+
+@pytest.mark.parametrize("change", [{"status": "queued"}, {"size": 0}])
+def test_image_without_data_is_left_alone(lab, change):
+    image_id = lab.add_image(**change)
+    at(lab, image_id)
+    assert rows(lab, image_id) == []
+
+
+def test_image_that_has_just_changed_is_left_for_later(lab):
+    now = timeutils.utcnow()
+    image_id = lab.add_image(updated_at=now)
+    at(lab, image_id, now=False)
+    assert rows(lab, image_id) == []
+    lab.images.change(image_id, updated_at=now - datetime.timedelta(minutes=1))
+    at(lab, image_id, now=False)
+    assert len(rows(lab, image_id)) == 1
+
+
+def test_nothing_is_planned_where_an_operator_does_not_want_it(lab):
+    image_id = lab.add_image()
+    lab.tools.wishes.ask(SITE, Wish.DRAIN)
+    at(lab, image_id)
+    lab.tools.wishes.take_back(SITE)
+    lab.set(automatic_backfill=False)
+    at(lab, image_id)
+    assert rows(lab, image_id) == []
+
+
+def test_location_without_a_row_is_taken_up(lab):
+    image_id = lab.add_image()
+    name = f"{image_id}.0123456789abcdef0123456789abcdef.3"
+    lab.target.objects[name] = BODY
+    lab.images.change(image_id, locations=(PRIMARY, url_of(name)))
+    at(lab, image_id)
+    row = lab.row(image_id)
+    assert (row.status, row.object_name, row.verified_at) == ("active", name, None)
+    assert row.location_url == url_of(name)
+
+
+def test_location_of_a_wrong_object_goes_and_the_replica_is_planned(lab):
+    image_id = lab.add_image()
+    name = f"{image_id}.0123456789abcdef0123456789abcdef.3"
+    lab.target.objects[name] = BODY[:-1]
+    lab.images.change(image_id, locations=(PRIMARY, url_of(name)))
+    at(lab, image_id)
+    assert lab.image(image_id).locations == (PRIMARY,)
+    assert lab.row(image_id).status == "pending"
+
+
+def test_location_of_somebody_else_at_our_target_stays(lab):
+    image_id = lab.add_image()
+    lab.images.change(image_id, locations=(PRIMARY, url_of("of-somebody-else")))
+    at(lab, image_id)
+    assert lab.image(image_id).locations == (PRIMARY, url_of("of-somebody-else"))
+    assert lab.row(image_id).status == "pending"
+
+
+def lose_location(lab, monkeypatch, **options):
+    monkeypatch.setattr(look, "_SECOND_LOOK_SECONDS", 0.0)
+    lab.set(**options)
+    image_id = lab.add()
+    lab.images.change(image_id, locations=(PRIMARY,))
+    return image_id
+
+
+def test_lost_location_is_added_again(lab, monkeypatch):
+    image_id = lose_location(lab, monkeypatch)
+    at(lab, image_id)
+    row = lab.row(image_id)
+    assert row.status == "stored"
+    assert row.next_attempt_at is not None
+
+
+def test_lost_location_is_believed_only_the_second_time(lab, monkeypatch):
+    image_id = lose_location(lab, monkeypatch)
+    monkeypatch.setattr(look, "_SECOND_LOOK_SECONDS", 60.0)
+    assert at(lab, image_id)
+    assert lab.row(image_id).status == "active"
+
+
+def test_lost_location_is_respected_if_the_operator_says_so(lab, monkeypatch):
+    image_id = lose_location(lab, monkeypatch, heal_removed_locations=False)
+    at(lab, image_id)
+    row = lab.row(image_id)
+    assert (row.status, row.withheld) == ("deleting", True)
+    lab.survey.change(row, ReplicaStatus.DELETED, next_attempt_at=None)
+    at(lab, image_id)
+    assert len(rows(lab, image_id)) == 1
+
+
+def test_lost_location_of_a_target_that_is_down_is_left_to_the_withdrawal(lab, monkeypatch):
+    image_id = lose_location(lab, monkeypatch)
+    for _ in range(3):
+        lab.health.failed(OSError("down"))
+    at(lab, image_id)
+    assert lab.row(image_id).status == "active"
+
+
+def test_row_in_hand_is_left_alone(lab, monkeypatch):
+    image_id = lose_location(lab, monkeypatch)
+    lab.put_in_hand(image_id)
+    at(lab, image_id)
+    assert lab.row(image_id).status == "active"
+
+
+def test_stored_replica_that_is_a_location_is_active(lab):
+    image_id = lab.add()
+    lab.survey.change(lab.row(image_id), ReplicaStatus.STORED)
+    at(lab, image_id)
+    assert lab.row(image_id).status == "active"
+
+
+def test_second_row_of_a_replica_is_closed(lab):
+    image_id = lab.add()
+    lab.survey.plan(image_id, [SITE], Priority.BACKFILL, len(BODY))
+    at(lab, image_id)
+    assert [row.status for row in rows(lab, image_id)] == ["active", "deleted"]
+
+
+def test_error_without_a_next_attempt_is_taken_up(lab):
+    image_id = lab.add_image()
+    at(lab, image_id)
+    lab.survey.change(lab.row(image_id), ReplicaStatus.ERROR, next_attempt_at=None)
+    at(lab, image_id)
+    assert lab.row(image_id).next_attempt_at is not None
