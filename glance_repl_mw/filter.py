@@ -6,10 +6,12 @@
     paste.filter_factory = glance_repl_mw.filter:filter_factory
 
 It stands after ``context`` and before ``cache`` and ``rootapp``. It copies the body of every
-``PUT /v2/images/{image_id}/file`` to the spool while Glance reads it, and records Glance's answer
-there before the uploader sees it. On the way of an upload it opens no connection and no database,
-and whatever fails in the spool leaves the upload alone. It answers
-``/v2/images/{image_id}/replicas`` itself. Everything else passes untouched.
+``PUT /v2/images/{image_id}/file`` and ``.../stage`` to the spool while Glance reads it, and
+records Glance's answer there before the uploader sees it. On the way of an upload it opens no
+connection and no database, and whatever fails in the spool leaves the upload alone.
+
+Requests that change an image's record pass one at a time, and leave word of the image in the
+spool. ``/v2/images/{image_id}/replicas`` it answers itself. Everything else passes untouched.
 
 With ``config_file = PATH`` in its section the options are read from that file, else from Glance's
 own configuration.
@@ -18,7 +20,6 @@ own configuration.
 from __future__ import annotations
 
 import collections
-import re
 from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Any
 
@@ -26,12 +27,13 @@ from oslo_config import cfg
 from oslo_log import log
 from oslo_middleware import base
 
-from glance_repl_mw import opts
+from glance_repl_mw import images, opts, routes
 from glance_repl_mw.api import ReplicaAPI
-from glance_repl_mw.images import ImageService
+from glance_repl_mw.attempt import Attempt
 from glance_repl_mw.launcher import WriterLauncher
-from glance_repl_mw.spool.appender import Appender
+from glance_repl_mw.locking import ImageLocks
 from glance_repl_mw.spool.directory import Spool
+from glance_repl_mw.spool.upload import Origin
 from glance_repl_mw.targets import loader
 from glance_repl_mw.tee import ChunkedInput, TeeInput
 
@@ -44,11 +46,6 @@ except ImportError:  # another WSGI server: a chunked body is in wsgi.input ther
     uwsgi = None
 
 LOG = log.getLogger(__name__)
-
-_HEX = "[0-9a-fA-F]"
-_UPLOAD_PATH = re.compile(
-    f"/v2/images/({_HEX}{{8}}-{_HEX}{{4}}-{_HEX}{{4}}-{_HEX}{{4}}-{_HEX}{{12}})/file/?"
-)
 
 
 class ReplicationFilter(base.ConfigurableMiddleware):
@@ -71,10 +68,11 @@ class ReplicationFilter(base.ConfigurableMiddleware):
             options.spool_dir, options.spool_max_bytes, options.spool_min_free_bytes
         )
         self._spool.prepare()
+        self._locks = ImageLocks(self._spool.directory)
         self._launcher: WriterLauncher | None = None
         if options.writer == "embedded":
             # The writer's own complaint about its credentials would be far from the start.
-            ImageService(self.oslo_conf)
+            images.ImageService(self.oslo_conf)
             self._launcher = WriterLauncher(self.oslo_conf)
         self._api = ReplicaAPI(self.oslo_conf, application)
         self._unrecorded: collections.deque[tuple[str, str]] = collections.deque()
@@ -87,15 +85,21 @@ class ReplicationFilter(base.ConfigurableMiddleware):
         if self._api.serves(environ.get("PATH_INFO", "")):
             request = base.NoContentTypeRequest(environ)
             return self._api.respond(request)(environ, start_response)
-        image_id = _uploaded_image(environ) if self._has_targets else None
-        if image_id is None:
-            return self._application(environ, start_response)
-        return self._tee_upload(image_id, environ, start_response)
+        action = routes.action_of(environ["REQUEST_METHOD"], environ.get("PATH_INFO", ""))
+        if action is not None and action.saves_record:
+            return self._pass_change(action, environ, start_response)
+        if action is not None and action.origin is not None and self._has_targets:
+            return self._tee_upload(action.image_id, action.origin, environ, start_response)
+        return self._application(environ, start_response)
 
     def _tee_upload(
-        self, image_id: str, environ: dict[str, Any], start_response: Callable
+        self,
+        image_id: str,
+        origin: Origin,
+        environ: dict[str, Any],
+        start_response: Callable,
     ) -> Iterable[bytes]:
-        attempt = _Attempt(self._spool, image_id, _announced_size(environ))
+        attempt = Attempt(self._spool, image_id, _announced_size(environ), origin)
         environ["wsgi.input"] = TeeInput(_body(environ), attempt.append)
         try:
             response = base.NoContentTypeRequest(environ).get_response(self._application)
@@ -104,12 +108,33 @@ class ReplicationFilter(base.ConfigurableMiddleware):
             raise
         if 200 <= response.status_int < 300:
             unspooled = attempt.accept()
-            if unspooled:
+            # An image whose staged bytes are not here is found when its import has ended.
+            if unspooled and origin is Origin.UPLOAD:
                 self._unrecorded.append((image_id, unspooled))
                 self._record_again()
         else:
             attempt.reject()
         return response(environ, start_response)
+
+    def _pass_change(
+        self, action: routes.Action, environ: dict[str, Any], start_response: Callable
+    ) -> Iterable[bytes]:
+        environ["wsgi.input"] = _body(environ)
+        request = base.NoContentTypeRequest(environ)
+        # Others must not wait for a client that sends slowly.
+        request.body = request.body_file.read()
+        with self._locks.hold(action.image_id):
+            response = request.get_response(self._application)
+        if action.is_noteworthy and 200 <= response.status_int < 300 and not _is_ours(environ):
+            self._note(action.image_id)
+        return response(environ, start_response)
+
+    def _note(self, image_id: str) -> None:
+        """Leave word of a change; without it the change is found later."""
+        try:
+            self._spool.note(image_id)
+        except OSError as error:
+            LOG.warning("Image %s: a change cannot be noted: %s", image_id, error)
 
     def _record_again(self) -> None:
         """Leave word of images without a tee; what cannot be written waits in memory."""
@@ -125,62 +150,9 @@ class ReplicationFilter(base.ConfigurableMiddleware):
                 return
 
 
-class _Attempt:
-    """One upload attempt; spooled from the first byte that Glance reads, owned by its request."""
-
-    def __init__(self, spool: Spool, image_id: str, size: int | None) -> None:
-        self._spool = spool
-        self._image_id = image_id
-        self._size = size
-        self._appender: Appender | None = None
-        self._failure: str | None = None
-
-    def append(self, data: bytes) -> None:
-        if self._failure is not None:
-            return
-        try:
-            if self._appender is None:
-                self._appender = Appender(self._spool, self._image_id, self._size)
-            self._appender.append(data)
-        except Exception as error:
-            self._fail(error)
-
-    def accept(self) -> str | None:
-        """Record that Glance has the image; returns why the spool does not hold it, if so."""
-        if self._failure is None:
-            try:
-                if self._appender is None:
-                    self._appender = Appender(self._spool, self._image_id, 0)
-                self._appender.accept()
-            except Exception as error:
-                self._fail(error)
-        return self._failure
-
-    def reject(self) -> None:
-        """Record that Glance does not have these bytes."""
-        if self._appender is None or self._failure is not None:
-            return
-        try:
-            self._appender.reject()
-        except Exception as error:
-            LOG.warning("Image %s: a refused upload stays in the spool: %s", self._image_id, error)
-
-    def _fail(self, error: Exception) -> None:
-        self._failure = f"the upload could not be spooled: {error}"
-        LOG.error("Image %s: %s", self._image_id, self._failure)
-        if self._appender is None:
-            return
-        try:
-            self._appender.reject(self._failure)
-        except Exception as another:
-            LOG.warning("Image %s: a broken spool file stays: %s", self._image_id, another)
-
-
-def _uploaded_image(environ: dict[str, Any]) -> str | None:
-    if environ["REQUEST_METHOD"] != "PUT":
-        return None
-    match = _UPLOAD_PATH.fullmatch(environ.get("PATH_INFO", ""))
-    return match.group(1) if match else None
+def _is_ours(environ: dict[str, Any]) -> bool:
+    """Whether the service user sends the request: what he does is known."""
+    return environ.get("HTTP_USER_AGENT", "").startswith(images.USER_AGENT)
 
 
 def _announced_size(environ: dict[str, Any]) -> int | None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import datetime
+import http
 import json
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import Any
@@ -22,6 +23,8 @@ from glance_repl_mw.model import Image
 _BY_PASSWORD = ("password", "v3password")
 USER_AGENT = "glance-repl-mw"
 _REMOVAL_ATTEMPTS = 5
+# Glance shows these for a moment, and for ever where it died in the middle of a delete.
+_BEING_DELETED = ("deleted", "pending_delete")
 _PATCH_TYPE = "application/openstack-images-v2.1-json-patch"
 
 
@@ -58,91 +61,95 @@ class ImageService:
 
     def get(self, image_id: str) -> Image:
         """Glance's record of an image."""
-        return _image(self._request(image_id, "read the image", "GET", f"/v2/images/{image_id}"))
+        operation = "read the image"
+        image = _image(self._request(image_id, operation, "GET", f"/v2/images/{image_id}"))
+        if image.status in _BEING_DELETED:
+            raise exceptions.ImageGone(image_id, None, operation, f"it is {image.status}")
+        return image
 
     def find(self, image_ids: Sequence[str]) -> dict[str, Image]:
-        """Glance's records of several images in one request; hidden images are not among them."""
-        path = f"/v2/images?visibility=all&limit={len(image_ids)}&id=in:{','.join(image_ids)}"
-        body = self._request(None, "list images", "GET", path)
-        return {image.image_id: image for image in map(_image, body["images"])}
+        """Glance's records of several images, in one request, or two where some are hidden."""
+        images: dict[str, Image] = {}
+        for more in ("", "&os_hidden=true"):
+            missing = [image_id for image_id in image_ids if image_id not in images]
+            if missing:
+                path = f"/v2/images?visibility=all&limit={len(missing)}&id=in:{','.join(missing)}"
+                body = self._request(None, "list images", "GET", path + more)
+                images |= {each["id"]: _image(each) for each in body["images"]}
+        return {
+            image_id: image
+            for image_id, image in images.items()
+            if image.status not in _BEING_DELETED
+        }
 
     def page(self, after: str | None, limit: int, *, hidden: bool = False) -> list[Image]:
         """The next images, of all projects, in Glance's own order.
 
         :param after: the last image of the page before, None for the first page
         :param hidden: the hidden ones instead of the others
-        :raises ImageGone: the image ``after`` is gone meanwhile
+        :raises ImageGone: Glance does not know the image ``after`` any more
         """
         path = f"/v2/images?visibility=all&limit={limit}&sort=created_at:asc,id:asc"
         path += "&os_hidden=true" if hidden else ""
         path += f"&marker={after}" if after else ""
-        body = self._request(after, "list images", "GET", path)
+        try:
+            body = self._request(after, "list images", "GET", path)
+        except exceptions.GlanceRefused as error:
+            if after is None or status_of(error) != http.HTTPStatus.BAD_REQUEST:
+                raise
+            raise exceptions.ImageGone(after, None, error.operation, error.hint) from error
         return [_image(each) for each in body["images"]]
 
     def download(self, image_id: str) -> Iterator[bytes]:
         """The image's bytes, in blocks, from whichever location Glance reads them."""
         with _translated(image_id, "download the image"):
             _, blocks = self._client.http_client.request(f"/v2/images/{image_id}/file", "GET")
-            try:
-                yield from blocks
-            except requests.RequestException as error:
+            if not isinstance(blocks, Iterator):
                 raise exceptions.GlanceUnavailable(
-                    image_id, None, "download the image", _text(error)
-                ) from error
+                    image_id, None, "download the image", "Glance answers without data"
+                )
+            yield from blocks
 
     def remove_locations(self, image_id: str, urls: Collection[str]) -> Collection[str]:
         """Remove locations, but never the last one; returns those that stay for that reason.
 
-        Glance removes by position. Where somebody moved the locations at the same moment, a
-        wrong one may go; it is added again.
+        Glance removes by position, and with a location of its own store goes the data. So the
+        request begins with replacing the locations by those that were read: Glance refuses that
+        as soon as others are there, and puts them into the order in which they were read.
 
         :raises GlanceUnavailable: also where others change the locations all the time
         :raises GlanceRefused:
         :raises ImageGone:
         """
+        refusal: exceptions.GlanceRefused | None = None
         for _ in range(_REMOVAL_ATTEMPTS):
-            before = self._locations(image_id)
-            found = [location["url"] for location in before]
-            positions = [place for place, url in enumerate(found) if url in urls]
-            if len(positions) == len(found):
-                positions = positions[1:]
-            if not positions:
-                return [url for url in found if url in urls]
-            self._patch(
-                image_id,
-                "remove locations",
-                [{"op": "remove", "path": f"/locations/{p}"} for p in reversed(positions)],
-            )
-            wanted = [found[place] for place in positions]
-            self._restore(image_id, before, wanted)
-        raise exceptions.GlanceUnavailable(
-            image_id, None, "remove locations", "others change the locations all the time"
-        )
+            found = self._locations(image_id)
+            positions = [place for place, each in enumerate(found) if each["url"] in urls]
+            stay = positions[:1] if len(positions) == len(found) else []
+            removed = positions[len(stay) :]
+            if not removed:
+                return [found[place]["url"] for place in stay]
+            changes = [{"op": "replace", "path": "/locations", "value": found}]
+            changes += [{"op": "remove", "path": f"/locations/{p}"} for p in reversed(removed)]
+            try:
+                self._patch(image_id, "remove locations", changes)
+            except exceptions.GlanceRefused as error:
+                if status_of(error) != http.HTTPStatus.BAD_REQUEST:
+                    raise
+                refusal = error
+        hint = refusal.hint if refusal else "others add them again all the time"
+        raise exceptions.GlanceUnavailable(image_id, None, "remove locations", hint) from refusal
 
-    def _restore(
-        self, image_id: str, before: Sequence[Mapping[str, Any]], removed: Collection[str]
-    ) -> None:
-        """Add what else was removed."""
-        present = {location["url"] for location in self._locations(image_id)}
-        lost = [
-            {"op": "add", "path": "/locations/-", "value": location}
-            for location in before
-            if location["url"] not in present and location["url"] not in removed
+    def add_locations(self, image_id: str, urls: Sequence[str]) -> Image:
+        """Add locations at the end of an image's list, all in one request or none.
+
+        Returns the image as Glance stored it.
+        """
+        changes = [
+            {"op": "add", "path": "/locations/-", "value": {"url": url, "metadata": {}}}
+            for url in urls
         ]
-        still_there = present & set(removed)
-        if lost and still_there:
-            self._patch(image_id, "add locations", lost)
-
-    def add_locations(self, image_id: str, urls: Sequence[str]) -> None:
-        """Add locations at the end of an image's list, all in one request or none."""
-        self._patch(
-            image_id,
-            "add locations",
-            [
-                {"op": "add", "path": "/locations/-", "value": {"url": url, "metadata": {}}}
-                for url in urls
-            ],
-        )
+        return _image(self._patch(image_id, "add locations", changes))
 
     def create(self, image_id: str, name: str, owner: str) -> None:
         """Make an image without data that belongs to the project ``owner``."""
@@ -169,8 +176,10 @@ class ImageService:
         body = self._request(image_id, "read the image", "GET", f"/v2/images/{image_id}")
         return body.get("locations", ())
 
-    def _patch(self, image_id: str, operation: str, changes: Sequence[Mapping[str, Any]]) -> None:
-        self._request(
+    def _patch(
+        self, image_id: str, operation: str, changes: Sequence[Mapping[str, Any]]
+    ) -> Mapping[str, Any]:
+        return self._request(
             image_id,
             operation,
             "PATCH",
@@ -218,6 +227,7 @@ def _translated(image_id: str | None, operation: str) -> Iterator[None]:
     except (
         glanceclient.exc.BaseException,
         keystoneauth1.exceptions.ClientException,
+        requests.RequestException,  # an answer that breaks off
         KeyError,  # glanceclient's, of an error without a Content-Type, as proxies send them
     ) as error:
         raise exceptions.GlanceUnavailable(image_id, None, operation, _text(error)) from error

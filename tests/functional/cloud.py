@@ -32,7 +32,7 @@ from tests.lab.webservers import Nginx
 MIB = 1 << 20
 CHUNK_BYTES = 256 << 10
 WAIT_SECONDS = 60
-LOCKS = {"writer.lock", "api.lock"}
+LOCKS = {"writer.lock", "api.lock", "locks"}
 TOP = Path(__file__).parents[2]
 PATIENT_SQLITE = ("--pythonpath", str(TOP), "--import", "tests.lab.patient_sqlite")
 CLOSED = (ReplicaStatus.ACTIVE, ReplicaStatus.DELETED)
@@ -279,7 +279,7 @@ class Cloud:
         ]
 
     def spool_files(self) -> set[str]:
-        """Names of the files in the spool; the two locks, which always stay, are left out."""
+        """Names of the files in the spool; the locks, which always stay, are left out."""
         return set(os.listdir(self.spool)) - LOCKS
 
     def object_bytes(self, target: str, url: str) -> bytes:

@@ -1,7 +1,9 @@
 """What the filter does to a request, an answer and the spool, with applications of our own."""
 
 import errno
+import fcntl
 import io
+import os
 
 import pytest
 import webob
@@ -10,10 +12,18 @@ from glance_repl_mw import exceptions
 from glance_repl_mw import filter as replication
 from glance_repl_mw.spool.appender import Appender
 from glance_repl_mw.spool.directory import Spool
-from glance_repl_mw.spool.upload import UploadState
+from glance_repl_mw.spool.upload import Origin, UploadState
 
 IMAGE = "6f1f5a5e-1c0d-4d7e-9d0b-0c5f4d1f0a11"
-PATH = f"/v2/images/{IMAGE}/file"
+IMAGE_PATH = f"/v2/images/{IMAGE}"
+PATH = f"{IMAGE_PATH}/file"
+STAGE = f"{IMAGE_PATH}/stage"
+CHANGES = [
+    f"PATCH {IMAGE_PATH}",
+    f"DELETE {IMAGE_PATH}",
+    f"POST {IMAGE_PATH}/import",
+    f"DELETE /v2/stores/second/{IMAGE}",
+]
 BODY = b"some bytes of an image" * 1000
 CONFIG = """
 [replication]
@@ -384,6 +394,174 @@ def test_what_cannot_be_recorded_is_recorded_with_a_later_request(filtered, spoo
     assert "could not be spooled" in only_accepted(spool).error
 
 
+# Staged uploads
+
+
+def test_staged_bytes_are_in_the_spool_until_their_import(filtered, spool):
+    states = []
+    glance = Glance(before_answer=lambda: states.append(only(spool).state))
+    assert call(filtered(glance), environ_of(path=STAGE))[0] == "204 No Content"
+    assert states == [UploadState.STAGING]
+    upload = only(spool)
+    assert (upload.image_id, upload.state, upload.origin) == (
+        IMAGE, UploadState.STAGED, Origin.STAGE
+    )  # fmt: skip
+    assert (upload.size, upload.received) == (len(BODY), len(BODY))
+    assert data(spool) == BODY
+
+
+def test_of_bytes_that_cannot_be_staged_only_the_word_stays(filtered, spool):
+    assert call(filtered(Glance("409 No")), environ_of(path=STAGE))[0] == "409 No"
+    assert only(spool).state is UploadState.REJECTED
+    assert names(spool) == {".json"}
+
+
+@pytest.mark.parametrize("method", ["__init__", "append", "accept"])
+def test_staging_goes_on_when_the_spool_fails(filtered, spool, monkeypatch, method):
+    monkeypatch.setattr(Appender, method, full)
+    glance = Glance()
+    assert call(filtered(glance), environ_of(path=STAGE))[0] == "204 No Content"
+    assert glance.body == BODY
+    # What the import makes of it is read from Glance.
+    assert {upload.state for upload in spool.uploads()} <= {UploadState.REJECTED}
+    assert names(spool) <= {".json"}
+
+
+# Changes of an image
+
+
+def change_of(change, body=b"", **more):
+    method, path = change.split()
+    return environ_of(body, path, method, **more)
+
+
+def notes(spool):
+    return {path.name for path in spool.directory.glob("*.note")}
+
+
+@pytest.mark.parametrize("change", CHANGES)
+def test_word_is_left_of_a_change(filtered, spool, change):
+    glance = Glance("202 Fine", [("X-One", "1")], before_answer=lambda: seen.update(notes(spool)))
+    seen = set()
+    answer = call(filtered(glance), change_of(change, BODY))
+    assert answer == ("202 Fine", [("X-One", "1")], b"")
+    assert glance.body == BODY
+    assert seen == set(), "not before it has happened"
+    assert spool.take_notes() == [IMAGE]
+
+
+@pytest.mark.parametrize("status", ["304 Same", "400 Bad", "403 No", "409 Conflict", "500 Oh"])
+def test_no_word_is_left_of_what_glance_refuses(filtered, spool, status):
+    assert call(filtered(Glance(status)), change_of(CHANGES[0]))[0] == status
+    assert notes(spool) == set()
+
+
+def test_no_word_is_left_of_a_tag(filtered, spool):
+    call(filtered(Glance()), change_of(f"PUT {IMAGE_PATH}/tags/one"))
+    assert notes(spool) == set()
+
+
+@pytest.mark.parametrize("change", CHANGES)
+def test_no_word_is_left_of_what_replication_does_itself(filtered, spool, change):
+    for agent in ("glance-repl-mw", "glance-repl-mw/1.0 keystoneauth1/5"):
+        call(filtered(Glance()), change_of(change, HTTP_USER_AGENT=agent))
+    assert notes(spool) == set()
+
+
+def test_word_that_cannot_be_left_harms_no_change(filtered, spool, monkeypatch, caplog):
+    monkeypatch.setattr(Spool, "note", full)
+    assert call(filtered(Glance()), change_of(CHANGES[0]))[0] == "204 No Content"
+    assert f"Image {IMAGE}: a change cannot be noted" in caplog.text
+
+
+def test_changes_go_on_without_a_spool(filtered, spool):
+    application = filtered(Glance())
+    spool.directory.rename(spool.directory.with_name("away"))
+    for change in CHANGES:
+        assert call(application, change_of(change))[0] == "204 No Content"
+
+
+@pytest.mark.parametrize("error", [OSError("client left"), SystemExit(1)])
+def test_what_the_application_raises_at_a_change_passes_on(filtered, spool, error):
+    def glance(environ, start_response):
+        raise error
+
+    with pytest.raises(type(error)) as raised:
+        call(filtered(glance), change_of(CHANGES[0]))
+    assert raised.value is error
+    assert notes(spool) == set()
+    assert is_free(spool)
+
+
+def is_free(spool):
+    """Whether nobody holds a lock of any image."""
+    for path in (spool.directory / "locks").iterdir():
+        with path.open() as file:
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                return False
+    return True
+
+
+@pytest.mark.parametrize("change", [*CHANGES, f"PUT {IMAGE_PATH}/tags/one"])
+def test_a_change_holds_the_lock_of_its_image(filtered, spool, change):
+    free = []
+    glance = Glance(before_answer=lambda: free.append(is_free(spool)))
+    call(filtered(glance), change_of(change, HTTP_USER_AGENT="glance-repl-mw"))
+    assert free == [False]
+    assert is_free(spool)
+
+
+def test_no_lock_is_held_while_a_client_sends_a_change(filtered, spool):
+    free = []
+
+    class Slow(io.BytesIO):
+        def read(self, *size):
+            free.append(is_free(spool))
+            return super().read(*size)
+
+    glance = Glance()
+    application = filtered(glance)
+    call(application, change_of(CHANGES[0]))
+    call(application, change_of(CHANGES[0], BODY, **{"wsgi.input": Slow(BODY)}))
+    assert glance.body == BODY
+    assert set(free) == {True}
+
+
+@pytest.mark.parametrize("body", [BODY, b""])
+def test_a_chunked_change_of_uwsgi(filtered, monkeypatch, body):
+    monkeypatch.setattr(replication, "uwsgi", Uwsgi(*filter(None, [body[:9], body[9:]]), b""))
+    glance = Glance()
+    environ = uwsgi_environ(REQUEST_METHOD="PATCH", PATH_INFO=IMAGE_PATH)
+    assert call(filtered(glance), environ)[0] == "204 No Content"
+    assert glance.body == body
+
+
+def test_a_client_that_leaves_while_it_sends_a_change(filtered, spool):
+    glance = Glance()
+    with pytest.raises(OSError, match="disconnected"):
+        call(filtered(glance), change_of(CHANGES[0], b"half", CONTENT_LENGTH="8"))
+    assert glance.environ is None
+    assert notes(spool) == set()
+
+
+@pytest.mark.parametrize("path", [PATH, STAGE])
+def test_no_lock_is_held_while_a_body_is_sent(filtered, spool, path):
+    call(filtered(Glance()), environ_of(path=path))
+    assert not (spool.directory / "locks").exists()
+
+
+def test_the_locks_are_left_alone_when_the_spool_is_tidied(filtered, spool):
+    call(filtered(Glance()), change_of(CHANGES[0]))
+    for path in (spool.directory / "locks", *(spool.directory / "locks").iterdir()):
+        os.utime(path, (0, 0))
+    spool.remove_half_made()
+    assert len(list((spool.directory / "locks").iterdir())) == 1
+    assert spool.uploads() == []
+    assert spool.used_bytes() == 0
+
+
 # Everything else
 
 
@@ -393,13 +571,11 @@ def test_what_cannot_be_recorded_is_recorded_with_a_later_request(filtered, spoo
         ("GET", PATH),
         ("HEAD", PATH),
         ("POST", PATH),
-        ("PUT", f"/v2/images/{IMAGE}/stage"),
         ("PUT", f"/v2/images/{IMAGE}/members/x/file"),
-        ("PUT", f"/v2/images/{IMAGE}/tags/file"),
         ("PUT", "/v2/images/short/file"),
         ("PUT", f"/v2/images/{IMAGE}/file/more"),
         ("PUT", f"/x/v2/images/{IMAGE}/file"),
-        ("PATCH", f"/v2/images/{IMAGE}"),
+        ("GET", f"/v2/images/{IMAGE}"),
         ("GET", "/"),
     ],
 )

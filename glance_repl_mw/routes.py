@@ -1,0 +1,52 @@
+"""What a request does to an image, told from its method and path."""
+
+from __future__ import annotations
+
+import dataclasses
+import re
+
+from glance_repl_mw.spool.upload import Origin
+
+_HEX = "[0-9a-fA-F]"
+_ID = f"(?P<image_id>{_HEX}{{8}}-{_HEX}{{4}}-{_HEX}{{4}}-{_HEX}{{4}}-{_HEX}{{12}})"
+
+
+@dataclasses.dataclass(frozen=True)
+class Action:
+    """What a request does to an image.
+
+    :ivar origin: what its body is, None where that is no image data
+    :ivar saves_record: Glance writes the image's record, all locations included
+    :ivar is_noteworthy: data, existence or locations of the image may change
+    """
+
+    image_id: str
+    origin: Origin | None = None
+    saves_record: bool = False
+    is_noteworthy: bool = False
+
+
+_ROUTES = [
+    (re.compile(pattern), effects)
+    for pattern, effects in (
+        (f"PUT /v2/images/{_ID}/file/?", {"origin": Origin.UPLOAD}),
+        (f"PUT /v2/images/{_ID}/stage/?", {"origin": Origin.STAGE}),
+        (f"(PATCH|DELETE) /v2/images/{_ID}/?", {"saves_record": True, "is_noteworthy": True}),
+        (
+            f"POST /v2/images/{_ID}/(locations|import|actions/(de|re)activate)/?",
+            {"saves_record": True, "is_noteworthy": True},
+        ),
+        (f"DELETE /v2/stores/[^/]+/{_ID}/?", {"saves_record": True, "is_noteworthy": True}),
+        (f"(PUT|DELETE) /v2/images/{_ID}/tags/[^/]+/?", {"saves_record": True}),
+    )
+]
+
+
+def action_of(method: str, path: str) -> Action | None:
+    """What the request does, None where it changes nothing that replication minds."""
+    request = f"{method} {path}"
+    for pattern, effects in _ROUTES:
+        match = pattern.fullmatch(request)
+        if match:
+            return Action(image_id=match["image_id"], **effects)
+    return None

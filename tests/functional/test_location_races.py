@@ -1,0 +1,85 @@
+"""Several clients change the locations of one image at the same moment, and nobody loses one."""
+
+import os
+from collections import Counter
+from concurrent.futures import ThreadPoolExecutor
+
+import pytest
+
+from tests.functional.cloud import Cloud, at_once
+from tests.lab.process import HOST
+from tests.lab.webservers import Nginx
+
+ROUNDS = 200
+AT_ONCE = 6
+BODY = os.urandom(10_000)
+PATCH_TYPE = {"Content-Type": "application/openstack-images-v2.1-json-patch"}
+# Glance answers so to one of two requests that meet in its database; clients try again.
+TRY_AGAIN = (409, 500, 503)
+
+
+@pytest.fixture(scope="module")
+def racing(keystone, workdir, require):
+    """A cloud that adds each location as soon as it is proven."""
+    require(Nginx)
+    options = {"replication": {"location_batch_seconds": "0"}}
+    with Cloud(workdir("racing"), keystone, options=options) as cloud:
+        yield cloud
+
+
+def patch(cloud, image_id, *changes):
+    """Change an image as the administrator, again until Glance takes it."""
+    while True:
+        answer = cloud.request(
+            "PATCH", f"v2/images/{image_id}", user="admin", headers=PATCH_TYPE, json=changes
+        )
+        if answer.status_code not in TRY_AGAIN:
+            return answer
+
+
+def add_location(cloud, image_id, url):
+    value = {"url": url, "metadata": {}}
+    answer = patch(cloud, image_id, {"op": "add", "path": "/locations/-", "value": value})
+    # Of several tries one that was answered 500 may have been the one that counts.
+    assert answer.status_code == 200 or "already exists" in answer.text, answer.text
+
+
+def rename(cloud, image_id, name):
+    answer = patch(cloud, image_id, {"op": "replace", "path": "/name", "value": name})
+    assert answer.status_code == 200, answer.text
+
+
+def foreign_urls(server, number, *names):
+    """Make objects that replication knows nothing of; returns their URLs."""
+    directory = server.document_root / "foreign"
+    directory.mkdir(exist_ok=True)
+    for name in names:
+        (directory / f"{number}-{name}").write_bytes(BODY)
+    return [f"http://{HOST}:{server.port}/foreign/{number}-{name}" for name in names]
+
+
+def at_the_same_moment(*calls):
+    """Make each call in a thread of its own; raises what one of them has raised."""
+    with ThreadPoolExecutor(len(calls)) as pool:
+        for running in [pool.submit(*call) for call in calls]:
+            running.result()
+
+
+def test_no_location_is_lost_while_replicas_are_added(racing):
+    """Each upload's replicas become locations while one client adds one and another renames."""
+
+    def race(number):
+        (url,) = foreign_urls(racing.targets["site-a"], number, "copy")
+        image_id = racing.new_image(BODY)
+        at_the_same_moment(
+            (add_location, racing, image_id, url), (rename, racing, image_id, "another name")
+        )
+        return image_id, url
+
+    lost = Counter()
+    for image_id, url in at_once(AT_ONCE, race, range(ROUNDS)):
+        racing.wait_replicated(image_id)
+        image = racing.image(image_id)
+        lost["location"] += url not in [location["url"] for location in image["locations"]]
+        lost["name"] += image["name"] != "another name"
+    assert lost.total() == 0, f"lost in {ROUNDS} rounds: {lost}"

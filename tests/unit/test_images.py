@@ -1,0 +1,222 @@
+"""Glance's API as the service user calls it, with a Glance in memory that others change too."""
+
+import json
+import threading
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+
+import pytest
+from oslo_config import cfg
+
+from glance_repl_mw import exceptions, opts
+from glance_repl_mw.images import USER_AGENT, ImageService
+
+IMAGE = "6f1f5a5e-1c0d-4d7e-9d0b-0c5f4d1f0a11"
+PRIMARY = "file:///primary/image"
+OURS = ["http://site-a/image", "http://site-b/image"]
+THEIRS = "http://elsewhere/copy"
+
+
+class Refusal(Exception):
+    """Glance answers with this status."""
+
+
+class Glance(ThreadingHTTPServer):
+    """Glance with one image.
+
+    :ivar locations: those of the image
+    :ivar meanwhile: called one by one before a PATCH is served; by then it has been sent
+    :ivar data: status and body of a download, which is announced as longer than it is
+    """
+
+    daemon_threads = True
+
+    def __init__(self):
+        super().__init__(("127.0.0.1", 0), Handler)
+        self.locations = located(PRIMARY, *OURS)
+        self.meanwhile = []
+        self.patches = 0
+        self.agents = set()
+        self.data = (200, b"")
+
+    @property
+    def urls(self):
+        return [location["url"] for location in self.locations]
+
+    def patch(self, changes):
+        self.patches += 1
+        if self.meanwhile:
+            self.meanwhile.pop(0)()
+        changed = list(self.locations)
+        for change in changes:
+            _, root, *place = change["path"].split("/")
+            assert root == "locations"
+            if change["op"] == "replace":
+                if sorted(map(url_of, change["value"])) != sorted(map(url_of, changed)):
+                    raise Refusal(400)
+                changed = change["value"]
+            elif len(changed) == 1:
+                raise Refusal(403)
+            else:
+                assert change["op"] == "remove"
+                del changed[int(place[0])]
+        self.locations = changed
+
+
+class Handler(BaseHTTPRequestHandler):
+    """Serves the image, its data, and changes of its locations."""
+
+    server: Glance
+
+    def do_GET(self):
+        self.server.agents.add(self.headers["User-Agent"])
+        if self.path.endswith("/file"):
+            status, body = self.server.data
+            self.answer(status, body, "application/octet-stream", length=len(body) + 1)
+        else:
+            self.answer(200, json.dumps({"locations": self.server.locations}).encode())
+
+    def do_PATCH(self):
+        self.server.agents.add(self.headers["User-Agent"])
+        changes = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+        try:
+            self.server.patch(changes)
+        except Refusal as refusal:
+            self.answer(refusal.args[0], b"{}")
+        else:
+            self.answer(200, b"{}")
+
+    def answer(self, status, body, kind="application/json", length=None):
+        self.send_response(status)
+        self.send_header("Content-Type", kind)
+        self.send_header("Content-Length", str(len(body) if length is None else length))
+        self.end_headers()
+        self.wfile.write(body)
+
+    def log_message(self, *_):
+        pass
+
+
+def url_of(location):
+    return location["url"]
+
+
+def located(*urls):
+    return [{"url": url, "metadata": {"store": "http"}} for url in urls]
+
+
+@pytest.fixture
+def glance():
+    with Glance() as server:
+        thread = threading.Thread(target=server.serve_forever, args=(0.01,))
+        thread.start()
+        yield server
+        server.shutdown()
+        thread.join()
+
+
+@pytest.fixture
+def service(glance, tmp_path):
+    file = tmp_path / "replication.conf"
+    url = f"http://127.0.0.1:{glance.server_port}"
+    file.write_text(f"[replication]\nauth_type = none\nendpoint_override = {url}\n")
+    conf = cfg.ConfigOpts()
+    opts.register_opts(conf)
+    conf([], default_config_files=[str(file)], default_config_dirs=[])
+    return ImageService(conf)
+
+
+def test_requests_tell_whose_they_are(glance, service):
+    service.remove_locations(IMAGE, OURS)
+    assert len(glance.agents) == 1
+    assert all(agent.startswith(USER_AGENT) for agent in glance.agents)
+
+
+# Removing locations
+
+
+def test_locations_are_removed_in_one_request(glance, service):
+    assert service.remove_locations(IMAGE, OURS) == []
+    assert glance.locations == located(PRIMARY)
+    assert glance.patches == 1
+
+
+def test_what_is_no_location_needs_no_removal(glance, service):
+    assert service.remove_locations(IMAGE, [THEIRS]) == []
+    assert glance.patches == 0
+
+
+@pytest.mark.parametrize("there", [[OURS[0]], [PRIMARY, *OURS]])
+def test_the_last_location_stays(glance, service, there):
+    glance.locations = located(*there)
+    assert service.remove_locations(IMAGE, {*OURS, PRIMARY}) == [there[0]]
+    assert glance.urls == [there[0]]
+
+
+@pytest.mark.parametrize(
+    ("there", "stay", "left"),
+    [
+        pytest.param([PRIMARY, *OURS, THEIRS], [], [PRIMARY, THEIRS], id="added behind"),
+        pytest.param([THEIRS, PRIMARY, *OURS], [], [THEIRS, PRIMARY], id="added before"),
+        pytest.param([*OURS, PRIMARY], [], [PRIMARY], id="moved"),
+        pytest.param([PRIMARY, OURS[1]], [], [PRIMARY], id="one removed"),
+        pytest.param([PRIMARY], [], [PRIMARY], id="all removed"),
+        pytest.param(OURS, OURS[:1], OURS[:1], id="the primary one removed"),
+    ],
+)
+def test_what_others_do_meanwhile_is_respected(glance, service, there, stay, left):
+    def others_are_faster():
+        glance.locations = located(*there)
+
+    glance.meanwhile = [others_are_faster]
+    assert service.remove_locations(IMAGE, OURS) == stay
+    assert glance.urls == left
+
+
+def test_others_who_never_rest(glance, service):
+    def add_one():
+        glance.locations = [*glance.locations, *located(f"{THEIRS}-{glance.patches}")]
+
+    glance.meanwhile = [add_one] * 100
+    with pytest.raises(exceptions.GlanceUnavailable, match="BadRequest"):
+        service.remove_locations(IMAGE, OURS)
+    assert 1 < glance.patches < 10
+    assert len(glance.urls) == 3 + glance.patches
+
+
+def test_others_who_add_the_location_again(glance, service):
+    patch = glance.patch
+
+    def patch_in_vain(changes):
+        patch(changes)
+        glance.locations = located(PRIMARY, *OURS)
+
+    glance.patch = patch_in_vain
+    with pytest.raises(exceptions.GlanceUnavailable, match="again all the time"):
+        service.remove_locations(IMAGE, OURS)
+
+
+@pytest.mark.parametrize("status", [403, 409])
+def test_a_removal_that_glance_refuses(glance, service, status):
+    def refuse():
+        raise Refusal(status)
+
+    glance.meanwhile = [refuse]
+    with pytest.raises(exceptions.GlanceRefused):
+        service.remove_locations(IMAGE, OURS)
+    assert glance.patches == 1
+
+
+# Downloading
+
+
+def test_a_download_that_breaks_off(glance, service):
+    glance.data = (200, b"too little")
+    blocks = service.download(IMAGE)
+    with pytest.raises(exceptions.GlanceUnavailable):
+        list(blocks)
+
+
+def test_an_error_that_breaks_off(glance, service):
+    glance.data = (503, b"too little")
+    with pytest.raises(exceptions.GlanceUnavailable):
+        list(service.download(IMAGE))

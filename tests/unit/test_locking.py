@@ -1,0 +1,133 @@
+"""One request at a time changes an image's record, over threads and processes."""
+
+import fcntl
+import logging
+import os
+import subprocess
+import sys
+import threading
+
+import pytest
+
+from glance_repl_mw.locking import ImageLocks
+
+IMAGE = "6f1f5a5e-1c0d-4d7e-9d0b-0c5f4d1f0a11"
+OTHER = "6f1f5a5e-1c0d-4d7e-9d0b-0c5f4d1f0a12"
+
+
+@pytest.fixture
+def locks(tmp_path):
+    return ImageLocks(tmp_path)
+
+
+@pytest.fixture
+def impatient(tmp_path):
+    return ImageLocks(tmp_path, wait_seconds=0)
+
+
+def warnings(caplog):
+    return [record for record in caplog.records if record.levelno >= logging.WARNING]
+
+
+def test_threads_take_turns(locks):
+    inside, most = [], []
+
+    def change():
+        for _ in range(50):
+            with locks.hold(IMAGE):
+                inside.append(1)
+                most.append(len(inside))
+                inside.pop()
+
+    threads = [threading.Thread(target=change) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert (len(most), max(most)) == (200, 1)
+
+
+def test_a_lock_is_held_against_other_processes(tmp_path, impatient, caplog):
+    program = (
+        "import pathlib, sys\n"
+        "from glance_repl_mw.locking import ImageLocks\n"
+        "with ImageLocks(pathlib.Path(sys.argv[1])).hold(sys.argv[2]):\n"
+        "    print('held', flush=True)\n"
+        "    sys.stdin.read()\n"
+    )
+    command = [sys.executable, "-c", program, str(tmp_path), IMAGE.upper()]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
+        assert process.stdout.readline() == b"held\n"
+        with impatient.hold(IMAGE):
+            assert len(warnings(caplog)) == 1
+        process.kill()
+        process.wait()
+    with impatient.hold(IMAGE):
+        assert len(warnings(caplog)) == 1, "the lock of a dead process is free"
+
+
+def test_images_do_not_wait_for_each_other(locks, impatient, caplog):
+    with locks.hold(IMAGE), impatient.hold(OTHER):
+        pass
+    assert warnings(caplog) == []
+
+
+def test_a_change_goes_on_after_a_while(locks, impatient, caplog):
+    with locks.hold(IMAGE):
+        for _ in range(2):
+            with impatient.hold(IMAGE):
+                pass
+    assert [IMAGE in record.getMessage() for record in warnings(caplog)] == [True, True]
+
+
+def test_a_lock_is_given_back_after_an_error(locks, impatient, caplog):
+    with pytest.raises(ZeroDivisionError), locks.hold(IMAGE):
+        _ = 1 / 0
+    with impatient.hold(IMAGE):
+        pass
+    assert warnings(caplog) == []
+
+
+def test_no_descriptor_is_left(locks, impatient):
+    before = len(os.listdir("/proc/self/fd"))
+    for _ in range(3):
+        with locks.hold(IMAGE), impatient.hold(IMAGE):
+            pass
+    assert len(os.listdir("/proc/self/fd")) == before
+
+
+def test_the_files_are_private_and_few(tmp_path, locks):
+    for number in range(3000):
+        with locks.hold(f"image {number}"):
+            pass
+    directory = tmp_path / "locks"
+    assert directory.stat().st_mode & 0o777 == 0o700
+    assert {path.stat().st_mode & 0o777 for path in directory.iterdir()} == {0o600}
+    assert 900 < len(list(directory.iterdir())) <= 1024
+
+
+def test_without_a_directory_changes_go_on_and_one_warning_is_logged(tmp_path, caplog):
+    spool = tmp_path / "spool"
+    locks = ImageLocks(spool)
+    for _ in range(3):
+        with locks.hold(IMAGE):
+            pass
+    assert len(warnings(caplog)) == 1
+    assert not spool.exists(), "a spool that was taken away is not made again"
+    spool.mkdir()
+    with locks.hold(IMAGE):
+        pass
+    spool.rename(tmp_path / "away")
+    with locks.hold(IMAGE):
+        pass
+    assert len(warnings(caplog)) == 2
+
+
+def test_a_file_system_without_locks(locks, monkeypatch, caplog):
+    def refuse(*_):
+        raise OSError("Function not implemented")
+
+    monkeypatch.setattr(fcntl, "flock", refuse)
+    with locks.hold(IMAGE):
+        pass
+    assert "not implemented" in warnings(caplog)[0].getMessage()
