@@ -16,6 +16,7 @@ from glance_repl_mw.checks.deployment import Deployment
 from glance_repl_mw.checks.finding import Finding, error, ok, warning
 from glance_repl_mw.checks.places import can_hold, existing
 from glance_repl_mw.db import schema
+from glance_repl_mw.db.models import ReplicaRow
 
 PROBLEMS = (
     oslo_db.exception.DBError,
@@ -39,6 +40,25 @@ def open_now(connection: str) -> enginefacade._TransactionContextManager:
     """
     database = schema.open_database(connection)
     database.configure(max_retries=1, retry_interval=0)
+    return database
+
+
+def open_current(connection: str) -> enginefacade._TransactionContextManager | None:
+    """The database with the tables of this release, None where they are yet to be made.
+
+    :raises ConfigError: the schema is another one, or as ``schema.open_database``
+    """
+    path = sqlite_file(connection)
+    if path is not None and not path.exists():
+        return None
+    database = open_now(connection)
+    if not sa.inspect(database.writer.get_engine()).has_table(ReplicaRow.__tablename__):
+        return None
+    if not schema.is_current(database):
+        raise exceptions.ConfigError(
+            operation="read the database",
+            hint="the schema is not that of this release; run glance-repl-manage db sync",
+        )
     return database
 
 

@@ -8,7 +8,15 @@ from typing import TextIO
 
 from oslo_config import cfg
 
-from glance_repl_mw.checks import access, database, glance, pipeline, secrecy, spooldir
+from glance_repl_mw.checks import (
+    access,
+    database,
+    glance,
+    leaving,
+    pipeline,
+    secrecy,
+    spooldir,
+)
 from glance_repl_mw.checks import targets as target_checks
 from glance_repl_mw.checks.deployment import Deployment
 from glance_repl_mw.checks.finding import Finding, Level, error
@@ -41,6 +49,7 @@ def _findings(deployment: Deployment, targets: dict[str, Target]) -> Iterator[Fi
         ("glance", lambda: glance.check_store(deployment)),
         ("spool", lambda: spooldir.check(deployment)),
         ("database", lambda: database.check(deployment)),
+        ("database", lambda: leaving.check(deployment)),
         ("targets", lambda: _load(deployment, targets)),
         ("glance", lambda: glance.check_import_filter(deployment, targets)),
         ("targets", lambda: _try_out(deployment, targets)),

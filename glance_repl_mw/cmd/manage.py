@@ -16,6 +16,7 @@ from glance_repl_mw import exceptions
 from glance_repl_mw.checks import database as database_checks
 from glance_repl_mw.checks import deployment, secrecy
 from glance_repl_mw.checks.report import report
+from glance_repl_mw.cmd import targets, verify
 from glance_repl_mw.db import schema
 from glance_repl_mw.db.models import ReplicaRow
 from glance_repl_mw.db.store import ReplicaStore
@@ -35,8 +36,8 @@ def main() -> None:
 def manage(arguments: list[str]) -> int:
     """Run one command; returns the exit status.
 
-    0, or 1 or 2 as the command says; always 2, with one line on stderr, where the configuration or
-    the database cannot be used.
+    0, or 1 or 2 as the command says; always 2, with one line on stderr, where the configuration,
+    the database or Glance cannot be used, or what the arguments name is unknown.
     """
     # What libraries log is no part of the answer.
     logging.getLogger().addHandler(logging.NullHandler())
@@ -44,7 +45,7 @@ def manage(arguments: list[str]) -> int:
     try:
         conf = _configuration(arguments)
         return conf.command.run(conf)
-    except (exceptions.ConfigError, cfg.Error, OSError) as error:
+    except (exceptions.ReplicationError, cfg.Error, OSError) as error:
         problem = str(error)
     except database_checks.PROBLEMS as error:
         problem = f"[replication] connection: {database_checks.explain(error)}"
@@ -83,6 +84,8 @@ def _add_commands(commands: Any) -> None:
     status.add_argument("image", nargs="?", metavar="IMAGE", help="only those of this image")
     status.add_argument("--format", choices=("table", "json"), default="table")
     status.set_defaults(run=_status)
+    verify.add_commands(commands)
+    targets.add_commands(commands)
 
 
 def _sync_database(conf: cfg.ConfigOpts) -> int:

@@ -1,0 +1,91 @@
+"""The database, as the subcommands of ``glance-repl-manage`` use it."""
+
+from __future__ import annotations
+
+import dataclasses
+
+from oslo_config import cfg
+
+from glance_repl_mw import exceptions
+from glance_repl_mw.checks import database as database_checks
+from glance_repl_mw.checks import leaving as leaving_checks
+from glance_repl_mw.db.survey import ReplicaSurvey
+from glance_repl_mw.db.wishes import TargetWishes
+from glance_repl_mw.model import Replica, ReplicaStatus
+from glance_repl_mw.reconciler.leaving import CANNOT_LEAVE
+
+_PAGE = 500
+
+
+@dataclasses.dataclass(frozen=True)
+class Records:
+    """Replicas and wishes.
+
+    :ivar drivers: the names of the configured targets' drivers by target
+    """
+
+    survey: ReplicaSurvey
+    wishes: TargetWishes
+    drivers: dict[str, str]
+
+    def counts(self) -> dict[str, dict[ReplicaStatus, int]]:
+        """How many replicas, the closed ones left out, each known target has in each status.
+
+        Known are targets of the configuration, targets that have replicas, and those of a wish.
+        """
+        found: dict[str, dict[ReplicaStatus, int]] = {name: {} for name in self.drivers}
+        for target in self.wishes.all():
+            found.setdefault(target, {})
+        for target, counts in self.survey.counts().items():
+            counts.pop(ReplicaStatus.DELETED, None)
+            if counts:
+                found.setdefault(target, {}).update(counts)
+        return found
+
+    def require(self, target: str) -> None:
+        """See that the target is known.
+
+        :raises ConfigError: names those that are
+        """
+        known = self.counts()
+        if target not in known:
+            names = ", ".join(sorted(known)) or "none"
+            raise exceptions.ConfigError(
+                target=target, hint=f"there is no target of this name; known: {names}"
+            )
+
+    def staying(self, target: str) -> list[Replica]:
+        """The replicas that cannot leave the target, for the reason in their ``error``."""
+        found: list[Replica] = []
+        after = 0
+        statuses = [each for each in ReplicaStatus if each is not ReplicaStatus.DELETED]
+        while page := self.survey.page(target, statuses, after=after, limit=_PAGE):
+            found += (row for row in page if (row.error or "").startswith(CANNOT_LEAVE))
+            after = page[-1].id
+        return found
+
+
+def open_records(conf: cfg.ConfigOpts) -> Records | None:
+    """The records that the configuration of replication names, None before there are any.
+
+    :raises ConfigError: the database is not that of this release
+    """
+    database = database_checks.open_current(conf.replication.connection)
+    if database is None:
+        return None
+    drivers = leaving_checks.configured(conf)
+    return Records(ReplicaSurvey(database), TargetWishes(database), drivers)
+
+
+def require_records(conf: cfg.ConfigOpts) -> Records:
+    """As ``open_records``.
+
+    :raises ConfigError: also where the database is yet to be made
+    """
+    records = open_records(conf)
+    if records is None:
+        raise exceptions.ConfigError(
+            operation="read the database",
+            hint="it has no tables yet; the writer makes them, or glance-repl-manage db sync",
+        )
+    return records

@@ -1,0 +1,171 @@
+"""Empties targets that an operator drains or removes; reports those that were forgotten."""
+
+from __future__ import annotations
+
+import dataclasses
+import datetime
+
+from oslo_log import log
+from oslo_utils import timeutils
+
+from glance_repl_mw import exceptions
+from glance_repl_mw.db.departed import REMEDY, departed
+from glance_repl_mw.model import Replica, ReplicaStatus, Wish
+from glance_repl_mw.reconciler.look import close
+from glance_repl_mw.reconciler.tasks import Task
+from glance_repl_mw.reconciler.tools import Tools
+
+LOG = log.getLogger(__name__)
+
+CANNOT_LEAVE = "cannot leave: "
+"""Begins the ``error`` of a replica that stays at a target although the target shall be empty."""
+
+_INTERVAL_SECONDS = 2.0
+_PAGE = 20
+_REST_SECONDS = 0.05
+_FAILURES_TO_PUT_OFF = 3
+# A location that was just added is looked at once more after some seconds, and healed if it is
+# lost: it would come back.
+_SETTLED = datetime.timedelta(seconds=10)
+_LOOK_AGAIN = datetime.timedelta(seconds=60)
+
+_WITH_OBJECT = (ReplicaStatus.STORED, ReplicaStatus.ACTIVE)
+_TO_DRAIN = (
+    ReplicaStatus.PENDING,
+    ReplicaStatus.UPLOADING,
+    ReplicaStatus.STORED,
+    ReplicaStatus.ACTIVE,
+    ReplicaStatus.ERROR,
+)
+_STATUSES = {Wish.DRAIN: _TO_DRAIN, Wish.REMOVE: (*_TO_DRAIN, ReplicaStatus.DELETING)}
+
+_FORGOTTEN = f"Target %s is not configured, but has replicas: %s; {REMEDY}"
+_ONLY_LOCATION = "it is the only location of the image"
+_NO_IMAGE = "Glance does not show the image; its replicas go when it is certain that it is gone"
+_WHY = {Wish.DRAIN: "the target is drained", Wish.REMOVE: "the target was removed"}
+
+
+class Leaving(Task):
+    """Sees to all wishes: locations first, then objects, which a removed target keeps.
+
+    Rows that a job has in hand, or that have just changed, come later. A replica whose location
+    cannot be removed stays, says so in ``error``, and is tried again every minute. The wish of a
+    target that is empty and not configured is fulfilled and forgotten.
+    """
+
+    name = "emptying of targets that leave"
+
+    def __init__(self, tools: Tools) -> None:
+        super().__init__(tools)
+        self._has_reported = False
+        self._failures = 0
+
+    def run_once(self) -> float:
+        wishes = self.tools.wishes.all()
+        if not self._has_reported:
+            self._report_departed(wishes)
+        for target, wish in wishes.items():
+            self._empty(target, wish)
+        if wishes:
+            self._forget_fulfilled(wishes)
+        return _INTERVAL_SECONDS
+
+    def _report_departed(self, wishes: dict[str, Wish]) -> None:
+        for target, number in departed(self.tools.survey, self.tools.targets).items():
+            if wishes.get(target) is not Wish.REMOVE:
+                LOG.warning(_FORGOTTEN, target, number, target)
+        self._has_reported = True
+
+    def _forget_fulfilled(self, wishes: dict[str, Wish]) -> None:
+        left = departed(self.tools.survey, self.tools.targets)
+        for target in wishes:
+            if target not in self.tools.targets and target not in left:
+                LOG.info("Target %s has left: %s", target, _WHY[wishes[target]])
+                self.tools.wishes.take_back(target)
+
+    def _empty(self, target: str, wish: Wish) -> None:
+        """Release what can be released now; ends early if the wish is taken back meanwhile."""
+        self._failures = 0
+        after = 0
+        while self.tools.wishes.all().get(target) is wish:
+            page = self.tools.survey.page(target, _STATUSES[wish], after=after, limit=_PAGE)
+            for replica in page:
+                if self._is_its_turn(replica):
+                    self._release(replica, wish)
+            if len(page) < _PAGE:
+                return
+            after = page[-1].id
+            self.tools.rest(_REST_SECONDS)
+
+    def _is_its_turn(self, replica: Replica) -> bool:
+        is_over = replica.status is ReplicaStatus.ACTIVE  # even if the job waits for other targets
+        if not is_over and self.tools.is_in_hand(replica.upload_id):
+            return False
+        if (replica.error or "").startswith(CANNOT_LEAVE):
+            return not _has_changed_within(_LOOK_AGAIN, replica)
+        return replica.status not in _WITH_OBJECT or not _has_changed_within(_SETTLED, replica)
+
+    def _release(self, replica: Replica, wish: Wish) -> None:
+        is_being_added = (
+            replica.status is ReplicaStatus.STORED and replica.next_attempt_at is not None
+        )
+        if is_being_added:
+            self.tools.survey.change(replica, next_attempt_at=None)
+            return
+        if replica.location_url and replica.status is not ReplicaStatus.DELETING:
+            try:
+                obstacle = self._remove_location(replica, replica.location_url)
+            except exceptions.GlanceUnavailable as error:
+                self._put_off(replica, error)
+                return
+            self._failures = 0
+            self.tools.rest(_REST_SECONDS)
+            if obstacle:
+                self._keep(replica, obstacle)
+                return
+        if wish is Wish.REMOVE:
+            self._forget(replica)
+        else:
+            close(self.tools, replica, _WHY[wish])
+
+    def _remove_location(self, replica: Replica, url: str) -> str:
+        """Remove the location; returns why it stays, empty where it is gone."""
+        try:
+            stays = self.tools.images.remove_locations(replica.image_id, [url])
+        except exceptions.ImageGone:
+            return _NO_IMAGE
+        except exceptions.GlanceRefused as error:
+            return f"Glance refuses to remove its location: {error.hint}"
+        return _ONLY_LOCATION if stays else ""
+
+    def _put_off(self, replica: Replica, error: exceptions.GlanceUnavailable) -> None:
+        """Go on with other images, unless Glance fails with all of them.
+
+        :raises GlanceUnavailable:
+        """
+        self._failures += 1
+        if self._failures >= _FAILURES_TO_PUT_OFF:
+            raise error
+        LOG.warning("Image %s, target %s: %s", replica.image_id, replica.target, error)
+
+    def _keep(self, replica: Replica, obstacle: str) -> None:
+        error = f"{CANNOT_LEAVE}{obstacle}"
+        if error != replica.error:
+            LOG.warning("Image %s, target %s: %s", replica.image_id, replica.target, error)
+        self.tools.survey.change(replica, error=error)
+
+    def _forget(self, replica: Replica) -> None:
+        """Close the row without contact with the target, where the object stays if it is there."""
+        survey = self.tools.survey
+        if not replica.status.may_become(ReplicaStatus.DELETED):
+            if not survey.change(replica, ReplicaStatus.DELETING, next_attempt_at=None):
+                return
+            replica = dataclasses.replace(replica, status=ReplicaStatus.DELETING)
+        survey.change(
+            replica, ReplicaStatus.DELETED, error=_WHY[Wish.REMOVE], next_attempt_at=None
+        )
+
+
+def _has_changed_within(time: datetime.timedelta, replica: Replica) -> bool:
+    """A change in the future was before the clock was set back."""
+    return datetime.timedelta() <= timeutils.utcnow() - replica.updated_at < time

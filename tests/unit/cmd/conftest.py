@@ -1,0 +1,66 @@
+"""A node's configuration and database, and the command run in this process."""
+
+import pytest
+
+from glance_repl_mw.cmd import manage
+from glance_repl_mw.cmd.records import Records
+from glance_repl_mw.db import schema
+from glance_repl_mw.db.survey import ReplicaSurvey
+from glance_repl_mw.db.wishes import TargetWishes
+from glance_repl_mw.model import Priority, ReplicaStatus
+from tests.lab.process import free_port
+
+ACTIVE = (ReplicaStatus.UPLOADING, ReplicaStatus.STORED, ReplicaStatus.ACTIVE)
+
+
+class Node:
+    """Two targets whose ports are closed, `site-a` and `site-c`."""
+
+    def __init__(self, directory, capsys):
+        self.config = directory / "glance-api.conf"
+        self.database_file = directory / "replication.sqlite"
+        self.spool = directory / "spool"
+        self.url = f"http://127.0.0.1:{free_port()}/images/"
+        self._capsys = capsys
+        self.config.write_text(
+            "[replication]\n"
+            f"connection = sqlite:///{self.database_file}\n"
+            f"spool_dir = {self.spool}\n"
+            "enabled_targets = site-a:http,site-c:http\n"
+            f"[replication:site-a]\nurl = {self.url}\n"
+            f"[replication:site-c]\nurl = {self.url}\n"
+        )
+
+    def run(self, *arguments):
+        """Run the command; returns its status and what it printed on stdout and stderr."""
+        status = manage.manage(["--config-file", str(self.config), *arguments])
+        captured = self._capsys.readouterr()
+        return status, captured.out, captured.err
+
+
+@pytest.fixture
+def node(tmp_path, capsys):
+    return Node(tmp_path, capsys)
+
+
+@pytest.fixture
+def records(node):
+    """What the database holds; makes it."""
+    database = schema.open_database(f"sqlite:///{node.database_file}")
+    schema.upgrade(database)
+    yield Records(ReplicaSurvey(database), TargetWishes(database), {})
+    database.writer.get_engine().dispose()
+
+
+@pytest.fixture
+def add(records):
+    """Make a row that got to a status by these steps, active by default."""
+
+    def add(image, target, steps=ACTIVE, **values):
+        survey = records.survey
+        survey.plan(image, [target], Priority.REPAIR, 5)
+        for step in (*steps, None):
+            row = survey.of_images([image])[image][-1]
+            survey.change(row, step, **(values if step is None else {}))
+
+    return add
