@@ -4,13 +4,18 @@ Two locks in the spool directory rule its life. ``writer.lock`` is held by the w
 process has a thread that waits for it, so the first to get it knows that no writer lives, starts
 one, and hands the locked descriptor over. ``api.lock`` is shared by all API processes; a writer
 that gets it for itself knows that the last of them has gone.
+
+What ``writer.lock`` holds tells which configuration the writer has read. An API process that
+starts with another one, as after a reload, ends that writer, and a new one takes its place.
 """
 
 from __future__ import annotations
 
 import fcntl
+import hashlib
 import os
 import pathlib
+import signal
 import subprocess
 import sys
 import threading
@@ -37,6 +42,17 @@ def open_lock(directory: pathlib.Path, name: str) -> BinaryIO:
     return os.fdopen(os.open(directory / name, flags, 0o600), "r+b", buffering=0)
 
 
+def fingerprint(conf: cfg.ConfigOpts) -> str:
+    """What changes when the content of any configuration file changes.
+
+    :raises OSError:
+    """
+    files = [pathlib.Path(path) for path in _paths(conf.config_file)]
+    for directory in _paths(conf.config_dir):
+        files += sorted(pathlib.Path(directory).glob("*.conf"))
+    return hashlib.sha256(b"\0".join(file.read_bytes() for file in files)).hexdigest()
+
+
 class WriterLauncher:
     """Keeps a writer alive while this API process lives."""
 
@@ -45,6 +61,7 @@ class WriterLauncher:
         self._directory = pathlib.Path(conf.replication.spool_dir)
         self._started_in: int | None = None
         self._starting = threading.Lock()
+        self._has_looked = False
 
     def ensure_started(self) -> None:
         """Start the watching thread, once per process and only after the server has forked."""
@@ -63,11 +80,13 @@ class WriterLauncher:
         while True:
             lived = 0.0
             try:
+                self._end_outdated_writer()
                 if presence is None:
                     presence = open_lock(self._directory, API_LOCK)
                     fcntl.flock(presence, fcntl.LOCK_SH)
                 with open_lock(self._directory, WRITER_LOCK) as lock:
                     fcntl.flock(lock, fcntl.LOCK_EX)
+                    lock.truncate(0)
                     writer = self._start_writer(lock.fileno())
                 started = time.monotonic()
                 LOG.info("Started the replication writer, process %s", writer.pid)
@@ -78,6 +97,20 @@ class WriterLauncher:
                 LOG.error("The replication writer cannot be started: %s", error)
             pause = 1.0 if lived > _SHORT_LIFE_SECONDS else min(pause * 2, _LONGEST_PAUSE_SECONDS)
             time.sleep(pause)
+
+    def _end_outdated_writer(self) -> None:
+        """Once, at the start: ask a writer with another configuration to end."""
+        if self._has_looked:
+            return
+        self._has_looked = True
+        with open_lock(self._directory, WRITER_LOCK) as lock:
+            try:
+                fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)
+            except BlockingIOError:
+                process, _, configuration = lock.read().decode().partition(" ")
+                if process and configuration != fingerprint(self._conf):
+                    LOG.info("The replication writer has an old configuration and is replaced")
+                    os.kill(int(process), signal.SIGTERM)
 
     def _start_writer(self, lock_descriptor: int) -> subprocess.Popen[bytes]:
         arguments = ["--embedded-lock", str(lock_descriptor)]

@@ -123,6 +123,7 @@ def _own_lock(conf: cfg.ConfigOpts, directory: pathlib.Path) -> Callable[[], boo
         fcntl.flock(lock, fcntl.LOCK_EX)
         return lambda: lock is not None
     os.set_inheritable(conf.embedded_lock, False)
+    os.pwrite(conf.embedded_lock, f"{os.getpid()} {launcher.fingerprint(conf)}".encode(), 0)
     presence = launcher.open_lock(directory, launcher.API_LOCK)
     return lambda: _has_api_process(presence.fileno())
 

@@ -46,6 +46,7 @@ class Look:
         """
         if not image.has_data or not image.size:
             return False
+        self._remove_closed(image, rows)
         look_again = False
         missing = []
         excluded = self._tools.wishes.all()
@@ -61,6 +62,15 @@ class Look:
         if missing and image.image_id not in in_spool and (now or _has_settled(image)):
             self._tools.survey.plan(image.image_id, missing, Priority.BACKFILL, image.size)
         return look_again
+
+    def _remove_closed(self, image: Image, rows: Sequence[Replica]) -> None:
+        """Remove locations of replicas that have ended, as a late request may add them."""
+        live = {row.location_url for row in rows if row.status not in _CLOSED}
+        ended = {row.location_url for row in rows if row.status in _CLOSED} - live
+        late = [url for url in image.locations if url in ended]
+        if late:
+            LOG.warning("Image %s: removes the location of an ended replica", image.image_id)
+            self._tools.images.remove_locations(image.image_id, late)
 
     def _absent(self, image: Image, target: str, closed: Sequence[Replica]) -> list[str]:
         """The target in a list where a replica is to be made there."""

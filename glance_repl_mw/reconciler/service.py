@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+from glance_repl_mw.model import Wish
 from glance_repl_mw.reconciler import tasks
 from glance_repl_mw.reconciler.feeder import Feeder
 from glance_repl_mw.reconciler.leaving import Leaving
@@ -21,11 +22,10 @@ def start(tools: Tools, on_change: Callable[[str], None]) -> None:
 
     :param on_change: called, in the thread of a task, with an image to which something was done
     """
-    for task in _tasks(tools, on_change):
+    for task in (Notes(tools, on_change), Sweep(tools), Feeder(tools), Leaving(tools)):
         tasks.start(task)
-
-
-def _tasks(tools: Tools, on_change: Callable[[str], None]) -> list[tasks.Task]:
-    kinds = (Probing, Withdrawal, Scrub, ReadBack, OrphanSweep)
-    of_targets = [kind(tools, target) for target in tools.targets for kind in kinds]
-    return [Notes(tools, on_change), Sweep(tools), Feeder(tools), Leaving(tools), *of_targets]
+    for target in tools.targets:
+        for kind in (Probing, Scrub, ReadBack, OrphanSweep):
+            tasks.start(kind(tools, target), target, pauses_for=[Wish.REMOVE])
+        # Locations of targets that leave are the concern of another task.
+        tasks.start(Withdrawal(tools, target), target, pauses_for=list(Wish))

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 
 from oslo_log import log
 
-from glance_repl_mw import exceptions
 from glance_repl_mw.model import Image
 from glance_repl_mw.reconciler import gone
 from glance_repl_mw.reconciler.look import Look, images_in_spool
+from glance_repl_mw.reconciler.pages import pages
 from glance_repl_mw.reconciler.tasks import Task
 from glance_repl_mw.reconciler.tools import Tools
 
@@ -36,27 +36,12 @@ class Sweep(Task):
 
     def run_once(self) -> float:
         look_again = False
-        for page in self._pages():
+        for page in pages(self.tools.images):
             look_again |= self._compare(page)
+            self.tools.rest(_REST_SECONDS)
         self._bury_missing()
         interval = self.tools.conf.replication.reconcile_interval_seconds
         return min(interval, 5.0) if look_again else interval * random.uniform(0.9, 1.1)
-
-    def _pages(self) -> Iterator[Sequence[Image]]:
-        for hidden in (False, True):
-            page: Sequence[Image] = ()
-            while page := self._next_page(page, hidden):
-                yield page
-                self.tools.rest(_REST_SECONDS)
-
-    def _next_page(self, before: Sequence[Image], hidden: bool) -> Sequence[Image]:
-        """The page that follows, after the last of the images before that is still there."""
-        for image in reversed(before):
-            try:
-                return self.tools.images.page(image.image_id, _PAGE, hidden=hidden)
-            except (exceptions.ImageGone, exceptions.GlanceRefused):
-                continue
-        return () if before else self.tools.images.page(None, _PAGE, hidden=hidden)
 
     def _compare(self, page: Sequence[Image]) -> bool:
         in_spool = images_in_spool(self.tools)

@@ -4,16 +4,19 @@ from __future__ import annotations
 
 import abc
 import threading
+from collections.abc import Collection
 
 import oslo_db.exception
 from oslo_log import log
 
 from glance_repl_mw import exceptions
+from glance_repl_mw.model import Wish
 from glance_repl_mw.reconciler.tools import Stopping, Tools
 
 LOG = log.getLogger(__name__)
 
 _AFTER_AN_ERROR_SECONDS = 5.0
+_PAUSE_SECONDS = 5.0
 
 
 class Task(abc.ABC):
@@ -38,23 +41,29 @@ class Task(abc.ABC):
         """
 
 
-def start(task: Task) -> threading.Thread:
-    """Run the task in a thread until the writer ends."""
-    thread = threading.Thread(target=_run_forever, args=(task,), name=task.name, daemon=True)
-    thread.start()
-    return thread
+def start(task: Task, target: str | None = None, pauses_for: Collection[Wish] = ()) -> None:
+    """Run the task in a thread until the writer ends.
+
+    :param target: the one that it is about
+    :param pauses_for: wishes for the target during which nothing is done
+    """
+    threading.Thread(
+        target=_run_forever, args=(task, target, pauses_for), name=task.name, daemon=True
+    ).start()
 
 
-def _run_forever(task: Task) -> None:
+def _run_forever(task: Task, target: str | None, pauses_for: Collection[Wish]) -> None:
     while True:
         try:
-            task.tools.rest(_run_once(task))
+            task.tools.rest(_run_once(task, target, pauses_for))
         except Stopping:
             return
 
 
-def _run_once(task: Task) -> float:
+def _run_once(task: Task, target: str | None, pauses_for: Collection[Wish]) -> float:
     try:
+        if target is not None and task.tools.wishes.all().get(target) in pauses_for:
+            return _PAUSE_SECONDS
         return task.run_once()
     except (exceptions.ReplicationError, oslo_db.exception.DBError, OSError) as error:
         LOG.warning("The %s is put off: %s", task.name, error)

@@ -11,7 +11,7 @@ import dataclasses
 import functools
 import time
 from collections import deque
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 
 from oslo_log import log
 
@@ -67,8 +67,11 @@ class LocationKeeper:
         if not self._looking and entry.url not in {other.url for other in self._watched}:
             self._watched.appendleft(entry)
 
-    def tick(self) -> None:
-        """Look at what is due."""
+    def tick(self, leaving: Collection[str] = ()) -> None:
+        """Look at what is due.
+
+        :param leaving: targets that shall have no locations any more
+        """
         if self._looking:
             return
         batch: list[_Watched] = []
@@ -79,8 +82,9 @@ class LocationKeeper:
             and len(images) < _IMAGES_PER_REQUEST
         ):
             entry = self._watched.popleft()
-            batch.append(entry)
-            images.setdefault(entry.image_id, []).append(entry.url)
+            if entry.target not in leaving:
+                batch.append(entry)
+                images.setdefault(entry.image_id, []).append(entry.url)
         if batch:
             self._looking = True
             self._crew.at_glance(

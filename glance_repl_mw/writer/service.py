@@ -170,7 +170,7 @@ class WriterService:
     def _do_chores(self) -> None:
         self._crew.save_again()
         self._recovery.tick(is_ending=self._is_ending)
-        self._locations.tick()
+        self._locations.tick(self._wishes)
         self._needed, before = self._is_needed(), self._needed
         if self._needed and not before:
             self._stamp = 0
@@ -193,8 +193,12 @@ class WriterService:
         if self._stop_by is not None:
             return
         statuses = [ReplicaStatus.DELETING, ReplicaStatus.STORED]
-        up_targets = self._tools.up_targets()
-        for replica in self._tools.due(statuses, limit=_DUE_AT_ONCE, targets=up_targets):
+        targets = [
+            target
+            for target in self._tools.up_targets()
+            if self._wishes.get(target) is not Wish.REMOVE
+        ]
+        for replica in self._tools.due(statuses, limit=_DUE_AT_ONCE, targets=targets):
             if replica.status is ReplicaStatus.DELETING:
                 self._removal.retry(replica)
             elif replica.upload_id not in self._jobs:

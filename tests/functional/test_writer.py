@@ -282,6 +282,28 @@ def test_api_processes_are_replaced_while_pushes_run(cloud, faulty):
     assert len(cloud.writers()) == 1
 
 
+def test_reload_with_another_configuration_replaces_the_writer(cloud, faulty):
+    """Also a writer that still has work in hand, which the next one finishes."""
+    body = os.urandom(4 * MIB)
+    image_id = hold_pushes(cloud, faulty, body)
+    (before,) = cloud.writers()
+    cloud.glance.options = {
+        **cloud.glance.options,
+        "replication": {**cloud.glance.options["replication"], "location_batch_seconds": "0.3"},
+    }
+    cloud.glance.write_config()
+    cloud.glance.reload()
+
+    def replaced():
+        cloud.request("GET", "v2/images").raise_for_status()
+        return [writer.pid for writer in cloud.writers()] not in ([], [before.pid])
+
+    wait_until(replaced, 60, "another writer runs")
+    switch(faulty, HEALTHY)
+    assert_complete(cloud, image_id, body)
+    assert len(cloud.writers()) == 1
+
+
 def test_killed_api_processes_take_no_accepted_upload_with_them(cloud, faulty):
     body = os.urandom(4 * MIB)
     image_id = hold_pushes(cloud, faulty, body)

@@ -51,6 +51,7 @@ class Images:
         self.patches.append(list(urls))
         changed = (*self.image.locations, *urls)
         self.image = Image(**{**vars(self.image), "locations": changed})
+        return self.image
 
 
 class Target:

@@ -176,6 +176,7 @@ def test_location_that_is_dropped_is_asked_for_again(lab, images, targets):
         images.image = type(images.image)(
             **{**vars(images.image), "locations": (*images.image.locations, *kept)}
         )
+        return images.image
 
     images.add_locations = drop_the_first
     lab.accepted(BODY)
@@ -206,7 +207,7 @@ def test_handed_back_upload_stays_for_the_next_writer(lab, images, targets):
 @pytest.mark.parametrize("lost", [False, True])
 def test_next_writer_asks_whether_a_stored_object_is_there(lab, images, targets, lost):
     lab.accepted(BODY)
-    images.add_locations = lambda *_: None
+    images.add_locations = lambda *_: images.image
     lab.take_in_hand()
     lab.until(lambda: set(lab.statuses().values()) == {"stored"} and lab.rows()["site-b"].attempts)
     lab.job.hand_back()
