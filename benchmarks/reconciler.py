@@ -100,7 +100,8 @@ def measure_restart(top: Path, arguments: argparse.Namespace) -> dict[str, Any]:
     """Seconds from the start of the writer to the first push; rows of images that exist."""
     with a_cloud(top, ["first"]) as cloud:
         cloud.start()
-        cloud.wait_replicated(cloud.new_image(b"the first image makes the database"))
+        image_id = cloud.new_image(b"the first image makes the database")
+        cloud.wait_replicated(image_id, ["first"])
         cloud.wait_settled()
         insert_rows(cloud, arguments.rows)
         return {"rows": arguments.rows, "restarts": [restarted(cloud) for _ in range(5)]}
@@ -116,7 +117,7 @@ def restarted(cloud: Cloud) -> dict[str, Any]:
     started = cloud.writer().create_time()
     wait_until(lambda: cloud.row(image_id, "first"), 60, "the upload is in hand")
     in_hand = time.time()
-    cloud.wait_replicated(image_id)
+    cloud.wait_replicated(image_id, ["first"])
     wait_until(lambda: time.time() - started > OBSERVED_SECONDS, 60, "it was observed")
     requests = cloud.glance.requests()[asked_before:]
     return {

@@ -65,12 +65,21 @@ class ImageGone(ReplicationError):
     """Glance does not know the image any more."""
 
 
+class SourceFailed(ReplicationError):
+    """No source gives the bytes of an image."""
+
+
 class TargetError(ReplicationError):
     """An operation at a target failed."""
 
 
 class TargetUnavailable(TargetError):
-    """The target cannot be reached, hangs or answers with a server error; a retry can help."""
+    """The target cannot be reached, hangs or answers with a server error; a retry can help.
+
+    :ivar retry_after_seconds: for how long the target asked to be left alone
+    """
+
+    retry_after_seconds: float = 0.0
 
 
 class TargetRefused(TargetError):
@@ -79,3 +88,7 @@ class TargetRefused(TargetError):
 
 class ReplicaMissing(TargetError):
     """The object is not at the target."""
+
+
+class TargetCorrupt(TargetError):
+    """The object at the target has not the image's bytes."""

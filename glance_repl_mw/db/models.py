@@ -27,6 +27,7 @@ class ReplicaRow(Base):
         sa.Index("ix_replicas_image_id_target", "image_id", "target"),
         sa.Index("ix_replicas_status_next_attempt_at", "status", "next_attempt_at"),
         sa.Index("ix_replicas_target_status", "target", "status"),
+        sa.Index("ix_replicas_target_status_verified_at", "target", "status", "verified_at"),
     )
 
     id: orm.Mapped[int] = orm.mapped_column(Identifier, primary_key=True, autoincrement=True)

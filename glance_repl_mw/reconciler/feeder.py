@@ -26,6 +26,8 @@ LOG = log.getLogger(__name__)
 _INTERVAL_SECONDS = 0.25
 _ROWS_AT_ONCE = 200
 _IMAGES_AT_ONCE = 50
+# So many images wait for each thread of the pool, which thereby need not wait for the next turn.
+_QUEUED = 4
 _WAITING = (ReplicaStatus.PENDING, ReplicaStatus.ERROR)
 _POSTPONED_SECONDS = 10.0
 
@@ -88,7 +90,7 @@ class Feeder(Task):
             upload.state is UploadState.RECEIVING and upload.origin is Origin.UPLOAD
             for upload in self.tools.spool.uploads()
         )
-        return (1 if receiving else self._most) - len(self._running)
+        return (1 if receiving else _QUEUED * self._most) - len(self._running)
 
     def _start(self, image_id: str) -> None:
         if image_id not in self._images:

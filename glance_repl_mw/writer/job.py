@@ -225,7 +225,14 @@ class Job:
 
     def _activate(self, push: Push) -> None:
         push.attempts = 0
-        self._pushes.save(push, ReplicaStatus.ACTIVE, attempts=0, error=None, next_attempt_at=None)
+        self._pushes.save(
+            push,
+            ReplicaStatus.ACTIVE,
+            attempts=0,
+            error=None,
+            next_attempt_at=None,
+            verified_at=timeutils.utcnow(),
+        )
         self._on_active(self.upload, push.target.name, push.location_url)
 
     def _complete(self) -> None:

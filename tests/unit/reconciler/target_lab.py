@@ -31,11 +31,11 @@ def at(moment):
 
 
 class Images:
-    """Glance's images by id; `hidden` are not found in lists; `errors` by name of the call."""
+    """Glance's images by id; `unlisted` are not found in lists; `errors` by name of the call."""
 
     def __init__(self):
         self.images = {}
-        self.hidden = set()
+        self.unlisted = set()
         self.errors = {}
         self.finds = []
 
@@ -45,7 +45,7 @@ class Images:
         return {
             image_id: self.images[image_id]
             for image_id in image_ids
-            if image_id in self.images and image_id not in self.hidden
+            if image_id in self.images and image_id not in self.unlisted
         }
 
     def get(self, image_id):

@@ -22,6 +22,9 @@ def upgrade() -> None:
     )
     for column in columns:
         op.add_column("replicas", column)
+    op.create_index(
+        "ix_replicas_target_status_verified_at", "replicas", ["target", "status", "verified_at"]
+    )
     op.create_table(
         "target_wishes",
         sa.Column("target", sa.String(255), primary_key=True),

@@ -1,0 +1,204 @@
+"""Objects at a target that no image accounts for.
+
+Objects of ours are named IMAGE.UPLOAD.ATTEMPT, while they are written perhaps with a suffix. Each
+name is in a row before an object bears it, so that whoever lists the objects first and reads the
+rows afterwards never takes an object for an orphan that an upload or a fetch is just writing. That
+holds for the writers of all nodes, as nodes that share a target share one database. Two clouds
+must not share a collection: each would take the other's objects for orphans.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import itertools
+import re
+from collections.abc import Collection, Iterator, Sequence
+
+from oslo_log import log
+
+from glance_repl_mw import exceptions
+from glance_repl_mw.model import Image, Replica, ReplicaStatus, Wish
+from glance_repl_mw.reconciler.tasks import Task
+from glance_repl_mw.reconciler.tools import Tools
+from glance_repl_mw.targets.base import Target
+from glance_repl_mw.targets.http import PARTIAL
+from glance_repl_mw.targets.httpprobe import PREFIX as PROBE_PREFIX
+
+LOG = log.getLogger(__name__)
+
+_IMAGES_PER_REQUEST = 50
+_FIRST_LOOK_SECONDS = 60.0
+_NEVER_SECONDS = 3600.0
+_FEW = 20
+_NAME = re.compile(
+    r"(?P<image_id>[0-9a-fA-F]{8}(?:-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12})"
+    r"\.(?P<upload_id>[0-9a-f]{32})\.[0-9]+"
+)
+_UNDER_WAY = (ReplicaStatus.PENDING, ReplicaStatus.UPLOADING, ReplicaStatus.DELETING)
+_SUSPICIOUS = (
+    "Target %s: %s of %s objects seem to be orphans, more than missing_images_percent: none is "
+    "deleted. Was the database lost? See glance-repl-manage verify --orphans"
+)
+
+
+@dataclasses.dataclass(frozen=True)
+class Orphan:
+    """An object that no image accounts for.
+
+    :ivar ours: it is named as our objects are; others are never deleted
+    """
+
+    name: str
+    ours: bool
+
+
+@dataclasses.dataclass(frozen=True)
+class _Object:
+    """An object named as ours are.
+
+    :ivar stem: the name without the suffix of what is being written
+    """
+
+    name: str
+    stem: str
+    image_id: str
+    upload_id: str
+
+
+def find_orphans(tools: Tools, target: Target) -> Iterator[Orphan]:
+    """The objects at the target that neither a row, a location nor the spool accounts for.
+
+    Blocks; asks the database, and Glance only about those that have no row.
+
+    :raises TargetUnavailable:
+    :raises TargetRefused: also where the target cannot list
+    :raises GlanceUnavailable: it is not known whether a location names an object
+    :raises GlanceRefused: likewise
+    :raises oslo_db.exception.DBError:
+    :raises Stopping: the writer ends
+    """
+    names = iter(sorted(target.list()))
+    while page := list(itertools.islice(names, _IMAGES_PER_REQUEST)):
+        tools.rest(0)
+        parsed = {name: _parsed(name) for name in page}
+        ours = [each for each in parsed.values() if each is not None]
+        accounted = _accounted_for(tools, target, ours)
+        for name, each in parsed.items():
+            if each is None or name not in accounted:
+                yield Orphan(name, ours=each is not None or name.startswith(PROBE_PREFIX))
+
+
+def delete_orphan(target: Target, orphan: Orphan) -> None:
+    """Remove an object of ours, with what an unfinished ``put`` of its name left.
+
+    :raises TargetUnavailable:
+    :raises TargetRefused:
+    """
+    assert orphan.ours
+    target.delete(orphan.name.removesuffix(PARTIAL))
+
+
+class OrphanSweep(Task):
+    """Deletes what is found to be an orphan in two looks in a row at one target.
+
+    Where much seems to be an orphan at once, nothing is deleted: a fault is more likely.
+    """
+
+    def __init__(self, tools: Tools, target: str) -> None:
+        super().__init__(tools)
+        self.name = f"search for orphans at target {target}"
+        self._target = tools.targets[target]
+        self._interval = tools.conf.replication.orphan_interval_seconds
+        self._suspects: set[str] = set()
+        self._is_first_look = True
+
+    def run_once(self) -> float:
+        if not self._interval:
+            return _NEVER_SECONDS
+        if self._is_first_look:
+            self._is_first_look = False
+            return min(self._interval, _FIRST_LOOK_SECONDS)
+        if self._may_look():
+            try:
+                self._look()
+            except exceptions.TargetError as error:
+                LOG.warning("Orphans are not looked for now: %s", error)
+        return self._interval
+
+    def _may_look(self) -> bool:
+        is_removed = self.tools.wishes.all().get(self._target.name) is Wish.REMOVE
+        return self.tools.health[self._target.name].is_up and not is_removed
+
+    def _look(self) -> None:
+        orphans = [orphan for orphan in find_orphans(self.tools, self._target) if orphan.ours]
+        if self._is_suspicious(len(orphans)):
+            return
+        again = [orphan for orphan in orphans if orphan.name in self._suspects]
+        self._suspects = {orphan.name for orphan in orphans}
+        for orphan in again:
+            self.tools.rest(0)
+            delete_orphan(self._target, orphan)
+            LOG.info("Target %s: deleted the orphan %s", self._target.name, orphan.name)
+
+    def _is_suspicious(self, orphans: int) -> bool:
+        counts = self.tools.survey.counts().get(self._target.name, {})
+        known = sum(counts.values()) - counts.get(ReplicaStatus.DELETED, 0)
+        limit = self.tools.conf.replication.missing_images_percent
+        if orphans <= _FEW or orphans * 100 <= (known + orphans) * limit:
+            return False
+        LOG.error(_SUSPICIOUS, self._target.name, orphans, known + orphans)
+        return True
+
+
+def _parsed(name: str) -> _Object | None:
+    stem = name.removesuffix(PARTIAL)
+    found = _NAME.fullmatch(stem)
+    return _Object(name, stem, found["image_id"], found["upload_id"]) if found else None
+
+
+def _accounted_for(tools: Tools, target: Target, objects: Sequence[_Object]) -> set[str]:
+    """The names of those that a row, the spool or a location accounts for."""
+    rows = tools.survey.of_images({each.image_id for each in objects})
+    unknown = []
+    for each in objects:
+        mine = [row for row in rows.get(each.image_id, ()) if row.target == target.name]
+        if not _is_known(each, mine) and not tools.is_in_hand(each.upload_id):
+            unknown.append(each)
+    images = _images(tools, {each.image_id for each in unknown})
+    orphans = {
+        each.name
+        for each in unknown
+        if each.image_id not in images or not _is_location(each, target, images[each.image_id])
+    }
+    return {each.name for each in objects} - orphans
+
+
+def _images(tools: Tools, image_ids: Collection[str]) -> dict[str, Image]:
+    """Glance's records; it is asked once more about each that it does not list."""
+    found = tools.images.find(list(image_ids))
+    for image_id in image_ids:
+        if image_id not in found:
+            with contextlib.suppress(exceptions.ImageGone):
+                found[image_id] = tools.images.get(image_id)
+    return found
+
+
+def _is_known(each: _Object, rows: Sequence[Replica]) -> bool:
+    """Whether one of the rows of the image at the target accounts for the object.
+
+    While an upload is under way, or what it left is being deleted, that is true of the objects
+    of all its attempts.
+    """
+    return any(
+        row.status is not ReplicaStatus.DELETED
+        and (
+            row.object_name == each.stem
+            or (row.upload_id == each.upload_id and row.status in _UNDER_WAY)
+        )
+        for row in rows
+    )
+
+
+def _is_location(each: _Object, target: Target, image: Image) -> bool:
+    return any(target.object_name(url) == each.stem for url in image.locations)
