@@ -117,8 +117,8 @@ class Feeder(Task):
 
     def _fetch(self, image_id: str, image: Image | None) -> None:
         if image is None:
-            gone.bury(self.tools, image_id, seen=False)
-            return
+            # Whether it is gone for good is for the comparison of all images to say.
+            raise exceptions.ImageGone(image_id, None, "fetch", "Glance does not list the image")
         rows = self.tools.survey.of_images([image_id]).get(image_id, [])
         waiting = self._waiting(rows)
         if image.has_data and image.size:
