@@ -190,6 +190,13 @@ TARGET_OPTIONS: Sequence[cfg.Opt] = (
         min=1,
         help="How many images are written to this target at once.",
     ),
+    cfg.IntOpt(
+        "max_bytes_per_second",
+        default=0,
+        min=0,
+        help="Most bytes per second that the writer of this node sends to this target, all images "
+        "together, and reads when it is back and its replicas are proven anew. 0: no limit.",
+    ),
     cfg.FloatOpt(
         "withdraw_after_seconds",
         min=0.0,

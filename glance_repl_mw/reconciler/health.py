@@ -11,19 +11,25 @@ _FAILURES_TO_BE_DOWN = 3
 class TargetHealth:
     """The circuit breaker of one target; used by any thread.
 
-    It is taken for down after some failures in a row, and for up after one success.
+    It is taken for down after some failures in a row, and for up after one success and at the
+    beginning. Only who has seen that the target can be written and that Glance can read it may
+    report a success; a failure may be reported by everybody who used it.
+
+    :ivar error: what the last failure was, None after a success
     """
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._failures = 0
         self._failing_since = 0.0
+        self._has_succeeded = False
         self.error: str | None = None
 
     def succeeded(self) -> None:
         """The target did what it was asked."""
         with self._lock:
             self._failures = 0
+            self._has_succeeded = True
             self.error = None
 
     def failed(self, error: BaseException) -> None:
@@ -32,11 +38,17 @@ class TargetHealth:
             if not self._failures:
                 self._failing_since = time.monotonic()
             self._failures += 1
-            self.error = str(error)
+            self.error = str(error) or type(error).__name__
 
     @property
     def is_up(self) -> bool:
         return self._failures < _FAILURES_TO_BE_DOWN
+
+    @property
+    def is_proven_up(self) -> bool:
+        """Whether it was asked at all, and the last answer was good."""
+        with self._lock:
+            return self._has_succeeded and not self._failures
 
     @property
     def down_seconds(self) -> float:

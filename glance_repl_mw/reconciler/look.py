@@ -138,7 +138,7 @@ class Look:
             if row.next_attempt_at is not None:
                 self._tools.survey.change(row, next_attempt_at=None, error=None)
             return False
-        if not self._tools.health[row.target].is_up:
+        if not self._tools.health[row.target].is_proven_up:
             return False
         since = self._lost_since.setdefault(row.id, time.monotonic())
         if time.monotonic() - since < _SECOND_LOOK_SECONDS:

@@ -74,10 +74,14 @@ class HTTPTarget(base.Target):
     def delete(self, name: str) -> None:
         self._collection.delete("delete", name + PARTIAL, name)
 
+    def object_name(self, location_url: str) -> str | None:
+        return self._collection.name_at(location_url)
+
     def list(self) -> Iterator[str]:
-        for name in self._collection.names("list"):
-            if not name.startswith(httpprobe.PREFIX):
-                yield name
+        yield from self._collection.names("list")
+
+    def probe(self, name: str | None) -> None:
+        self._probe.look(name, self.conf.stall_timeout_seconds)
 
     def check(self) -> Sequence[str]:
         return self._probe.check(self.conf.publish)

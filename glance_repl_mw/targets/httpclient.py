@@ -6,14 +6,18 @@ import contextlib
 import dataclasses
 import re
 import ssl
+import time
 from collections.abc import Collection, Iterator, Mapping
 from http import cookiejar
+from typing import Any
 
 import requests
 from requests import adapters, auth
-from urllib3.exceptions import HTTPError
+from urllib3.exceptions import HTTPError, ReadTimeoutError
+from urllib3.util import Timeout
 
 from glance_repl_mw import exceptions
+from glance_repl_mw.targets.retryafter import retry_after_seconds
 from glance_repl_mw.targets.sendfile import FreshAdapter, Upload
 
 _BLOCK_BYTES = 1024**2
@@ -92,12 +96,12 @@ class Client:
         :param once: never send it again, not even when a kept connection had been closed
         :param anonymous: without credentials
         :param whole: read the whole body of the answer
-        :param seconds: a shorter timeout than the configured ones
+        :param seconds: until the answer, where the configured timeouts are longer
         :raises TargetUnavailable:
         :raises TargetRefused:
         """
         request = requests.Request(method, url, headers=headers, data=body)
-        with self._translating(operation, f"{method} {url}"):
+        with self._translating(operation, f"{method} {url}", seconds):
             if once:
                 response = self._send(self._fresh, request, anonymous, seconds)
             else:
@@ -133,6 +137,31 @@ class Client:
             with response:
                 raise self._refusal(operation, response)
         return self._stream(operation, response)
+
+    def begin(
+        self, operation: str, url: str, allow: Collection[int], count: int, seconds: float
+    ) -> Answer:
+        """GET the first ``count`` bytes as somebody does who was never here.
+
+        That is: on a new connection, without credentials; follows redirects.
+
+        :param seconds: until the answer, and again until its bytes are there
+        :raises TargetUnavailable:
+        :raises TargetRefused:
+        """
+        request = requests.Request("GET", url, headers={"Range": f"bytes=0-{count - 1}"})
+        with self._translating(operation, f"GET {url}", seconds):
+            response = self._send(self._fresh, request, True, seconds, redirects=True)
+            with response:
+                if response.status_code not in allow:
+                    raise self._refusal(operation, response)
+                content, end = b"", time.monotonic() + seconds
+                while len(content) < count and (more := response.raw.read1(count - len(content))):
+                    content += more
+                    if time.monotonic() > end:
+                        hint = f"GET {url}: only {len(content)} bytes within {seconds:g} s"
+                        raise self.error(exceptions.TargetUnavailable, operation, hint)
+                return Answer(response.status_code, response.headers, content)
 
     def _stream(self, operation: str, response: requests.Response) -> Iterator[bytes]:
         with response, self._translating(operation, f"GET {response.url}"):
@@ -178,11 +207,12 @@ class Client:
         if size is not None:
             del prepared.headers["Transfer-Encoding"]
             prepared.headers["Content-Length"] = str(size)
+        timeout: Any = Timeout(seconds, access.connect_seconds, access.stall_seconds)
         return session.send(
             prepared,
             stream=True,
             allow_redirects=redirects,
-            timeout=(seconds or access.connect_seconds, seconds or access.stall_seconds),
+            timeout=timeout,
             verify=access.ca_file or True,
             cert=None if anonymous else access.certificate,
         )
@@ -218,7 +248,10 @@ class Client:
             text = _MARKUP.sub(" ", text)
             printable = "".join(c if c.isprintable() else " " for c in text)
             hint += f": {' '.join(printable.split())[:_HINT_CHARACTERS]}"
-        return self.error(kind, operation, hint)
+        error = self.error(kind, operation, hint)
+        if isinstance(error, exceptions.TargetUnavailable):
+            error.retry_after_seconds = retry_after_seconds(response.headers.get("Retry-After"))
+        return error
 
     def error(
         self, kind: type[exceptions.TargetError], operation: str, hint: str
@@ -231,22 +264,25 @@ class Client:
         return text
 
     @contextlib.contextmanager
-    def _translating(self, operation: str, what: str) -> Iterator[None]:
+    def _translating(
+        self, operation: str, what: str, seconds: float | None = None
+    ) -> Iterator[None]:
         """Turn the errors of requests and urllib3 into ``TargetUnavailable``."""
         try:
             yield
         except (requests.RequestException, HTTPError) as error:
-            hint = f"{what}: {self._explain(error)}"
+            hint = f"{what}: {self._explain(error, seconds)}"
             raise self.error(exceptions.TargetUnavailable, operation, hint) from error
 
-    def _explain(self, error: Exception) -> str:
+    def _explain(self, error: Exception, seconds: float | None) -> str:
+        longest = seconds or float("inf")
         root = _root(error)
         if isinstance(root, ssl.SSLCertVerificationError):
             return f"the server's certificate is not accepted: {root.verify_message} (ca_file?)"
         if isinstance(error, requests.ConnectTimeout):
-            return f"no connection within {self._access.connect_seconds:g} s"
-        if isinstance(error, requests.ReadTimeout):
-            return f"no answer for {self._access.stall_seconds:g} s"
+            return f"no connection within {min(longest, self._access.connect_seconds):g} s"
+        if isinstance(error, requests.ReadTimeout | ReadTimeoutError):
+            return f"no answer for {min(longest, self._access.stall_seconds):g} s"
         return str(root) or type(root).__name__
 
 

@@ -18,6 +18,9 @@ _NO_COLLECTION = (404, 409, 500)
 # To a MOVE that the server does not know, forbids, or whose Destination it takes for a foreign
 # one, as happens behind a proxy.
 _NO_MOVE = frozenset((*range(300, 500), 501, 502)) - {408, 425, 429}
+_NOT_THERE = (404, 410)
+_LOOK_SECONDS = 10.0
+_LOOK_BYTES = 1024
 
 
 class Probe:
@@ -37,6 +40,32 @@ class Probe:
         """
         with self._object("probe") as (name, moved):
             return self._move("probe", name, moved, wanted)
+
+    def look(self, name: str | None, stall_seconds: float) -> None:
+        """See whether the server answers at both URLs; writes nothing.
+
+        Both are asked on new connections. At the location's, some bytes are read as well: a
+        server that hangs may still send the headers.
+
+        :param name: an object that must be there; None for none
+        :param stall_seconds: for how long the server may be silent
+        :raises ReplicaMissing: the server answers, but the object is not there
+        """
+        seconds = min(_LOOK_SECONDS, stall_seconds) / 2
+        asked = name or PREFIX + uuid.uuid4().hex
+        written, read = self._collection.address(asked), self._collection.location(asked)
+        there = self._client.request(
+            "probe", "HEAD", written, (200, *_NOT_THERE), once=True, seconds=seconds
+        )
+        # To strangers, some servers refuse what they do not have.
+        allow = (200, 206, *_NOT_THERE) if name else (*_NOT_THERE, 403)
+        begun = self._client.begin("probe", read, allow, _LOOK_BYTES, seconds)
+        if name and there.status in _NOT_THERE:
+            hint = f"HEAD {written}: {there.status}"
+            raise self._client.error(exceptions.ReplicaMissing, "probe", hint)
+        if name and begun.status in _NOT_THERE:
+            hint = f"GET {read}: {begun.status}, although {written} is there"
+            raise self._client.error(exceptions.TargetUnavailable, "probe", hint)
 
     def check(self, wanted: str) -> Sequence[str]:
         """Do once all that is done with a replica; errors name the step. Returns remarks."""

@@ -44,6 +44,13 @@ class WebCollection:
         """The URL at which Glance reads the object."""
         return self.location_url + _quoted(name)
 
+    def name_at(self, location: str) -> str | None:
+        """The name of the object that Glance reads at this URL, None where it is none of ours."""
+        if not location.startswith(self.location_url):
+            return None
+        name = parse.unquote(location.removeprefix(self.location_url))
+        return name if name and "/" not in name else None
+
     def write(self, operation: str, name: str, body: bytes, allow: Collection[int]) -> int:
         """PUT a small object; returns the status."""
         return self._client.request(operation, "PUT", self.address(name), allow, body=body).status

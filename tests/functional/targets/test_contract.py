@@ -131,3 +131,13 @@ def test_check_says_what_is_worth_a_remark_and_leaves_nothing(place):
     before = place.objects()
     assert list(place.target.check()) == place.remarks
     assert place.objects() == before
+
+
+def test_probe_finds_what_is_there_and_misses_what_is_not(place, name, make_body):
+    put(place.target, name, make_body(b"abc"), 3)
+    before = place.objects()
+    place.target.probe(None)
+    place.target.probe(name)
+    with pytest.raises(ReplicaMissing):
+        place.target.probe(f"{name}-missing")
+    assert place.objects() == before

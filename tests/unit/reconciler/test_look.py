@@ -95,6 +95,7 @@ def test_location_of_somebody_else_at_our_target_stays(lab):
 
 def lose_location(lab, monkeypatch, **options):
     monkeypatch.setattr(look, "_SECOND_LOOK_SECONDS", 0.0)
+    lab.health.succeeded()
     lab.set(**options)
     image_id = lab.add()
     lab.images.change(image_id, locations=(PRIMARY,))

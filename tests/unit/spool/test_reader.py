@@ -5,6 +5,7 @@ import threading
 import pytest
 
 from glance_repl_mw import exceptions
+from glance_repl_mw.pace import Pace
 from glance_repl_mw.spool.reader import TAIL_BYTES, Gate, SpoolReader
 
 
@@ -87,3 +88,49 @@ def test_a_shut_gate_holds_the_tail_back_of_what_was_announced_when_more_comes()
     assert gate.allowed(20 * TAIL_BYTES) == (9 * TAIL_BYTES, False)
     gate.open(20 * TAIL_BYTES)
     assert gate.allowed(20 * TAIL_BYTES) == (20 * TAIL_BYTES, True)
+
+
+class OpenHandedPace(Pace):
+    """Grants ``most`` bytes at once, after ``seconds``; notes what is taken and given back."""
+
+    def __init__(self, most, seconds=0.0):
+        super().__init__(0)
+        self.most = most
+        self.seconds = seconds
+        self.taken = []
+        self.given_back = []
+
+    def reserve(self, wanted):
+        self.taken.append(min(wanted, self.most))
+        return self.taken[-1], self.seconds
+
+    def give_back(self, count):
+        self.given_back.append(count)
+
+
+def test_reader_tells_of_what_the_pace_grants_and_gives_the_rest_back(path):
+    path.write_bytes(b"abcdefghij")
+    gate = Gate()
+    gate.open(10)
+    pace = OpenHandedPace(4)
+    with SpoolReader(path, gate, pace) as reader:
+        assert (reader.wait(), reader.wait(), reader.read(3)) == (4, 4, b"abc")
+        assert (reader.wait(), reader.read()) == (1, b"d")
+        reader.skip(reader.wait())
+        assert (reader.offset, reader.read(1)) == (8, b"i")
+        assert pace.taken == [4, 4, 2]
+    assert pace.given_back == [1]
+
+
+def test_cut_ends_a_reader_that_waits_for_its_pace(path):
+    path.write_bytes(b"abc")
+    gate = Gate()
+    gate.open(3)
+    pace = OpenHandedPace(3, 20.0)
+    threading.Timer(0.01, gate.cut, ("Glance refused the upload",)).start()
+    with (
+        SpoolReader(path, gate, pace) as reader,
+        pytest.raises(exceptions.UploadCut, match="Glance refused"),
+    ):
+        reader.read()
+    assert pace.given_back == [3]

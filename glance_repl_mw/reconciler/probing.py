@@ -1,0 +1,61 @@
+"""Asks a target from time to time whether it can be written and read."""
+
+from __future__ import annotations
+
+import random
+
+from oslo_log import log
+
+from glance_repl_mw import exceptions
+from glance_repl_mw.model import Replica, ReplicaStatus
+from glance_repl_mw.reconciler.tasks import Task
+from glance_repl_mw.reconciler.tools import Tools
+
+LOG = log.getLogger(__name__)
+
+# So that neither targets nor nodes are asked in step.
+_JITTER = 0.2
+
+
+class Probing(Task):
+    """Probes one target every ``probe_interval_seconds`` and reports to its health.
+
+    Each probe reads the beginning of the next active replica, so that all have their turn.
+    """
+
+    def __init__(self, tools: Tools, target: str) -> None:
+        super().__init__(tools)
+        self.name = f"probe of target {target}"
+        self._target = target
+        self._after = 0
+
+    def run_once(self) -> float:
+        replica = self._next_replica()
+        health = self.tools.health[self._target]
+        try:
+            self.tools.targets[self._target].probe(replica.object_name if replica else None)
+            health.succeeded()
+        except exceptions.ReplicaMissing as error:
+            health.succeeded()
+            if replica is not None:
+                self._suspect(replica, error)
+        except exceptions.TargetError as error:
+            health.failed(error)
+        interval = self.tools.conf.replication.probe_interval_seconds
+        return interval * random.uniform(1 - _JITTER, 1 + _JITTER)
+
+    def _next_replica(self) -> Replica | None:
+        """The active replica after the one before, by row; None where there is none."""
+        for after in dict.fromkeys((self._after, 0)):
+            page = self.tools.survey.page(
+                self._target, [ReplicaStatus.ACTIVE], after=after, limit=1
+            )
+            if page:
+                self._after = page[0].id
+                return page[0]
+        return None
+
+    def _suspect(self, replica: Replica, error: exceptions.ReplicaMissing) -> None:
+        """Have the scrub look at the replica first."""
+        if self.tools.survey.change(replica, verified_at=None):
+            LOG.warning("Image %s, target %s: %s", replica.image_id, replica.target, error)
