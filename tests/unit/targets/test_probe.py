@@ -1,11 +1,19 @@
 """A probe finds out at little cost whether a target can be written and Glance can read it."""
 
+import functools
+
 import pytest
 
 from glance_repl_mw.exceptions import ReplicaMissing, TargetRefused, TargetUnavailable
 from tests.unit.targets.web import web_server
 
 BODY = bytes(range(256)) * 1000
+
+
+@pytest.fixture
+def make_target(make_target):
+    """Targets that give a busy machine 2 s for each answer."""
+    return functools.partial(make_target, stall_timeout_seconds=4)
 
 
 @pytest.fixture
@@ -103,15 +111,15 @@ def test_location_that_shows_other_objects(web, make_target):
 
 
 FAULTS = {
-    "hangs": (wait, TargetUnavailable, "no answer for 0.25 s"),
+    "hangs": (wait, TargetUnavailable, "no answer for 2 s"),
     "500": (answer(500), TargetUnavailable, ": 500 "),
     "401": (answer(401), TargetRefused, ": 401 "),
     "403": (answer(403), TargetRefused, ": 403 "),
 }
 READING_FAULTS = {
     **FAULTS,
-    "hangs-after-headers": (headers_then_wait, TargetUnavailable, "no answer for 0.25 s"),
-    "drips": (drip, TargetUnavailable, "only [0-9]+ bytes within 0.25 s"),
+    "hangs-after-headers": (headers_then_wait, TargetUnavailable, "no answer for 2 s"),
+    "drips": (drip, TargetUnavailable, "only [0-9]+ bytes within 2 s"),
 }
 
 
