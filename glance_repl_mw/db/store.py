@@ -10,6 +10,7 @@ import sqlalchemy as sa
 from oslo_db.sqlalchemy import enginefacade
 from oslo_utils import timeutils
 
+from glance_repl_mw.db import schema
 from glance_repl_mw.db.models import ReplicaRow
 from glance_repl_mw.db.session import Context, replica_of, retried
 from glance_repl_mw.model import Replica, ReplicaStatus
@@ -133,6 +134,14 @@ class ReplicaStore:
                 )
             )
             return result.rowcount
+
+    @retried
+    def restore_tables(self) -> None:
+        """Make an SQLite file that was deleted while it was in use again, without any row.
+
+        :raises ConfigError: it is another database, whose schema only an operator may change
+        """
+        schema.prepare(self._database)
 
     def _select(self, statement: sa.Select[Any]) -> list[Replica]:
         with self._database.reader.using(Context()) as session:

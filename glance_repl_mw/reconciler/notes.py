@@ -33,8 +33,8 @@ class _Noted:
 class Notes(Task):
     """Takes the notes that the API processes leave in the spool.
 
-    An image whose import is under way is looked at until it has ended, for an hour; later the
-    comparison of all images finds it.
+    An image whose import is under way is looked at until it has ended, for an hour; what was staged
+    is dropped then, and the comparison of all images finds the image later.
 
     :param on_change: called with an image to which something was done
     """
@@ -87,6 +87,8 @@ class Notes(Task):
             staging.drop(self.tools, image.image_id)
         noted = self._noted[image.image_id]
         is_over = time.monotonic() > noted.give_up_at
+        if is_over:
+            staging.drop(self.tools, image.image_id)
         noted.pause = min(noted.pause * 1.5, _LONGEST_PAUSE_SECONDS)
         self._later(image.image_id, None if is_over else noted.pause)
 

@@ -15,6 +15,7 @@ import oslo_db.exception
 from oslo_log import log
 from oslo_utils import timeutils
 
+from glance_repl_mw import exceptions
 from glance_repl_mw.model import ReplicaStatus, Wish
 from glance_repl_mw.reconciler.tools import Tools
 from glance_repl_mw.spool.upload import Upload, UploadState
@@ -186,7 +187,17 @@ class WriterService:
                 self._housekeeping_at = time.monotonic() + _HOUSEKEEPING_SECONDS
                 self._crew.store.purge_closed(timeutils.utcnow() - _KEEP_CLOSED)
                 self._crew.spool.remove_half_made()
+        except oslo_db.exception.DBNonExistentTable:
+            self._restore_tables()
         except (oslo_db.exception.DBError, OSError) as error:
+            LOG.error("Chores are put off: %s", error)
+
+    def _restore_tables(self) -> None:
+        """The file was deleted; rows of what is active come back from Glance's locations."""
+        LOG.error("The database has lost its tables: they are made again")
+        try:
+            self._crew.store.restore_tables()
+        except (oslo_db.exception.DBError, exceptions.ConfigError) as error:
             LOG.error("Chores are put off: %s", error)
 
     def _retry_due(self) -> None:
@@ -232,6 +243,12 @@ class WriterService:
         if jobs:
             LOG.warning("Image %s: the spool needs the room", jobs[0].upload.image_id)
             jobs[0].hand_over()
+            return
+        for upload in self._crew.spool.uploads():
+            if upload.state is UploadState.STAGED:
+                LOG.warning("Image %s: the spool needs the room", upload.image_id)
+                self._crew.spool.remove(upload.upload_id)
+                return
 
     def _record_progress(self) -> None:
         progress: dict[tuple[str, str], int] = {}

@@ -1,0 +1,55 @@
+"""The deployment that the campaign runs against: a `Cloud` that notices and heals things soon."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from tests.functional.cloud import Cloud
+from tests.lab.faults import FaultyTarget
+from tests.lab.keystone import Keystone
+from tests.lab.webservers import Nginx
+
+SITES = ("site-a", "site-b", "site-c")
+# Intervals of seconds instead of minutes and hours, so that a campaign sees them pass often.
+_QUICK = {
+    "reconcile_interval_seconds": "2",
+    "missing_image_delay_seconds": "2",
+    "missing_images_percent": "100",
+    "probe_interval_seconds": "0.5",
+    "withdraw_after_seconds": "2",
+    "retry_initial_seconds": "0.2",
+    "retry_max_seconds": "2",
+    "scrub_interval_seconds": "10",
+    "scrub_bytes_per_second": str(32 << 20),
+    "orphan_interval_seconds": "3",
+    "writer_grace_seconds": "3",
+}
+_QUICK_TARGET = {"connect_timeout_seconds": "2", "stall_timeout_seconds": "3"}
+
+
+@contextmanager
+def keystone_with_users(directory: Path) -> Iterator[Keystone]:
+    """Keystone with the users that a `Cloud` expects."""
+    with Keystone(directory) as keystone:
+        keystone.add_user("replicator", "lab-replicator-password", "service", ("admin",))
+        keystone.add_user("alice", "lab-alice-password", "demo", ("member",))
+        yield keystone
+
+
+def chaos_cloud(directory: Path, keystone: Keystone, download_port: int) -> Cloud:
+    """Glance and three nginx behind proxies that can fail; not started.
+
+    :param download_port: from which web-download may read
+    """
+    targets = {name: FaultyTarget(Nginx(directory / name, autoindex=True)) for name in SITES}
+    ports = [80, 443, download_port, *(target.port for target in targets.values())]
+    return Cloud(
+        directory,
+        keystone,
+        targets=targets,
+        target_options=dict.fromkeys(targets, _QUICK_TARGET),
+        options={
+            "replication": _QUICK,
+            "import_filtering_opts": {"allowed_ports": f"[{','.join(map(str, ports))}]"},
+        },
+    )
