@@ -33,8 +33,8 @@ class _Noted:
 class Notes(Task):
     """Takes the notes that the API processes leave in the spool.
 
-    An image whose import is under way is looked at until it has ended, for an hour; what was staged
-    is dropped then, and the comparison of all images finds the image later.
+    An image whose import is under way is looked at until it has ended, for an hour; what was
+    staged is dropped then, and the comparison of all images finds the image later.
 
     :param on_change: called with an image to which something was done
     """
