@@ -35,12 +35,15 @@ class Authority:
         )
         self.ca_file.write_bytes(certificate.public_bytes(serialization.Encoding.PEM))
 
-    def server(self, name: str = "server") -> KeyPair:
-        """Make a certificate for 127.0.0.1 and localhost."""
+    def server(
+        self, name: str = "server", *, host: str = "127.0.0.1", age_days: int = 0
+    ) -> KeyPair:
+        """Make a certificate for an IP address and localhost; one that is a day old is over."""
         names = x509.SubjectAlternativeName(
-            [x509.IPAddress(ipaddress.ip_address("127.0.0.1")), x509.DNSName("localhost")]
+            [x509.IPAddress(ipaddress.ip_address(host)), x509.DNSName("localhost")]
         )
-        return self._issue(name, "localhost", ExtendedKeyUsageOID.SERVER_AUTH, names)
+        usage = ExtendedKeyUsageOID.SERVER_AUTH
+        return self._issue(name, "localhost", usage, names, datetime.timedelta(days=age_days))
 
     def client(self, name: str = "client") -> KeyPair:
         names = x509.SubjectAlternativeName([x509.DNSName(name)])
@@ -52,11 +55,12 @@ class Authority:
         common_name: str,
         usage: x509.ObjectIdentifier,
         names: x509.SubjectAlternativeName,
+        age: datetime.timedelta = datetime.timedelta(0),
     ) -> KeyPair:
         key = ec.generate_private_key(ec.SECP256R1())
         subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, common_name)])
         certificate = (
-            self._builder(subject, key.public_key())
+            self._builder(subject, key.public_key(), age)
             .add_extension(names, critical=False)
             .add_extension(x509.ExtendedKeyUsage([usage]), critical=False)
             .sign(self._key, hashes.SHA256())
@@ -74,9 +78,12 @@ class Authority:
         return pair
 
     def _builder(
-        self, subject: x509.Name, public_key: ec.EllipticCurvePublicKey
+        self,
+        subject: x509.Name,
+        public_key: ec.EllipticCurvePublicKey,
+        age: datetime.timedelta = datetime.timedelta(0),
     ) -> x509.CertificateBuilder:
-        now = datetime.datetime.now(datetime.UTC)
+        now = datetime.datetime.now(datetime.UTC) - age
         authority = x509.AuthorityKeyIdentifier.from_issuer_public_key(self._key.public_key())
         return (
             x509.CertificateBuilder()

@@ -32,8 +32,11 @@ class Fault:
     :ivar hang_after: nothing is read or answered any more after so many bytes
     :ivar cut_after: the connection is reset after so many bytes
     :ivar bytes_per_second: how fast each connection is read
-    :ivar status: is the answer to every request whose body is longer than `status_over_bytes`,
-        given before the body is read
+    :ivar status: is the answer to every request, given before its body is read
+    :ivar headers: lines of that answer; a Content-Length there wins over that of an empty body
+    :ivar mute: the server gets each request and does what it asks for; its answer is lost
+    :ivar status_over_bytes: `status` and `mute` are only for requests with a longer body
+    :ivar methods: and only for these; all by default
     """
 
     down: bool = False
@@ -42,6 +45,18 @@ class Fault:
     bytes_per_second: int | None = None
     status: int | None = None
     status_over_bytes: int = -1
+    headers: tuple[str, ...] = ()
+    mute: bool = False
+    methods: tuple[str, ...] = ()
+
+    @property
+    def reads_requests(self) -> bool:
+        return self.status is not None or self.mute
+
+    def is_for(self, head: bytes) -> bool:
+        """Whether a request that begins with these lines meets `status` or `mute`."""
+        method = head.partition(b" ")[0].decode()
+        return method in (self.methods or (method,)) and _body_bytes(head) > self.status_over_bytes
 
 
 HEALTHY = Fault()
@@ -150,24 +165,32 @@ class FaultyProxy:
         writers: list[asyncio.StreamWriter],
     ) -> None:
         head = b""
-        if self.fault.status is not None:
+        is_mute = False
+        if self.fault.reads_requests:
             head = await reader.readuntil(b"\r\n\r\n")
-            if _body_bytes(head) > self.fault.status_over_bytes:
-                await self._answer(reader, writer)
-                return
+            if self.fault.is_for(head):
+                if self.fault.status is not None:
+                    await self._answer(reader, writer)
+                    return
+                is_mute = True
+            head = _for_one_request(head)
         upstream, to_upstream = await asyncio.open_connection(HOST, self.server.port)
         writers.append(to_upstream)
         to_upstream.write(head)
+        back = _lose(upstream) if is_mute else _copy(upstream, writer)
         # One of them ending means nothing yet: the other half of the connection may live on.
-        both = asyncio.gather(_copy(upstream, writer), self._copy_slowly(reader, to_upstream))
+        both = asyncio.gather(back, self._copy_slowly(reader, to_upstream))
         try:
             await both
         finally:
             both.cancel()
 
     async def _answer(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        status = f"HTTP/1.1 {self.fault.status} Fault of the lab"
-        writer.write(f"{status}\r\nContent-Length: 0\r\nConnection: close\r\n\r\n".encode())
+        lines = [f"HTTP/1.1 {self.fault.status} Fault of the lab", "Connection: close"]
+        lines += self.fault.headers
+        if not any(line.startswith("Content-Length:") for line in lines):
+            lines.append("Content-Length: 0")
+        writer.write("".join(f"{line}\r\n" for line in (*lines, "")).encode())
         writer.write_eof()
         # Closing at once would reset the connection and with it the answer.
         while data := await reader.read(_BLOCK_BYTES):
@@ -228,6 +251,20 @@ async def _copy(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> N
     # Not all of the connection: lingering close is the client's and the server's own affair.
     with contextlib.suppress(OSError):
         writer.write_eof()
+
+
+async def _lose(reader: asyncio.StreamReader) -> None:
+    """Read what the server answers, and let the client wait for it until it gives up."""
+    while await reader.read(_BLOCK_BYTES):
+        pass
+    await asyncio.Event().wait()
+
+
+def _for_one_request(head: bytes) -> bytes:
+    """The same request on a connection that ends with it, so that the next one is looked at."""
+    first, _, rest = head.partition(b"\r\n")
+    lines = [line for line in rest.split(b"\r\n") if not line.lower().startswith(b"connection:")]
+    return b"\r\n".join((first, b"Connection: close", *lines))
 
 
 def _body_bytes(head: bytes) -> int:

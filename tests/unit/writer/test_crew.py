@@ -20,6 +20,15 @@ def test_refusal_waits_for_the_longest_time(crew):
     assert crew.pause_seconds(1, exceptions.TargetUnavailable()) < 0.4
 
 
+@pytest.mark.parametrize(
+    ("asked", "least", "most"), [(0, 0.1, 0.12), (0.3, 0.3, 0.36), (60, 0.4, 0.48)]
+)
+def test_a_target_may_ask_for_a_pause_up_to_the_longest(crew, asked, least, most):
+    error = exceptions.TargetUnavailable()
+    error.retry_after_seconds = asked
+    assert least <= crew.pause_seconds(1, error) <= most
+
+
 def test_changes_wait_for_the_database_in_their_order(crew, monkeypatch):
     made = []
     broken = [True]
