@@ -219,6 +219,8 @@ def register_opts(conf: cfg.ConfigOpts) -> None:
     loading.register_auth_conf_options(conf, GROUP)
     loading.register_adapter_conf_options(conf, GROUP)
     conf.set_default("service_type", "image", group=GROUP)
+    # Without it, a Glance that hangs would hold the writer's threads for good.
+    conf.set_default("timeout", 60, group=GROUP)
 
 
 def list_opts() -> Sequence[tuple[str, Sequence[cfg.Opt]]]:

@@ -109,7 +109,7 @@ def _service(conf: cfg.ConfigOpts) -> WriterService:
         crew.paces,
     )
     service = WriterService(crew, tools, is_needed)
-    reconciler.start(tools, service.look_again)
+    reconciler.start(tools, service.look_again, service.forget)
     return service
 
 

@@ -37,11 +37,11 @@ def find(tools: Tools, image_ids: Sequence[str]) -> tuple[dict[str, Image], list
     return found, [image_id for image_id in image_ids if image_id not in found]
 
 
-def bury(tools: Tools, image_id: str, *, seen: bool) -> None:
+def bury(tools: Tools, image_id: str, *, seen: bool) -> bool:
     """See to the rows of an image that Glance seems not to have; it is asked once more.
 
     Replicas that are active stay until the image cannot be restored any more; then Glance is
-    asked again.
+    asked again. Returns whether the image is gone and cannot be restored.
 
     :param seen: somebody saw the image being deleted, so that it is not missing by mistake
     :raises oslo_db.exception.DBError:
@@ -50,7 +50,7 @@ def bury(tools: Tools, image_id: str, *, seen: bool) -> None:
     """
     rows = tools.survey.of_images([image_id]).get(image_id, ())
     if _is_there(tools, image_id):
-        return
+        return False
     delay = delete_delay(tools.conf)
     if not seen:
         delay = max(delay, tools.conf.replication.missing_image_delay_seconds)
@@ -62,6 +62,7 @@ def bury(tools: Tools, image_id: str, *, seen: bool) -> None:
         elif row.next_attempt_at is None:
             later = timeutils.utcnow() + datetime.timedelta(seconds=delay)
             tools.survey.change(row, error=_GONE, next_attempt_at=later)
+    return not delay
 
 
 def _is_there(tools: Tools, image_id: str) -> bool:

@@ -37,13 +37,20 @@ class Notes(Task):
     staged is dropped then, and the comparison of all images finds the image later.
 
     :param on_change: called with an image to which something was done
+    :param on_gone: called with an image that was deleted and cannot be restored
     """
 
     name = "look at changed images"
 
-    def __init__(self, tools: Tools, on_change: Callable[[str], None]) -> None:
+    def __init__(
+        self,
+        tools: Tools,
+        on_change: Callable[[str], None],
+        on_gone: Callable[[str], None],
+    ) -> None:
         super().__init__(tools)
         self._on_change = on_change
+        self._on_gone = on_gone
         self._look = Look(tools)
         self._noted: dict[str, _Noted] = {}
         for upload in tools.spool.uploads():
@@ -73,7 +80,8 @@ class Notes(Task):
             if image_id in missing:
                 del self._noted[image_id]
                 staging.drop(self.tools, image_id)
-                gone.bury(self.tools, image_id, seen=True)
+                if gone.bury(self.tools, image_id, seen=True):
+                    self._on_gone(image_id)
             elif found[image_id].status in _ON_THE_WAY:
                 self._wait_for_import(found[image_id])
             else:

@@ -17,12 +17,13 @@ from glance_repl_mw.reconciler.tools import Tools
 from glance_repl_mw.reconciler.withdrawal import Withdrawal
 
 
-def start(tools: Tools, on_change: Callable[[str], None]) -> None:
+def start(tools: Tools, on_change: Callable[[str], None], on_gone: Callable[[str], None]) -> None:
     """Start every task in a thread of its own; they end when ``tools.stopping`` is set.
 
     :param on_change: called, in the thread of a task, with an image to which something was done
+    :param on_gone: likewise, with an image that was deleted and cannot be restored
     """
-    for task in (Notes(tools, on_change), Sweep(tools), Feeder(tools), Leaving(tools)):
+    for task in (Notes(tools, on_change, on_gone), Sweep(tools), Feeder(tools), Leaving(tools)):
         tasks.start(task)
     for target in tools.targets:
         for kind in (Probing, Scrub, ReadBack, OrphanSweep):

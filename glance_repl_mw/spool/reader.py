@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import pathlib
 import threading
+import time
 
 from glance_repl_mw import exceptions
 from glance_repl_mw.pace import Pace
@@ -13,6 +14,10 @@ TAIL_BYTES = 64 * 1024
 _BLOCK_BYTES = 1024**2
 _SHORTEST_POLL_SECONDS = 0.02
 _LONGEST_POLL_SECONDS = 0.1
+# Who still reads so long after the bytes were proven may read others than were hashed.
+_LAG_SECONDS = 1.0
+
+Digest = tuple[str, str]
 
 
 class Gate:
@@ -30,11 +35,18 @@ class Gate:
         self._announced_size = announced_size
         self._size: int | None = None
         self._reason: str | None = None
+        self._opened_at: float | None = None
+        self.digest: Digest | None = None
 
-    def open(self, size: int) -> None:
-        """Let all ``size`` bytes pass; they are complete and proven."""
+    def open(self, size: int, digest: Digest | None = None) -> None:
+        """Let all ``size`` bytes pass; they are complete and proven.
+
+        :param digest: the algorithm, and the hash of the bytes as a hex string
+        """
         with self._changed:
             self._size = size
+            self._opened_at = time.monotonic()
+            self.digest = digest
             self._changed.notify_all()
 
     def cut(self, reason: str) -> None:
@@ -42,6 +54,11 @@ class Gate:
         with self._changed:
             self._reason = self._reason or reason
             self._changed.notify_all()
+
+    @property
+    def open_seconds(self) -> float:
+        """For how long it has been open, 0 while it is shut."""
+        return 0.0 if self._opened_at is None else time.monotonic() - self._opened_at
 
     @property
     def is_cut(self) -> bool:
@@ -85,6 +102,7 @@ class SpoolReader:
     """Reads one upload forwards while it grows; owned by one thread, closed by it.
 
     :param pace: grants the bytes that may be read; None for no limit
+    :ivar lagged: it read on long after the bytes were proven
     :raises FileNotFoundError: the data file is gone
     """
 
@@ -94,6 +112,7 @@ class SpoolReader:
         self._granted = 0
         self._descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
         self._offset = 0
+        self.lagged = False
 
     def __enter__(self) -> SpoolReader:
         return self
@@ -149,6 +168,7 @@ class SpoolReader:
         pause = _SHORTEST_POLL_SECONDS
         while True:
             limit, complete = self._gate.allowed(os.fstat(self._descriptor).st_size)
+            self.lagged = self._gate.open_seconds > _LAG_SECONDS
             if limit > self._offset or complete:
                 return max(0, limit - self._offset)
             self._gate.sleep(pause)

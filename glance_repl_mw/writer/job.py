@@ -127,10 +127,10 @@ class Job:
         if self._ending or self._proof is None:
             self._end()
         elif error is None:
-            self._gate.open(self.upload.received or 0)
+            self._gate.open(self.upload.received or 0, self._proof.digest)
             self._pushes.start()
         elif isinstance(error, exceptions.ImageGone):
-            self._refuse("Glance has deleted the image")
+            self.refuse("Glance has deleted the image")
         elif isinstance(error, exceptions.SpoolCorrupt):
             self._give_up(str(error))
         else:
@@ -146,6 +146,8 @@ class Job:
             self._end()
         elif error is None and stored is not None:
             self._stored(push, stored)
+        elif isinstance(error, exceptions.SpoolCorrupt):
+            self._give_up(str(error))
         elif isinstance(error, exceptions.UploadCut | FileNotFoundError):
             if self.upload.state is UploadState.RECEIVING:
                 push.status = ReplicaStatus.PENDING  # refused: the sidecar will say so
@@ -215,7 +217,7 @@ class Job:
         if self._ending:
             self._end()
         elif any(isinstance(error, exceptions.ImageGone) for error in outcomes.values()):
-            self._refuse("Glance has deleted the image")
+            self.refuse("Glance has deleted the image")
         else:
             for push, error in outcomes.items():
                 if error is None:
@@ -247,9 +249,9 @@ class Job:
         if self.upload.is_fetched:
             self._give_up(reason)
         else:
-            self._refuse(reason)
+            self.refuse(reason)
 
-    def _refuse(self, reason: str) -> None:
+    def refuse(self, reason: str) -> None:
         """Glance does not have the image: take back whatever reached a target."""
         self._begin_end(Ending.REFUSED, reason)
 

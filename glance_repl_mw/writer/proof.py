@@ -37,6 +37,11 @@ class Proof:
         self._digest: Digest | None = crew.hasher.follow(self._path, self._algorithm)
 
     @property
+    def digest(self) -> tuple[str, str] | None:
+        """The algorithm and the hash of the spooled bytes, None where they were not hashed."""
+        return (self._algorithm, self._os_hash_value) if self._os_hash_value else None
+
+    @property
     def is_hashing(self) -> bool:
         """Whether the hasher still follows the file."""
         return self._digest is not None

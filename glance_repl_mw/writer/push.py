@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import pathlib
 
 from oslo_log import log
@@ -77,6 +78,7 @@ class Push:
         :raises UploadCut: the upload was refused or handed back
         :raises TargetError:
         :raises FileNotFoundError: the spool file is gone
+        :raises SpoolCorrupt: its bytes have changed since they were proven
         :raises oslo_db.exception.DBError:
         """
         if gate.is_cut:
@@ -97,6 +99,8 @@ class Push:
         try:
             with SpoolReader(path, gate, self._pace) as self._reader:
                 stored = self._complete(self.target.put(name, self._reader, size))
+                if self._reader.lagged:
+                    _prove_again(path, gate, upload)
         finally:
             self._reader = None
         self._remove_late_arrivals(upload, name)
@@ -150,6 +154,17 @@ class Push:
                 f"it holds {stored.size} bytes, {self._reader.offset} were sent",
             )
         return stored
+
+
+def _prove_again(path: pathlib.Path, gate: Gate, upload: Upload) -> None:
+    """A push that came late has read the file long after it was hashed."""
+    if gate.digest is None:
+        return
+    algorithm, proven = gate.digest
+    with path.open("rb") as file:
+        if hashlib.file_digest(file, algorithm).hexdigest() != proven:
+            hint = "the spooled bytes have changed since they were proven"
+            raise exceptions.SpoolCorrupt(upload.image_id, None, "put", hint)
 
 
 def names_up_to(name: str) -> list[str]:

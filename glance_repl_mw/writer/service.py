@@ -60,6 +60,7 @@ class WriterService:
         self._reported: dict[tuple[str, str], int] = {}
         self._stop_by: float | None = None
         self._needed = True
+        self._knows_lost = False
         self._wishes: dict[str, Wish] = {}
         self._up_targets: set[str] = set(tools.targets)
 
@@ -72,9 +73,12 @@ class WriterService:
         """Something was done to an image: try again what failed; may be called by any thread."""
         self._crew.events.put(functools.partial(self._retry_jobs_of, image_id))
 
+    def forget(self, image_id: str) -> None:
+        """An image was deleted for good: end its uploads; may be called by any thread."""
+        self._crew.events.put(functools.partial(self._refuse_jobs_of, image_id))
+
     def run_forever(self) -> None:
         """Serve until stopped or not needed; what is not finished then stays in the spool."""
-        self._forget_lost_uploads()
         while not self._is_finished():
             self.run_once()
         self._tools.stopping.set()
@@ -149,6 +153,11 @@ class WriterService:
         wanted = self._crew.targets if upload.targets is None else upload.targets
         return [name for name in wanted if name in self._crew.targets and name not in self._wishes]
 
+    def _refuse_jobs_of(self, image_id: str) -> None:
+        for job in self._jobs.values():
+            if job.upload.image_id == image_id and job.is_accepted:
+                job.refuse("Glance has deleted the image")
+
     def _retry_jobs_of(self, image_id: str) -> None:
         for job in self._jobs.values():
             if job.upload.image_id == image_id:
@@ -179,6 +188,9 @@ class WriterService:
             self._hand_back_unproven()
         self._retry_at_targets_that_are_back()
         try:
+            if not self._knows_lost:
+                self._forget_lost_uploads()
+                self._knows_lost = True
             self._retry_due()
             self._leave_targets()
             self._relieve_spool()
