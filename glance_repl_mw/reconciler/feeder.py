@@ -55,6 +55,7 @@ class Feeder(Task):
             return _INTERVAL_SECONDS
         due = self.tools.due(_WAITING, limit=_ROWS_AT_ONCE, targets=self._usable_targets())
         if not due:
+            self.tools.shortage.lacking_bytes = 0
             return _INTERVAL_SECONDS
         coming = {
             upload.image_id
@@ -140,10 +141,15 @@ class Feeder(Task):
             )
 
     def _copy(self, image: Image, rows: Sequence[Replica], waiting: Sequence[Replica]) -> None:
+        spool, size = self.tools.spool, image.size or 0
         percent = self.tools.conf.replication.spool_hand_over_percent
-        if (image.size or 0) * 100 > self.tools.spool.capacity_bytes() * percent:
+        if size * 100 > spool.capacity_bytes() * percent:
             Relay(self.tools, image, rows).run(waiting)
+        elif spool.is_crowded(percent, size):
+            self.tools.shortage.lacking_bytes = size
+            raise exceptions.SpoolFull(image.image_id, None, "fetch", "the spool has no room now")
         else:
+            self.tools.shortage.lacking_bytes = 0
             fetch(self.tools, image, rows, waiting)
 
     def _waiting(self, rows: Sequence[Replica]) -> list[Replica]:

@@ -26,6 +26,16 @@ class Stopping(Exception):
     """The writer ends; what a task has begun is left as it is."""
 
 
+@dataclasses.dataclass
+class Shortage:
+    """What a fetch lacks: the feeder says so, and the main loop makes room.
+
+    :ivar lacking_bytes: that the spool had no room for, 0 where nothing is wanted
+    """
+
+    lacking_bytes: int = 0
+
+
 @dataclasses.dataclass(frozen=True)
 class Tools:
     """Shared by all tasks, each of which runs in a thread of its own.
@@ -43,6 +53,7 @@ class Tools:
     targets: Mapping[str, Target]
     health: Mapping[str, TargetHealth]
     paces: Mapping[str, Pace] = dataclasses.field(default_factory=dict)
+    shortage: Shortage = dataclasses.field(default_factory=Shortage)
     stopping: threading.Event = dataclasses.field(default_factory=threading.Event)
 
     def rest(self, seconds: float) -> None:

@@ -156,12 +156,14 @@ class Spool:
             )
         return room
 
-    def is_crowded(self, percent: int) -> bool:
+    def is_crowded(self, percent: int, more_bytes: int = 0) -> bool:
         """Whether more than this share of the room that the spool has is taken.
+
+        :param more_bytes: as if these were in it too
 
         :raises OSError:
         """
-        return self.used_bytes() * 100 > self.capacity_bytes() * percent
+        return (self.used_bytes() + more_bytes) * 100 > self.capacity_bytes() * percent
 
     def capacity_bytes(self) -> int:
         """Bytes that the spool can hold, those that it holds now included.

@@ -246,10 +246,16 @@ class WriterService:
     def _relieve_spool(self) -> None:
         """Where the room becomes scarce, let go of the oldest upload that waits for a target."""
         percent = self._crew.conf.replication.spool_hand_over_percent
-        if not self._crew.spool.is_crowded(percent):
+        lacking = self._tools.shortage.lacking_bytes
+        if not self._crew.spool.is_crowded(percent, lacking):
             return
+        for_uploads = self._crew.spool.is_crowded(percent)
         jobs = sorted(
-            (job for job in self._jobs.values() if job.is_accepted),
+            (
+                job
+                for job in self._jobs.values()
+                if job.is_accepted and (for_uploads or job.only_waits_for_retries)
+            ),
             key=lambda job: (not job.only_waits_for_retries, job.upload.created_at),
         )
         if jobs:

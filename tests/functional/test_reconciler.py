@@ -18,6 +18,7 @@ QUICK = {
     "retry_max_seconds": "1",
     "probe_interval_seconds": "0.3",
 }
+DELAY_SECONDS = 8
 IMPORT_PLUGINS = {
     "image_import_opts": {"image_import_plugins": "[image_decompression]"},
 }
@@ -241,33 +242,52 @@ def test_a_deleted_database_of_replicas_is_made_up_for(cloud):
     assert len(cloud.puts(image_id, "site-a")) == 1
 
 
-@pytest.mark.parametrize("restored", [True, False])
-def test_a_deleted_image_that_can_be_restored_keeps_its_replicas(
-    restored, keystone, workdir, require
-):
+@pytest.fixture(scope="module")
+def strict(keystone, workdir, require):
+    """Deleted images can be restored for a while, and removed locations do not come back."""
     require(Nginx)
-    delay_seconds = 8
     options = {
-        "DEFAULT": {"delayed_delete": "True", "scrub_time": str(delay_seconds)},
-        "replication": QUICK,
+        "DEFAULT": {"delayed_delete": "True", "scrub_time": str(DELAY_SECONDS)},
+        "replication": {**QUICK, "heal_removed_locations": "False"},
     }
-    directory = workdir(f"delayed-{restored}")
-    with Cloud(directory, keystone, options=options) as cloud:
-        body = os.urandom(MIB)
-        image_id = cloud.new_image(body)
-        urls = cloud.wait_replicated(image_id)
-        cloud.wait_settled()
-        deleted_at = time.monotonic()
-        assert cloud.request("DELETE", f"v2/images/{image_id}").status_code == 204
-        wait_until(lambda: cloud.row(image_id, "site-a").error, 60, "the deletion is noticed")
-        if restored:
-            with sqlite3.connect(cloud.glance.directory / "glance.sqlite", timeout=60) as database:
-                database.execute(
-                    "UPDATE images SET deleted = 0, status = 'active' WHERE id = ?", (image_id,)
-                )
-            wait_until(lambda: not cloud.row(image_id, "site-a").error, 60, "it is back")
-            assert cloud.wait_replicated(image_id) == urls
-            assert all(len(names) == 1 for names in cloud.objects(image_id).values())
-        else:
-            wait_until(lambda: not cloud.objects(image_id), 60, "no object is left")
-            assert time.monotonic() - deleted_at > delay_seconds
+    with Cloud(workdir("strict"), keystone, options=options) as cloud:
+        yield cloud
+
+
+@pytest.mark.parametrize("restored", [True, False])
+def test_a_deleted_image_that_can_be_restored_keeps_its_replicas(restored, strict):
+    image_id = strict.new_image(os.urandom(MIB))
+    urls = strict.wait_replicated(image_id)
+    strict.wait_settled()
+    deleted_at = time.monotonic()
+    assert strict.request("DELETE", f"v2/images/{image_id}").status_code == 204
+    wait_until(lambda: strict.row(image_id, "site-a").error, 60, "the deletion is noticed")
+    if restored:
+        with sqlite3.connect(strict.glance.directory / "glance.sqlite", timeout=60) as database:
+            database.execute(
+                "UPDATE images SET deleted = 0, status = 'active' WHERE id = ?", (image_id,)
+            )
+            database.execute(
+                "UPDATE image_locations SET deleted = 0, status = 'active' WHERE image_id = ?",
+                (image_id,),
+            )
+        wait_until(lambda: not strict.row(image_id, "site-a").error, 60, "it is back")
+        assert strict.wait_replicated(image_id) == urls
+        assert all(len(names) == 1 for names in strict.objects(image_id).values())
+    else:
+        wait_until(lambda: not strict.objects(image_id), 60, "no object is left")
+        assert time.monotonic() - deleted_at > DELAY_SECONDS
+
+
+def test_the_wish_of_who_removed_a_location_is_respected(strict):
+    image_id = strict.new_image(os.urandom(MIB))
+    urls = strict.wait_replicated(image_id)
+    strict.wait_settled()
+    change_location(strict, image_id, urls["site-b"])
+    wait_until(lambda: "site-b" not in strict.objects(image_id), 60, "its object goes")
+    # Later comparisons have found another image, and let this one be.
+    other = strict.new_image(os.urandom(MIB))
+    strict.wait_replicated(other)
+    strict.wait_settled()
+    assert set(strict.replica_urls(image_id)) == {"site-a", "site-c"}
+    assert strict.statuses(image_id)["site-b"] == "deleted"

@@ -171,3 +171,24 @@ def wait_for_word(cloud, image_id):
         return cloud.rows(image_id)
 
     wait_until(told, 30, "the spool tells of the image")
+
+
+def test_oldest_uploads_leave_a_spool_that_becomes_full(limited):
+    """A target that is down costs no later upload its tee, and gets all images when it is back."""
+    site = limited.targets["site-c"]
+    site.stop()
+    bodies = [os.urandom(QUOTA_BYTES // 3) for _ in range(4)]
+    image_ids = []
+    for body in bodies:
+        image_ids.append(limited.new_image(body))
+        limited.wait_replicated(image_ids[-1], ["site-a", "site-b"])
+    wait_until(
+        lambda: (
+            f"Image {image_ids[0]}: the spool needs the room" in limited.glance.log.read_text()
+        ),
+        30,
+        "the oldest has left the spool",
+    )
+    site.start()
+    for image_id, body in zip(image_ids, bodies, strict=True):
+        assert_repaired(limited, image_id, body)
