@@ -24,6 +24,7 @@ from glance_repl_mw.spool.upload import Origin, UploadState
 LOG = log.getLogger(__name__)
 
 _INTERVAL_SECONDS = 0.25
+_IDLE_SECONDS = 1.0
 _ROWS_AT_ONCE = 200
 _IMAGES_AT_ONCE = 50
 # So many images wait for each thread of the pool, which thereby need not wait for the next turn.
@@ -56,7 +57,7 @@ class Feeder(Task):
         due = self.tools.due(_WAITING, limit=_ROWS_AT_ONCE, targets=self._usable_targets())
         if not due:
             self.tools.shortage.lacking_bytes = 0
-            return _INTERVAL_SECONDS
+            return _IDLE_SECONDS
         coming = {
             upload.image_id
             for upload in self.tools.spool.uploads()

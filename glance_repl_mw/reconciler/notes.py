@@ -14,6 +14,7 @@ from glance_repl_mw.reconciler.tools import Tools
 from glance_repl_mw.spool.upload import UploadState
 
 _INTERVAL_SECONDS = 0.25
+_BURY_SECONDS = 2.0
 _AT_ONCE = 50
 _FIRST_PAUSE_SECONDS = 0.5
 _LONGEST_PAUSE_SECONDS = 30.0
@@ -53,6 +54,7 @@ class Notes(Task):
         self._on_gone = on_gone
         self._look = Look(tools)
         self._noted: dict[str, _Noted] = {}
+        self._bury_at = 0.0
         for upload in tools.spool.uploads():
             if upload.state in (UploadState.STAGING, UploadState.STAGED):
                 self._note(upload.image_id)
@@ -60,8 +62,10 @@ class Notes(Task):
     def run_once(self) -> float:
         for image_id in self.tools.spool.take_notes():
             self._note(image_id)
-        gone.bury_due(self.tools)
         now = time.monotonic()
+        if now >= self._bury_at:
+            self._bury_at = now + _BURY_SECONDS
+            gone.bury_due(self.tools)
         due = [image_id for image_id, noted in self._noted.items() if noted.due_at <= now]
         if due:
             self._look_at(due[:_AT_ONCE])

@@ -1,0 +1,144 @@
+"""The main loop, turn by turn."""
+
+import time
+
+import pytest
+
+from glance_repl_mw import exceptions
+from glance_repl_mw.db import schema
+from glance_repl_mw.db.survey import ReplicaSurvey
+from glance_repl_mw.db.wishes import TargetWishes
+from glance_repl_mw.model import Wish
+from glance_repl_mw.reconciler.health import TargetHealth
+from glance_repl_mw.reconciler.tools import Tools
+from glance_repl_mw.spool.appender import Appender
+from glance_repl_mw.writer import service as service_module
+from glance_repl_mw.writer.service import WriterService
+from tests.unit.writer.conftest import IMAGE, WAIT_SECONDS
+
+BODY = bytes(100_000)
+
+
+@pytest.fixture
+def tools(crew, conf, spool, images, targets, tmp_path):
+    database = schema.open_database(f"sqlite:///{tmp_path}/replication.sqlite")
+    yield Tools(
+        conf,
+        spool,
+        ReplicaSurvey(database),
+        TargetWishes(database),
+        images,
+        targets,
+        {name: TargetHealth() for name in targets},
+    )
+    database.writer.get_engine().dispose()
+
+
+@pytest.fixture
+def needed():
+    return [True]
+
+
+@pytest.fixture
+def service(crew, tools, needed, monkeypatch):
+    monkeypatch.setattr(service_module, "_CHORES_SECONDS", 0.0)
+    return WriterService(crew, tools, lambda: needed[0])
+
+
+def until(service, condition):
+    deadline = time.monotonic() + WAIT_SECONDS
+    while not condition():
+        assert time.monotonic() < deadline
+        service.run_once()
+
+
+def spool_upload(spool, images, body=BODY):
+    appender = Appender(spool, IMAGE, len(body))
+    appender.append(body)
+    appender.accept()
+    images.accept(body)
+
+
+def statuses(store):
+    return {row.target: str(row.status) for row in store.replicas()}
+
+
+def test_upload_in_the_spool_is_taken_in_hand(service, spool, images, store):
+    spool_upload(spool, images)
+    until(service, lambda: set(statuses(store).values()) == {"active"})
+    until(service, lambda: not spool.uploads())
+
+
+def test_reconciler_goes_on_when_api_processes_come_back_in_time(
+    service, spool, images, store, tools, needed
+):
+    needed[0] = False
+    for _ in range(3):
+        service.run_once()
+    needed[0] = True
+    spool_upload(spool, images)
+    until(service, lambda: set(statuses(store).values()) == {"active"})
+    assert not tools.stopping.is_set()
+
+
+def test_reconciler_stops_with_the_writer(service, tools):
+    service.stop()
+    service.run_forever()
+    assert tools.stopping.is_set()
+
+
+def test_target_with_a_wish_gets_no_new_upload(service, spool, images, store, tools):
+    tools.wishes.ask("site-b", Wish.DRAIN)
+    service.run_once()
+    spool_upload(spool, images)
+    until(service, lambda: not spool.uploads())
+    assert statuses(store) == {"site-a": "active"}
+
+
+def fail_for_long(conf, targets):
+    conf.set_override("retry_initial_seconds", 60, group="replication")
+    conf.set_override("retry_max_seconds", 60, group="replication")
+    targets["site-b"].errors = [exceptions.TargetUnavailable("", "site-b", "put", "down")]
+
+
+def test_upload_that_waits_leaves_a_crowded_spool(service, spool, images, store, targets, conf):
+    fail_for_long(conf, targets)
+    spool_upload(spool, images)
+    until(service, lambda: statuses(store) == {"site-a": "active", "site-b": "error"})
+    assert len(spool.uploads()) == 1
+    spool.max_bytes = len(BODY)
+    until(service, lambda: not spool.uploads())
+    row = next(row for row in store.replicas() if row.target == "site-b")
+    assert (row.status, row.next_attempt_at is None) == ("error", False)
+
+
+def test_room_is_made_for_a_fetch(service, spool, images, store, targets, conf, tools):
+    fail_for_long(conf, targets)
+    spool.max_bytes = 2 * len(BODY)
+    spool_upload(spool, images)
+    until(service, lambda: statuses(store) == {"site-a": "active", "site-b": "error"})
+    service.run_once()
+    assert len(spool.uploads()) == 1
+    tools.shortage.lacking_bytes = len(BODY)
+    until(service, lambda: not spool.uploads())
+
+
+def test_deleted_image_ends_its_uploads(service, spool, images, store, targets, conf):
+    fail_for_long(conf, targets)
+    spool_upload(spool, images)
+    until(service, lambda: statuses(store) == {"site-a": "active", "site-b": "error"})
+    service.forget(IMAGE)
+    until(service, lambda: set(statuses(store).values()) == {"deleted"})
+    assert [target.objects for target in targets.values()] == [{}, {}]
+    assert spool.uploads() == []
+
+
+def test_target_that_is_back_is_tried_at_once(service, spool, images, store, targets, conf, tools):
+    fail_for_long(conf, targets)
+    for _ in range(3):
+        tools.health["site-b"].failed(OSError("down"))
+    service.run_once()
+    spool_upload(spool, images)
+    until(service, lambda: statuses(store) == {"site-a": "active", "site-b": "error"})
+    tools.health["site-b"].succeeded()
+    until(service, lambda: set(statuses(store).values()) == {"active"})
