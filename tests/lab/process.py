@@ -46,10 +46,13 @@ def free_port() -> int:
     """Return a port that nobody listens on, and that this process has not returned before.
 
     It lies below the range that the kernel gives to outgoing connections: a server that is
-    stopped and started again could otherwise find its port taken by a client.
+    stopped and started again could otherwise find its port taken by a client. Test processes
+    that run side by side have ports of their own.
     """
+    worker = int(os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw"))
+    workers = int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "1"))
     while True:
-        port = random.randrange(20000, 32768)
+        port = random.randrange(20000 + worker, 32768, workers)
         if port in _given_ports:
             continue
         with socket.socket() as probe:
