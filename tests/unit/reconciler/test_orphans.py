@@ -13,6 +13,9 @@ from tests.unit.reconciler.target_lab import SITE, Lab, url_of
 
 S = ReplicaStatus
 
+AN_IMAGE = "7f2f2b5e-0c7f-4f3b-9d4c-000000000001"
+AN_UPLOAD = "0123456789abcdef0123456789abcdef"
+
 
 @pytest.fixture
 def lab(tmp_path):
@@ -60,12 +63,12 @@ def test_unfinished_object_of_no_image(lab):
     "name",
     [
         "index.html",
-        f"{uuid.uuid4()}",
-        f"{uuid.uuid4()}.{uuid.uuid4().hex}",
-        f"{uuid.uuid4()}.{uuid.uuid4().hex}.x",
-        f"{uuid.uuid4()}.{uuid.uuid4().hex}.1.bak",
-        f"{uuid.uuid4().hex}.{uuid.uuid4().hex}.1",
-        f"{uuid.uuid4()}.short.1",
+        AN_IMAGE,
+        f"{AN_IMAGE}.{AN_UPLOAD}",
+        f"{AN_IMAGE}.{AN_UPLOAD}.x",
+        f"{AN_IMAGE}.{AN_UPLOAD}.1.bak",
+        f"{AN_UPLOAD}.{AN_UPLOAD}.1",
+        f"{AN_IMAGE}.short.1",
     ],
 )
 def test_foreign_objects_are_told_apart(lab, name):
