@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import argparse
 import itertools
 from collections.abc import Iterator, Sequence
 from typing import Any
@@ -12,6 +11,7 @@ from oslo_config import cfg
 from glance_repl_mw import exceptions
 from glance_repl_mw.checks import deployment
 from glance_repl_mw.checks import targets as target_checks
+from glance_repl_mw.cmd.arguments import positive
 from glance_repl_mw.cmd.records import Records, require_records
 from glance_repl_mw.images import ImageService
 from glance_repl_mw.model import Image, Priority, Replica, ReplicaStatus
@@ -25,14 +25,8 @@ def add_command(commands: Any) -> None:
     parser = commands.add_parser("backfill", help="replicate images that a target lacks")
     parser.add_argument("--target", required=True, metavar="TARGET")
     parser.add_argument("--dry-run", action="store_true", help="only show these images")
-    parser.add_argument("--limit", type=_positive, metavar="N", help="at most so many images")
+    parser.add_argument("--limit", type=positive, metavar="N", help="at most so many images")
     parser.set_defaults(run=_backfill)
-
-
-def _positive(text: str) -> int:
-    if not text.isdecimal() or int(text) < 1:
-        raise argparse.ArgumentTypeError("must be a number from 1 on")
-    return int(text)
 
 
 def _backfill(conf: cfg.ConfigOpts) -> int:

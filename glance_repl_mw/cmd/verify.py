@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import argparse
 import dataclasses
 import json
 import random
@@ -16,6 +15,7 @@ from oslo_config import cfg
 from glance_repl_mw import exceptions
 from glance_repl_mw.checks import deployment, secrecy
 from glance_repl_mw.cmd import orphans
+from glance_repl_mw.cmd.arguments import positive
 from glance_repl_mw.cmd.records import require_records
 from glance_repl_mw.images import ImageService
 from glance_repl_mw.model import Replica, ReplicaStatus
@@ -55,7 +55,7 @@ def add_commands(commands: Any) -> None:
     parser.add_argument("--target", metavar="TARGET", help="only those at this target")
     parser.add_argument("--read-back", action="store_true", help="read and compare all bytes")
     parser.add_argument(
-        "--sample", type=_positive, metavar="N", help="only so many at each target, at random"
+        "--sample", type=positive, metavar="N", help="only so many at each target, at random"
     )
     parser.add_argument(
         "--orphans", action="store_true", help="list objects that no image accounts for instead"
@@ -63,12 +63,6 @@ def add_commands(commands: Any) -> None:
     parser.add_argument("--delete", action="store_true", help="delete the orphans")
     parser.add_argument("--format", choices=("table", "json"), default="table")
     parser.set_defaults(run=_run)
-
-
-def _positive(text: str) -> int:
-    if not text.isdecimal() or int(text) < 1:
-        raise argparse.ArgumentTypeError("must be a number from 1 on")
-    return int(text)
 
 
 def _run(conf: cfg.ConfigOpts) -> int:
