@@ -46,16 +46,16 @@ class Recovery:
             )
 
     def _ask_glance(self, upload: Upload) -> UploadState:
-        """Runs in the pool: whether Glance has an image of the size that was spooled.
+        """Runs in the pool: whether Glance has the image.
 
-        That it has the same bytes is proven later, as for every upload.
+        Whether it has the bytes that were spooled is proven later, as for every upload; if not,
+        the reconciler reads them elsewhere.
         """
         try:
             image = self._crew.images.get(upload.image_id)
         except exceptions.ImageGone:
             return UploadState.REJECTED
-        same_size = image.size == self._crew.spool.received_bytes(upload.upload_id)
-        return UploadState.ACCEPTED if image.has_data and same_size else UploadState.REJECTED
+        return UploadState.ACCEPTED if image.has_data else UploadState.REJECTED
 
     def _answered(
         self, upload: Upload, state: UploadState | None, error: BaseException | None
