@@ -12,6 +12,7 @@ from oslo_utils import timeutils
 from glance_repl_mw import exceptions
 from glance_repl_mw.model import Image, ReplicaStatus
 from glance_repl_mw.reconciler.look import close
+from glance_repl_mw.reconciler.tasks import reporting
 from glance_repl_mw.reconciler.tools import Tools
 
 LOG = log.getLogger(__name__)
@@ -83,8 +84,13 @@ def bury_due(tools: Tools) -> None:
     due = tools.survey.overdue(timeutils.utcnow(), limit=50)
     if not due:
         return
-    present = {each: _is_there(tools, each) for each in {row.image_id for row in due}}
+    present: dict[str, bool] = {}
+    for image_id in {row.image_id for row in due}:
+        with reporting(image_id):
+            present[image_id] = _is_there(tools, image_id)
     for row in due:
+        if row.image_id not in present:
+            continue
         if not present[row.image_id]:
             LOG.info("Image %s, target %s: %s", row.image_id, row.target, _GONE)
             close(tools, row, _GONE)

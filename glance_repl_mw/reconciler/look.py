@@ -34,25 +34,32 @@ class Look:
         self._lost_since: dict[int, float] = {}
 
     def at(
-        self, image: Image, rows: Sequence[Replica], in_spool: Collection[str], *, now: bool
+        self,
+        image: Image,
+        rows: Sequence[Replica],
+        in_spool: Collection[str],
+        leaving: Collection[str],
+        *,
+        now: bool,
     ) -> bool:
         """Compare and act; returns whether another look is needed soon.
 
         :param rows: all rows of the image, read after ``image``
         :param in_spool: images of which the spool holds bytes
+        :param leaving: targets that shall hold no replicas any more
         :param now: plan missing replicas at once, not only of an image that has settled
         :raises oslo_db.exception.DBError:
         :raises GlanceUnavailable:
+        :raises GlanceRefused: such as of a deactivated image, which keeps its locations
         """
         if not image.has_data or not image.size:
             return False
         self._remove_closed(image, rows)
         look_again = False
         missing = []
-        excluded = self._tools.wishes.all()
         for target in self._tools.targets:
             mine = [row for row in rows if row.target == target]
-            if target in excluded or any(self._tools.is_in_hand(row.upload_id) for row in mine):
+            if target in leaving or any(self._tools.is_in_hand(row.upload_id) for row in mine):
                 continue
             live = [row for row in mine if row.status not in _CLOSED]
             if not live:

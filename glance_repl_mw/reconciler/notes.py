@@ -9,7 +9,7 @@ from collections.abc import Callable
 from glance_repl_mw.model import Image
 from glance_repl_mw.reconciler import gone, staging
 from glance_repl_mw.reconciler.look import Look, images_in_spool
-from glance_repl_mw.reconciler.tasks import Task
+from glance_repl_mw.reconciler.tasks import Task, reporting
 from glance_repl_mw.reconciler.tools import Tools
 from glance_repl_mw.spool.upload import UploadState
 
@@ -79,19 +79,28 @@ class Notes(Task):
         found, missing = gone.find(self.tools, image_ids)
         rows = self.tools.survey.of_images(image_ids)
         in_spool = images_in_spool(self.tools)
+        leaving = self.tools.wishes.all()
         for image_id in image_ids:
             self._on_change(image_id)
             if image_id in missing:
                 del self._noted[image_id]
-                staging.drop(self.tools, image_id)
-                if gone.bury(self.tools, image_id, seen=True):
-                    self._on_gone(image_id)
+                self._bury(image_id)
             elif found[image_id].status in _ON_THE_WAY:
                 self._wait_for_import(found[image_id])
             else:
                 staging.settle(self.tools, found[image_id])
-                again = self._look.at(found[image_id], rows.get(image_id, ()), in_spool, now=True)
+                again = False
+                # One image that Glance does not let us change must not hold up the others.
+                with reporting(image_id):
+                    mine = rows.get(image_id, ())
+                    again = self._look.at(found[image_id], mine, in_spool, leaving, now=True)
                 self._later(image_id, _LOOK_AGAIN_SECONDS if again else None)
+
+    def _bury(self, image_id: str) -> None:
+        staging.drop(self.tools, image_id)
+        with reporting(image_id):
+            if gone.bury(self.tools, image_id, seen=True):
+                self._on_gone(image_id)
 
     def _wait_for_import(self, image: Image) -> None:
         if image.status == "queued":

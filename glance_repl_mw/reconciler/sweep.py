@@ -11,7 +11,7 @@ from glance_repl_mw.model import Image
 from glance_repl_mw.reconciler import gone
 from glance_repl_mw.reconciler.look import Look, images_in_spool
 from glance_repl_mw.reconciler.pages import pages
-from glance_repl_mw.reconciler.tasks import Task
+from glance_repl_mw.reconciler.tasks import Task, reporting
 from glance_repl_mw.reconciler.tools import Tools
 
 LOG = log.getLogger(__name__)
@@ -46,9 +46,13 @@ class Sweep(Task):
     def _compare(self, page: Sequence[Image]) -> bool:
         in_spool = images_in_spool(self.tools)
         rows = self.tools.survey.of_images([image.image_id for image in page])
+        leaving = self.tools.wishes.all()
         look_again = False
         for image in page:
-            look_again |= self._look.at(image, rows.get(image.image_id, ()), in_spool, now=False)
+            mine = rows.get(image.image_id, ())
+            # One image that Glance does not let us change must not hold up those after it.
+            with reporting(image.image_id):
+                look_again |= self._look.at(image, mine, in_spool, leaving, now=False)
         return look_again
 
     def _bury_missing(self) -> None:
@@ -64,5 +68,6 @@ class Sweep(Task):
             LOG.error(_SUSPICIOUS, len(missing), replicated)
             return
         for image_id in missing:
-            gone.bury(self.tools, image_id, seen=False)
+            with reporting(image_id):
+                gone.bury(self.tools, image_id, seen=False)
             self.tools.rest(_REST_SECONDS)

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import abc
+import contextlib
 import threading
-from collections.abc import Collection
+from collections.abc import Collection, Iterator
 
 import oslo_db.exception
 from oslo_log import log
@@ -39,6 +40,15 @@ class Task(abc.ABC):
         :raises oslo_db.exception.DBError: likewise
         :raises OSError: likewise
         """
+
+
+@contextlib.contextmanager
+def reporting(image_id: str) -> Iterator[None]:
+    """Log what stands in the way of one image, and go on with the next."""
+    try:
+        yield
+    except exceptions.ReplicationError as error:
+        LOG.warning("Image %s is put off: %s", image_id, error)
 
 
 def start(task: Task, target: str | None = None, pauses_for: Collection[Wish] = ()) -> None:

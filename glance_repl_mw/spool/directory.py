@@ -163,16 +163,19 @@ class Spool:
 
         :raises OSError:
         """
-        return (self.used_bytes() + more_bytes) * 100 > self.capacity_bytes() * percent
+        used = self.used_bytes()
+        return (used + more_bytes) * 100 > self._capacity_bytes(used) * percent
 
     def capacity_bytes(self) -> int:
         """Bytes that the spool can hold, those that it holds now included.
 
         :raises OSError:
         """
+        return self._capacity_bytes(self.used_bytes())
+
+    def _capacity_bytes(self, used: int) -> int:
         status = os.statvfs(self.directory)
-        free = max(0, status.f_bavail * status.f_frsize - self.min_free_bytes)
-        room = self.used_bytes() + free
+        room = used + max(0, status.f_bavail * status.f_frsize - self.min_free_bytes)
         return min(room, self.max_bytes) if self.max_bytes else room
 
     def record_unspooled(self, image_id: str, error: str) -> None:

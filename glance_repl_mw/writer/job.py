@@ -30,7 +30,6 @@ class Job:
 
     :param rows: the upload's rows by target
     :param on_active: called with the upload, the target and the URL of each new location
-    :ivar is_accepted: Glance has the image, so that its bytes need not come from the spool
     :ivar lacks_proof: Glance was asked in vain for the proof that the pushes wait for
     :ivar done: nothing is left to do and the spool has let go of it
     """
@@ -55,6 +54,7 @@ class Job:
 
     @property
     def is_accepted(self) -> bool:
+        """Whether Glance has the image, and the job goes on."""
         return self.upload.state is UploadState.ACCEPTED and self._ending is None
 
     @property

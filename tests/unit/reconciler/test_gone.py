@@ -5,7 +5,7 @@ import datetime
 import pytest
 from oslo_utils import timeutils
 
-from glance_repl_mw import opts
+from glance_repl_mw import exceptions, opts
 from glance_repl_mw.model import Priority, ReplicaStatus
 from glance_repl_mw.reconciler import gone
 from glance_repl_mw.reconciler.sweep import Sweep
@@ -109,3 +109,17 @@ def test_nothing_is_deleted_when_most_images_are_missing(lab, monkeypatch, delet
     Sweep(lab.tools).run_once()
     assert {lab.row(image_id).status for image_id in image_ids[:deleted]} == {expected}
     assert {lab.row(image_id).status for image_id in image_ids[deleted:]} == {"active"}
+
+
+def test_image_that_glance_does_not_let_us_change_holds_up_no_other(lab, monkeypatch):
+    """As a deactivated image, whose locations cannot be removed."""
+    monkeypatch.setattr("glance_repl_mw.reconciler.sweep._REST_SECONDS", 0.0)
+    stubborn = lab.add()
+    lab.survey.change(lab.row(stubborn), ReplicaStatus.DELETING)
+    other = lab.add_image()
+    lab.images.errors["remove_locations"] = exceptions.GlanceRefused(stubborn, hint="409")
+    lab.images.page = lambda after, limit, *, hidden: (
+        [] if after or hidden else list(lab.images.images.values())
+    )
+    Sweep(lab.tools).run_once()
+    assert lab.row(other).status == "pending"

@@ -21,7 +21,8 @@ def lab(tmp_path):
 def at(lab, image_id, *, looker=None, now=True):
     looker = looker or Look(lab.tools)
     rows = lab.survey.of_images([image_id]).get(image_id, [])
-    return looker.at(lab.image(image_id), rows, look.images_in_spool(lab.tools), now=now)
+    in_spool, leaving = look.images_in_spool(lab.tools), lab.tools.wishes.all()
+    return looker.at(lab.image(image_id), rows, in_spool, leaving, now=now)
 
 
 def rows(lab, image_id):
