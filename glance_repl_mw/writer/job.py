@@ -158,12 +158,12 @@ class Job:
             self._pushes.put(push)
         else:
             assert error is not None
-            self._failed(push, ReplicaStatus.ERROR, error)
+            self._failed(push, push.status_after(error), error)
         self._register()
 
     def _stored(self, push: Push, stored: Stored) -> None:
         push.location_url = stored.location_url
-        push.may_register = True
+        push.may_register, push.is_doubted = True, False
         self._pushes.save(
             push,
             ReplicaStatus.STORED,
@@ -223,6 +223,7 @@ class Job:
                 if error is None:
                     self._activate(push)
                 else:
+                    push.is_doubted = isinstance(error, exceptions.GlanceRefused)
                     self._failed(push, ReplicaStatus.STORED, error)
 
     def _activate(self, push: Push) -> None:

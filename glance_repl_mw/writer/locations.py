@@ -14,9 +14,10 @@ from collections import deque
 from collections.abc import Collection, Mapping
 
 from oslo_log import log
+from oslo_utils import timeutils
 
 from glance_repl_mw import exceptions
-from glance_repl_mw.model import Replica, ReplicaStatus
+from glance_repl_mw.model import Replica, ReplicaStatus, Stored
 from glance_repl_mw.spool.upload import Upload
 from glance_repl_mw.writer import work
 from glance_repl_mw.writer.crew import Crew
@@ -115,10 +116,41 @@ class LocationKeeper:
         if isinstance(problem, exceptions.ImageGone):
             due_at = self._crew.next_attempt(1)
             self._save(entry, ReplicaStatus.DELETING, next_attempt_at=due_at)
+        elif isinstance(problem, exceptions.GlanceRefused):
+            self._look_at_object(entry, problem)
         elif problem is not None:
             self._failed(entry, problem)
         elif entry.known_lost:
             self._active(entry)
+
+    def _look_at_object(self, entry: _Watched, problem: exceptions.GlanceRefused) -> None:
+        """Glance refuses locations also where it does not find the object."""
+        target = self._crew.targets[entry.target]
+        name = target.object_name(entry.url) or ""
+        self._crew.at_target(
+            entry.target,
+            functools.partial(target.stat, name),
+            functools.partial(self._looked_at_object, entry, problem),
+        )
+
+    def _looked_at_object(
+        self,
+        entry: _Watched,
+        problem: exceptions.GlanceRefused,
+        stored: Stored | None,
+        error: BaseException | None,
+    ) -> None:
+        if stored is not None or error is not None:
+            self._failed(entry, problem)
+            return
+        LOG.warning("Image %s: %s is not there any more", entry.image_id, entry.url)
+        self._save(
+            entry,
+            ReplicaStatus.ERROR,
+            error=f"{entry.url} is not there any more",
+            bytes_sent=0,
+            next_attempt_at=timeutils.utcnow(),
+        )
 
     def _active(self, entry: _Watched) -> None:
         self._save(entry, ReplicaStatus.ACTIVE, attempts=0, error=None, next_attempt_at=None)

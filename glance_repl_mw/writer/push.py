@@ -37,6 +37,8 @@ class Push:
     :param pace: what all pushes to the target keep to
     :ivar running: ``put`` or ``confirm`` is under way
     :ivar may_register: the location may be asked for now
+    :ivar is_doubted: the object may be there no more: Glance refuses it, or an earlier writer
+        made it
     :ivar retry_at: when to try again what has failed, by ``time.monotonic``
     """
 
@@ -50,6 +52,7 @@ class Push:
         self.location_url = row.location_url or ""
         self.running = False
         self.may_register = True
+        self.is_doubted = False
         self.retry_at: float | None = None
         self._reader: SpoolReader | None = None
 
@@ -121,12 +124,18 @@ class Push:
 
     def mismatch(
         self, stored: Stored | None, checksum: str | None
-    ) -> exceptions.TargetUnavailable | None:
+    ) -> exceptions.TargetCorrupt | None:
         """What is wrong with an object whose target reports another md5 than ``checksum``."""
         if stored is None or stored.checksum in (None, checksum):
             return None
         hint = f"the checksum of {self.object_name} is {stored.checksum} there, not {checksum}"
-        return exceptions.TargetUnavailable(None, self.target.name, "put", hint)
+        return exceptions.TargetCorrupt(None, self.target.name, "put", hint)
+
+    def status_after(self, error: BaseException) -> ReplicaStatus:
+        """What has been stored stays so while the target only cannot say whether it is there."""
+        unknown = isinstance(error, exceptions.TargetUnavailable | exceptions.TargetRefused)
+        is_stored = self.status is ReplicaStatus.STORED
+        return ReplicaStatus.STORED if is_stored and unknown else ReplicaStatus.ERROR
 
     def _next_name(self, upload: Upload) -> str:
         base = f"{upload.image_id}.{upload.upload_id}"

@@ -75,7 +75,7 @@ class Pushes:
         """Begin what has not begun, and confirm what an earlier writer stored."""
         for push in self:
             if push.status is ReplicaStatus.STORED:
-                self._run(push, functools.partial(push.confirm, self.upload))
+                self._confirm(push)
             elif push.status is ReplicaStatus.PENDING:
                 self.put(push)
 
@@ -84,6 +84,10 @@ class Pushes:
         push.status = ReplicaStatus.UPLOADING
         upload = self.upload
         self._run(push, lambda: push.put(self._crew.store, self._path, self._gate, upload))
+
+    def _confirm(self, push: Push) -> None:
+        push.is_doubted = True
+        self._run(push, functools.partial(push.confirm, self.upload))
 
     def _run(self, push: Push, attempt: Callable[[], Stored]) -> None:
         push.running = True
@@ -108,7 +112,9 @@ class Pushes:
 
     def _retry(self, push: Push) -> None:
         push.retry_at = None
-        if push.status is ReplicaStatus.STORED:
+        if push.status is ReplicaStatus.STORED and push.is_doubted:
+            self._confirm(push)
+        elif push.status is ReplicaStatus.STORED:
             push.may_register = True
         elif push.status is ReplicaStatus.ERROR:
             self.put(push)

@@ -6,7 +6,7 @@ import pytest
 from keystoneclient.v3.client import Client
 
 from tests.functional.cloud import MIB, Cloud
-from tests.functional.test_target_faults import QUICK, assert_complete
+from tests.functional.test_target_faults import QUICK
 from tests.lab.faults import DOWN, HEALTHY, Fault, FaultyProxy, FaultyTarget
 from tests.lab.process import wait_until
 from tests.lab.webservers import Nginx
@@ -124,8 +124,21 @@ def test_glance_fails_while_locations_are_added(name, cloud, way_to_glance):
     assert set(cloud.statuses(image_id).values()) == {"stored"}
     assert len(cloud.objects(image_id)) == 2
     way_to_glance.switch(HEALTHY)
-    assert_complete(cloud, image_id, body)
+    cloud.assert_replicated(image_id, body)
     assert all(len(cloud.puts(image_id, target)) == 1 for target in cloud.targets)
+
+
+def test_object_vanishes_before_it_is_a_location(cloud, way_to_glance):
+    """Glance refuses such a location for ever."""
+    way_to_glance.switch(FAULTS["503"][0])
+    body = os.urandom(BODY_BYTES)
+    image_id = cloud.new_image(body)
+    wait_until(lambda: set(cloud.statuses(image_id).values()) == {"stored"}, 30, "stored")
+    for path in cloud.targets["site-a"].root.glob(f"{image_id}*"):
+        path.unlink()
+    way_to_glance.switch(HEALTHY)
+    cloud.assert_replicated(image_id, body)
+    assert [len(cloud.puts(image_id, target)) for target in ("site-a", "held")] == [2, 1]
 
 
 def test_glance_is_gone_when_a_late_replica_is_finished(cloud, way_to_glance):
@@ -138,7 +151,7 @@ def test_glance_is_gone_when_a_late_replica_is_finished(cloud, way_to_glance):
     assert "Connection refused" in row.error
     assert set(cloud.replica_urls(image_id)) == {"site-a"}
     way_to_glance.switch(HEALTHY)
-    assert_complete(cloud, image_id, body)
+    cloud.assert_replicated(image_id, body)
 
 
 def test_token_is_revoked_while_a_push_runs(cloud, keystone):
@@ -153,7 +166,7 @@ def test_token_is_revoked_while_a_push_runs(cloud, keystone):
     users.update(user, password=PASSWORD)
     assert cloud.request("GET", path, user=None, headers=headers).status_code == 401
     cloud.targets["held"].switch(HEALTHY)
-    assert_complete(cloud, image_id, body)
+    cloud.assert_replicated(image_id, body)
 
 
 def waits_for_location(cloud, image_id):
@@ -177,4 +190,4 @@ def test_image_is_deactivated_while_a_push_hangs(patient):
     row = wait_until(lambda: waits_for_location(patient, image_id), 60, "no location")
     assert "add locations: HTTP 409" in row.error
     change(patient, image_id, "reactivate")
-    assert_complete(patient, image_id, body)
+    patient.assert_replicated(image_id, body)
