@@ -18,7 +18,7 @@ from glance_repl_mw.reconciler.fetch import fetch
 from glance_repl_mw.reconciler.look import close
 from glance_repl_mw.reconciler.relay import Relay
 from glance_repl_mw.reconciler.tasks import Task
-from glance_repl_mw.reconciler.tools import Stopping, Tools
+from glance_repl_mw.reconciler.tools import WAITING_FOR_BYTES, Stopping, Tools
 from glance_repl_mw.spool.upload import Origin, UploadState
 
 LOG = log.getLogger(__name__)
@@ -29,7 +29,6 @@ _ROWS_AT_ONCE = 200
 _IMAGES_AT_ONCE = 50
 # So many images wait for each thread of the pool, which thereby need not wait for the next turn.
 _QUEUED = 4
-_WAITING = (ReplicaStatus.PENDING, ReplicaStatus.ERROR)
 _POSTPONED_SECONDS = 10.0
 
 
@@ -54,7 +53,7 @@ class Feeder(Task):
         free = self._free_places()
         if free <= 0:
             return _INTERVAL_SECONDS
-        due = self.tools.due(_WAITING, limit=_ROWS_AT_ONCE, targets=self._usable_targets())
+        due = self.tools.waiting_for_bytes(_ROWS_AT_ONCE)
         if not due:
             self.tools.shortage.lacking_bytes = 0
             return _IDLE_SECONDS
@@ -79,10 +78,6 @@ class Feeder(Task):
         if image_ids and image_ids[0] not in self._images:
             found, missing = gone.find(self.tools, image_ids[:_IMAGES_AT_ONCE])
             self._images = found | dict.fromkeys(missing)
-
-    def _usable_targets(self) -> list[str]:
-        wishes = self.tools.wishes.all()
-        return [target for target in self.tools.up_targets() if target not in wishes]
 
     def _free_places(self) -> int:
         percent = self.tools.conf.replication.spool_hand_over_percent
@@ -155,10 +150,10 @@ class Feeder(Task):
 
     def _waiting(self, rows: Sequence[Replica]) -> list[Replica]:
         """The replicas that one read can serve, also those whose next attempt is not due yet."""
-        targets = self._usable_targets()
+        targets = self.tools.usable_targets()
         waiting: dict[str, Replica] = {}
         for row in rows:
-            is_waiting = row.status in _WAITING and row.next_attempt_at is not None
+            is_waiting = row.status in WAITING_FOR_BYTES and row.next_attempt_at is not None
             if row.target not in targets or not is_waiting or self.tools.is_in_hand(row.upload_id):
                 continue
             others = [other for other in rows if other.target == row.target]

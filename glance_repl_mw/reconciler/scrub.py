@@ -129,7 +129,8 @@ class ReadBack(_TargetTask):
     """Reads replicas back and compares their hash, at most ``scrub_bytes_per_second``.
 
     Those come first that were read back longest ago, or never. A replica that is good is not
-    read again within ``scrub_interval_seconds``, nor is one that cannot be read.
+    read again within ``scrub_interval_seconds``, nor is one that cannot be read. As long as any
+    replica waits for its bytes, none is read back.
     """
 
     _read_back = True
@@ -146,7 +147,7 @@ class ReadBack(_TargetTask):
     def run_once(self) -> float:
         if self._pace is None:
             return _NEVER_SECONDS
-        if not self._is_up:
+        if not self._is_up or self._others_come_first():
             return _LOOK_SECONDS
         now = time.monotonic()
         if now >= self._new_round_at:
@@ -161,11 +162,14 @@ class ReadBack(_TargetTask):
         if not page:
             return min(_BATCH_SECONDS, self._new_round_at - now)
         for _ in self._verify(page):
-            if time.monotonic() >= self._new_round_at:
+            if time.monotonic() >= self._new_round_at or self._others_come_first():
                 return 0.0
         if self._is_up:
             self._last = page[-1]
         return _BETWEEN_PAGES_SECONDS
+
+    def _others_come_first(self) -> bool:
+        return bool(self.tools.waiting_for_bytes(limit=1))
 
     def _pause_seconds(self, outcome: Outcome) -> float:
         if outcome is Outcome.BAD:

@@ -19,6 +19,7 @@ from glance_repl_mw.reconciler.health import TargetHealth
 from glance_repl_mw.spool.directory import Spool
 from glance_repl_mw.targets.base import Target
 
+WAITING_FOR_BYTES = (ReplicaStatus.PENDING, ReplicaStatus.ERROR)
 _CLOCK_TOLERANCE = datetime.timedelta(minutes=1)
 
 
@@ -85,11 +86,23 @@ class Tools:
             targets=targets,
         )
 
+    def waiting_for_bytes(self, limit: int) -> list[Replica]:
+        """Rows of replicas that are to be fetched now, the most urgent first.
+
+        :raises oslo_db.exception.DBError:
+        """
+        return self.due(WAITING_FOR_BYTES, limit=limit, targets=self.usable_targets())
+
     def pause_seconds(self, failures: int) -> float:
         """How long to wait after so many failures in a row."""
         options = self.conf.replication
         pause = options.retry_initial_seconds * 2 ** min(failures - 1, 30)
         return min(options.retry_max_seconds, pause)
+
+    def usable_targets(self) -> list[str]:
+        """Targets that are up and that no operator drains or removes."""
+        wishes = self.wishes.all()
+        return [target for target in self.up_targets() if target not in wishes]
 
     def up_targets(self) -> list[str]:
         """Configured targets that are not known to be down."""

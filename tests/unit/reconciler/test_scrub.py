@@ -6,7 +6,7 @@ import pytest
 from oslo_utils import timeutils
 
 from glance_repl_mw import exceptions
-from glance_repl_mw.model import ReplicaStatus
+from glance_repl_mw.model import Priority, ReplicaStatus
 from glance_repl_mw.reconciler import scrub
 from glance_repl_mw.reconciler.scrub import ReadBack, Scrub
 from glance_repl_mw.reconciler.tools import Stopping
@@ -269,6 +269,25 @@ def test_nothing_is_read_where_the_rate_is_zero(lab):
     lab.add()
     assert ReadBack(lab.tools, SITE).run_once() > 1
     assert lab.target.asked == []
+
+
+def test_nothing_is_read_back_while_a_replica_waits_for_its_bytes(lab):
+    first, second = (lab.add(verified_at=days(age)) for age in (5, 4))
+    task = ReadBack(lab.tools, SITE)
+    open_object = lab.target.open
+
+    def opening(name):
+        lab.survey.plan(lab.add_image(), [SITE], Priority.BACKFILL, 1)
+        return open_object(name)
+
+    lab.target.open = opening
+    for _ in range(3):
+        task.run_once()
+    assert lab.target.read == names(lab, [first])
+    for row in lab.tools.waiting_for_bytes(10):
+        lab.survey.change(row, ReplicaStatus.DELETED)
+    task.run_once()
+    assert lab.target.read == names(lab, [first, second])
 
 
 def test_rate_holds_the_reading_up_until_the_writer_ends(lab):
