@@ -26,7 +26,7 @@ from glance_repl_mw.db.store import ReplicaStore
 from glance_repl_mw.model import Replica, ReplicaStatus
 from tests.lab.glance import Glance, Options
 from tests.lab.keystone import Keystone
-from tests.lab.process import Server, wait_until
+from tests.lab.process import Request, Server, wait_until
 from tests.lab.webservers import Nginx
 
 MIB = 1 << 20
@@ -302,6 +302,28 @@ class Cloud:
             (path, status)
             for method, path, status in self.targets[target].requests()
             if method == "PUT" and image_id in path
+        ]
+
+    def assert_replicated(self, image_id: str, body: bytes) -> None:
+        """Wait until the image is replicated, and see that each target has it once, all of it.
+
+        That is: one location, one file with the body and nothing else of the image, and a row
+        that tells of no failure; besides the targets the image has one location, the primary's.
+        """
+        urls = self.wait_replicated(image_id)
+        self.wait_settled()
+        for name, url in urls.items():
+            assert self.object_bytes(name, url) == body, f"{name} has other bytes"
+            assert self.objects(image_id)[name] == [url.rpartition("/")[2]]
+            row = self.row(image_id, name)
+            assert row and (row.attempts, row.error, row.next_attempt_at) == (0, None, None), row
+        assert len(self.locations(image_id)) == 1 + len(urls)
+
+    def downloads(self, image_id: str) -> list[Request]:
+        """The requests for the image's data that Glance has in its log."""
+        path = f"/v2/images/{image_id}/file"
+        return [
+            each for each in self.glance.requests() if (each.method, each.path) == ("GET", path)
         ]
 
     def assert_no_trace(self, image_id: str, seconds: float = WAIT_SECONDS) -> None:

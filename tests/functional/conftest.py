@@ -6,19 +6,28 @@ import tempfile
 from collections.abc import Callable, Iterator
 from itertools import count
 from pathlib import Path
+from typing import Protocol
 
 import pytest
 
 from tests.functional.cloud import Cloud
 from tests.lab.keystone import Keystone
-from tests.lab.webserver_base import WebServer
 from tests.lab.webservers import Nginx
 
 MEMORY = Path("/dev/shm")
 WANTED_BYTES = 8 << 30
 
 Workdir = Callable[[str], Path]
-Require = Callable[[type[WebServer]], None]
+
+
+class Installable(Protocol):
+    """Something that tests start and that may be missing."""
+
+    def available(self) -> str | None:
+        """Return None, or why it cannot be started here."""
+
+
+Require = Callable[[Installable], None]
 
 
 @pytest.fixture(scope="session")
@@ -41,9 +50,9 @@ def workdir() -> Iterator[Workdir]:
 
 @pytest.fixture(scope="session")
 def require() -> Require:
-    """Skip the test when a server is not installed; in CI, fail it."""
+    """Skip the test when a server or program is not installed; in CI, fail it."""
 
-    def check(server: type[WebServer]) -> None:
+    def check(server: Installable) -> None:
         reason = server.available()
         if reason and os.environ.get("CI") == "true":
             pytest.fail(reason)

@@ -7,7 +7,6 @@ from tests.functional.test_spool import fill, mounted
 from tests.functional.test_target_faults import (
     QUICK,
     SOON,
-    assert_complete,
     upload_despite,
     wait_failed,
 )
@@ -95,7 +94,7 @@ def test_name_that_is_gone(cloud):
         assert "Name or service not known" in row.error
     finally:
         cloud.glance.know_name()
-    assert_complete(cloud, image_id, body)
+    cloud.assert_replicated(image_id, body)
 
 
 def test_disk_of_a_target_that_is_full(cloud):
@@ -107,4 +106,4 @@ def test_disk_of_a_target_that_is_full(cloud):
         assert ": 500 Internal Server Error" in row.error
     finally:
         ballast.unlink()
-    assert_complete(cloud, image_id, body)
+    cloud.assert_replicated(image_id, body)

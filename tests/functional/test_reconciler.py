@@ -1,6 +1,5 @@
-"""Whatever way an image becomes active or goes, its replicas follow."""
+"""Whatever becomes of an image or of a replica, the others follow."""
 
-import gzip
 import os
 import sqlite3
 import time
@@ -19,106 +18,13 @@ QUICK = {
     "probe_interval_seconds": "0.3",
 }
 DELAY_SECONDS = 8
-IMPORT_PLUGINS = {
-    "image_import_opts": {"image_import_plugins": "[image_decompression]"},
-}
 
 
 @pytest.fixture(scope="module")
-def origin(workdir, require):
-    """A web server with files for web-download."""
+def cloud(keystone, workdir, require):
     require(Nginx)
-    with Nginx(workdir("origin")) as nginx:
-        yield nginx
-
-
-@pytest.fixture(scope="module")
-def cloud(keystone, workdir, require, origin):
-    require(Nginx)
-    options = {"replication": QUICK, **IMPORT_PLUGINS}
-    options["import_filtering_opts"] = {
-        "allowed_hosts": "[127.0.0.1]",
-        "allowed_schemes": "[http]",
-    }
-    with Cloud(workdir("reconciler"), keystone, options=options) as cloud:
-        ports = [80, 443, origin.port, *(target.port for target in cloud.targets.values())]
-        cloud.glance.options["import_filtering_opts"]["allowed_ports"] = (
-            f"[{','.join(map(str, ports))}]"
-        )
-        cloud.glance.write_config()
-        cloud.glance.reload()
+    with Cloud(workdir("reconciler"), keystone, options={"replication": QUICK}) as cloud:
         yield cloud
-
-
-def stage(cloud, image_id, body):
-    answer = cloud.request(
-        "PUT",
-        f"v2/images/{image_id}/stage",
-        data=body,
-        headers={"Content-Type": "application/octet-stream"},
-    )
-    assert answer.status_code == 204, answer.text
-
-
-def begin_import(cloud, image_id, **method):
-    answer = cloud.request("POST", f"v2/images/{image_id}/import", json={"method": method})
-    assert answer.status_code == 202, answer.text
-
-
-def wait_active(cloud, image_id):
-    wait_until(lambda: cloud.image(image_id)["status"] == "active", 60, "the import has ended")
-
-
-def assert_replicated(cloud, image_id, body):
-    for name, url in cloud.wait_replicated(image_id).items():
-        assert cloud.object_bytes(name, url) == body
-    cloud.wait_settled()
-
-
-def reads_from_glance(cloud, image_id):
-    """The downloads of the image's data that Glance served."""
-    return [
-        request
-        for request in cloud.glance.requests()
-        if request.method == "GET" and request.path.startswith(f"/v2/images/{image_id}/file")
-    ]
-
-
-def test_staged_bytes_are_kept_and_used(cloud):
-    body = os.urandom(3 * MIB)
-    image_id = cloud.create_image()
-    stage(cloud, image_id, body)
-    assert cloud.spool_files()
-    begin_import(cloud, image_id, name="glance-direct")
-    assert_replicated(cloud, image_id, body)
-    assert reads_from_glance(cloud, image_id) == []
-
-
-def test_staged_bytes_that_the_import_changes_are_read_from_glance(cloud):
-    body = os.urandom(2 * MIB)
-    image_id = cloud.create_image(container_format="bare")
-    stage(cloud, image_id, gzip.compress(body, compresslevel=1))
-    begin_import(cloud, image_id, name="glance-direct")
-    assert_replicated(cloud, image_id, body)
-    assert len(reads_from_glance(cloud, image_id)) == 1
-
-
-def test_staged_bytes_of_an_image_that_is_deleted_are_dropped(cloud):
-    image_id = cloud.create_image()
-    stage(cloud, image_id, os.urandom(MIB))
-    assert cloud.request("DELETE", f"v2/images/{image_id}").status_code == 204
-    wait_until(lambda: not cloud.spool_files(), 60, "the spool is empty")
-    assert not cloud.objects(image_id)
-
-
-def test_web_download(cloud, origin):
-    body = os.urandom(2 * MIB)
-    (origin.root / "image.raw").write_bytes(body)
-    image_id = cloud.create_image()
-    begin_import(cloud, image_id, name="web-download", uri=f"{origin.url}image.raw")
-    wait_active(cloud, image_id)
-    assert_replicated(cloud, image_id, body)
-    assert len(reads_from_glance(cloud, image_id)) == 1
 
 
 def test_images_that_are_older_than_the_installation(keystone, workdir, require):
@@ -142,8 +48,8 @@ def test_images_that_are_older_than_the_installation(keystone, workdir, require)
         cloud.glance.reload()
         cloud.image(hidden)
         for image_id, body in bodies.items():
-            assert_replicated(cloud, image_id, body)
-            assert len(reads_from_glance(cloud, image_id)) == 1
+            cloud.assert_replicated(image_id, body)
+            assert len(cloud.downloads(image_id)) == 1
 
 
 def test_a_lost_replica_is_repaired_from_another_one(cloud):
@@ -158,8 +64,8 @@ def test_a_lost_replica_is_repaired_from_another_one(cloud):
         "site-b has another object",
     )
     change_location(cloud, image_id, urls["site-b"])
-    assert_replicated(cloud, image_id, body)
-    assert reads_from_glance(cloud, image_id) == []
+    cloud.assert_replicated(image_id, body)
+    assert cloud.downloads(image_id) == []
 
 
 def mark_broken(cloud, image_id, target):
@@ -194,8 +100,23 @@ def test_a_removed_location_comes_back(cloud):
     wait_until(
         lambda: cloud.replica_urls(image_id).get("site-a") == urls["site-a"], 60, "it is back"
     )
-    assert_replicated(cloud, image_id, body)
+    cloud.assert_replicated(image_id, body)
     assert len(cloud.puts(image_id, "site-a")) == 1
+
+
+def test_a_location_that_is_removed_together_with_its_object(cloud):
+    body = os.urandom(MIB)
+    image_id = cloud.new_image(body)
+    urls = cloud.wait_replicated(image_id)
+    cloud.wait_settled()
+    (cloud.targets["site-a"].root / urls["site-a"].rpartition("/")[2]).unlink()
+    change_location(cloud, image_id, urls["site-a"])
+    wait_until(
+        lambda: cloud.replica_urls(image_id).get("site-a") not in (None, urls["site-a"]),
+        60,
+        "it is made anew",
+    )
+    cloud.assert_replicated(image_id, body)
 
 
 def test_the_objects_of_a_deleted_image_go(cloud):
@@ -238,7 +159,7 @@ def test_a_deleted_database_of_replicas_is_made_up_for(cloud):
     with sqlite3.connect(cloud.directory / "replication.sqlite", timeout=60) as database:
         database.execute("DELETE FROM replicas")
     assert cloud.wait_replicated(image_id) == urls
-    assert_replicated(cloud, image_id, body)
+    cloud.assert_replicated(image_id, body)
     assert len(cloud.puts(image_id, "site-a")) == 1
 
 

@@ -8,6 +8,7 @@ import subprocess
 import pytest
 
 from tests.functional.cloud import MIB, Cloud, pieces
+from tests.functional.test_reconciler import mark_broken
 from tests.lab.process import wait_until
 from tests.lab.webservers import Nginx
 
@@ -56,9 +57,7 @@ def mounted(directory):
 def assert_repaired(cloud, image_id, body):
     """Glance has the image, and it was replicated although the spool did not get it."""
     assert_uploaded(cloud, image_id, body)
-    urls = cloud.wait_replicated(image_id)
-    assert [cloud.object_bytes(*place) == body for place in urls.items()] == [True] * 3
-    cloud.wait_settled()
+    cloud.assert_replicated(image_id, body)
 
 
 def assert_uploaded(cloud, image_id, body):
@@ -67,11 +66,9 @@ def assert_uploaded(cloud, image_id, body):
     assert cloud.glance.primary_path(image_id).read_bytes() == body
 
 
-def assert_replicated(cloud, body):
-    """The spool works: another image is replicated."""
-    urls = cloud.wait_replicated(cloud.new_image(body))
-    assert [cloud.object_bytes(*place) == body for place in urls.items()] == [True] * 3
-    cloud.wait_settled()
+def assert_works(cloud, body):
+    """Another image is replicated."""
+    cloud.assert_replicated(cloud.new_image(body), body)
 
 
 @pytest.mark.parametrize("upload", [{}, {"chunked": True}])
@@ -79,7 +76,7 @@ def test_upload_beyond_the_quota(upload, limited):
     body = os.urandom(QUOTA_BYTES + MIB)
     image_id = limited.new_image(body, **upload)
     assert_repaired(limited, image_id, body)
-    assert_replicated(limited, os.urandom(QUOTA_BYTES // 2))
+    assert_works(limited, os.urandom(QUOTA_BYTES // 2))
 
 
 @pytest.mark.parametrize("upload", [{}, {"chunked": True}])
@@ -87,7 +84,7 @@ def test_upload_beyond_the_disk(upload, small_disk):
     body = os.urandom(DISK_BYTES + MIB)
     image_id = small_disk.new_image(body, **upload)
     assert_repaired(small_disk, image_id, body)
-    assert_replicated(small_disk, os.urandom(DISK_BYTES // 2))
+    assert_works(small_disk, os.urandom(DISK_BYTES // 2))
 
 
 def test_disk_that_fills_up_while_an_upload_is_spooled(small_disk):
@@ -108,7 +105,7 @@ def test_disk_that_fills_up_while_an_upload_is_spooled(small_disk):
         ballast.unlink(missing_ok=True)
     small_disk.request("GET", "v2/images").raise_for_status()
     assert_repaired(small_disk, image_id, body)
-    assert_replicated(small_disk, body)
+    assert_works(small_disk, body)
 
 
 def fill(path):
@@ -130,7 +127,7 @@ def test_disk_without_any_room(small_disk):
         ballast.unlink()
     wait_for_word(small_disk, image_id)
     assert_repaired(small_disk, image_id, body)
-    assert_replicated(small_disk, body)
+    assert_works(small_disk, body)
 
 
 def test_spool_directory_that_is_no_directory_any_more(small_disk, limited):
@@ -148,7 +145,7 @@ def test_spool_directory_that_is_no_directory_any_more(small_disk, limited):
     for each in (image_id, other):
         wait_for_word(limited, each)
         assert_repaired(limited, each, body)
-    assert_replicated(limited, body)
+    assert_works(limited, body)
 
 
 def test_spool_directory_that_was_removed(limited):
@@ -160,7 +157,7 @@ def test_spool_directory_that_was_removed(limited):
         limited.spool.with_name("away").rename(limited.spool)
     wait_for_word(limited, image_id)
     assert_repaired(limited, image_id, body)
-    assert_replicated(limited, body)
+    assert_works(limited, body)
 
 
 def wait_for_word(cloud, image_id):
@@ -192,3 +189,29 @@ def test_oldest_uploads_leave_a_spool_that_becomes_full(limited):
     site.start()
     for image_id, body in zip(image_ids, bodies, strict=True):
         assert_repaired(limited, image_id, body)
+
+
+def test_bad_replica_is_not_copied_past_the_spool(limited):
+    """An image that the spool cannot hold goes from the source straight to the target."""
+    body = os.urandom(QUOTA_BYTES + MIB)
+    image_id = limited.new_image(body)
+    limited.assert_replicated(image_id, body)
+    urls = limited.replica_urls(image_id)
+    source = limited.targets["site-a"].root / urls["site-a"].rpartition("/")[2]
+    with source.open("r+b") as file:
+        file.seek(QUOTA_BYTES)
+        file.write(bytes([body[QUOTA_BYTES] ^ 1]))
+    mark_broken(limited, image_id, "site-b")
+    wait_until(
+        lambda: all(
+            limited.replica_urls(image_id).get(name) not in (None, urls[name])
+            for name in ("site-a", "site-b")
+        ),
+        60,
+        "both are made anew",
+    )
+    limited.assert_replicated(image_id, body)
+    first, *later = [status for _, status in limited.puts(image_id, "site-b")]
+    assert first == 201
+    assert later[-1] == 201
+    assert later[:-1] and 201 not in later[:-1]

@@ -13,7 +13,7 @@ from oslo_utils import timeutils
 
 from tests.functional.cloud import MIB, Cloud
 from tests.functional.test_spool import fill, mounted
-from tests.functional.test_target_faults import QUICK, assert_complete
+from tests.functional.test_target_faults import QUICK
 from tests.functional.test_writer import Writer
 from tests.lab.faults import DOWN, HEALTHY, Fault, FaultyTarget
 from tests.lab.process import wait_until
@@ -64,7 +64,7 @@ def new_images(cloud, number):
 
 def assert_all_complete(cloud, images):
     for image_id, body in images.items():
-        assert_complete(cloud, image_id, body)
+        cloud.assert_replicated(image_id, body)
 
 
 def flip_a_bit(path, offset):
@@ -84,7 +84,7 @@ def test_bit_that_flips_in_the_spool_before_the_proof(cloud):
     (data,) = cloud.spool.glob("*.data")
     flip_a_bit(data, BODY_BYTES // 2)
     with Writer(cloud) as writer:
-        assert_complete(cloud, image_id, body)
+        cloud.assert_replicated(image_id, body)
     assert "the sha512 of the spooled bytes is " in writer.log.read_text()
     # What is wrong got no further than to where the last bytes of an object are held back.
     written = [status for name in cloud.targets for _, status in cloud.puts(image_id, name)]
@@ -103,7 +103,7 @@ def test_bit_that_flips_in_the_spool_after_the_proof(cloud, held):
         proven_at = time.monotonic()
         wait_until(lambda: time.monotonic() - proven_at > LATE_SECONDS, 30, "it is late")
         held.switch(HEALTHY)
-        assert_complete(cloud, image_id, body)
+        cloud.assert_replicated(image_id, body)
 
 
 # The database

@@ -88,18 +88,6 @@ def bad(cloud):
     cloud.targets["bad"].switch(HEALTHY)
 
 
-def assert_complete(cloud, image_id, body):
-    """Every target is a location, has the bytes once, and nothing else of the image."""
-    urls = cloud.wait_replicated(image_id)
-    cloud.wait_settled()
-    for name, url in urls.items():
-        assert cloud.object_bytes(name, url) == body
-        assert cloud.objects(image_id)[name] == [url.rpartition("/")[2]]
-        row = cloud.row(image_id, name)
-        assert (row.attempts, row.error, row.next_attempt_at) == (0, None, None)
-    assert len(cloud.locations(image_id)) == 1 + len(urls)
-
-
 def upload_despite(cloud, faulty):
     """Upload an image that reaches all other targets; returns its id and body."""
     body = os.urandom(BODY_BYTES)
@@ -134,7 +122,7 @@ def test_target_that_says_no_or_lies(name, cloud, bad):
     assert words in row.error
     assert row.next_attempt_at is not None
     bad.switch(HEALTHY)
-    assert_complete(cloud, image_id, body)
+    cloud.assert_replicated(image_id, body)
 
 
 def test_target_that_says_when_to_come_back(cloud, bad):
@@ -152,7 +140,7 @@ def test_target_that_says_when_to_come_back(cloud, bad):
     pause = row.next_attempt_at - row.updated_at
     assert pause > datetime.timedelta(seconds=RETRY_AFTER_SECONDS / 2)
     bad.switch(HEALTHY)
-    assert_complete(cloud, image_id, body)
+    cloud.assert_replicated(image_id, body)
 
 
 def serve(server, pair):
@@ -180,4 +168,4 @@ def test_certificate_that_proves_nothing(name, cloud, authority):
         for path, content in zip(server.tls, good, strict=True):
             path.write_bytes(content)
         server.start()
-    assert_complete(cloud, image_id, body)
+    cloud.assert_replicated(image_id, body)

@@ -105,15 +105,17 @@ backend = dogpile.cache.memory
             client.roles.grant(entry, user=user, project=home)
         self._passwords[name] = password
 
-    def add_service(self, service_type: str, url: str) -> None:
+    def add_service(self, service_type: str, url: str, region: str = REGION) -> None:
         """Put the service into the catalogue, or move the one that is there to the URL."""
         client = self._client()
         found = client.services.list(type=service_type)
         service = found[0] if found else client.services.create(service_type, service_type)
-        for endpoint in client.endpoints.list(service=service):
+        if region not in {each.id for each in client.regions.list()}:
+            client.regions.create(region)
+        for endpoint in client.endpoints.list(service=service, region=region):
             client.endpoints.delete(endpoint)
         for interface in INTERFACES:
-            client.endpoints.create(service, url, interface=interface, region=REGION)
+            client.endpoints.create(service, url, interface=interface, region=region)
 
     def _client(self) -> Client:
         return Client(session=self.session(), interface="public")

@@ -1,0 +1,76 @@
+"""The whole machine dies at once, with everything on it, and comes back."""
+
+import contextlib
+import os
+import queue
+import threading
+
+import pytest
+import requests
+
+from tests.functional.cloud import MIB, Cloud
+from tests.lab.faults import HEALTHY, Fault, FaultyTarget
+from tests.lab.process import wait_until
+from tests.lab.webservers import Nginx
+
+HALF_WAY = Fault(hang_after=MIB)
+OPTIONS = {"retry_initial_seconds": "0.2", "retry_max_seconds": "1"}
+
+
+@pytest.fixture(scope="module")
+def cloud(keystone, workdir, require):
+    require(Nginx)
+    directory = workdir("reboot")
+    targets = {
+        "site-a": Nginx(directory / "site-a"),
+        "site-b": FaultyTarget(Nginx(directory / "site-b")),
+    }
+    with Cloud(directory, keystone, targets=targets, options={"replication": OPTIONS}) as cloud:
+        yield cloud
+
+
+@pytest.fixture
+def half_sent(cloud):
+    """An image of which Glance has the first half; its client never sends the second."""
+    image_id = cloud.create_image()
+    pieces = queue.SimpleQueue()
+
+    def upload():
+        with contextlib.suppress(requests.RequestException):
+            cloud.upload(image_id, iter(pieces.get, b""))
+
+    thread = threading.Thread(target=upload)
+    thread.start()
+    pieces.put(os.urandom(2 * MIB))
+    wait_until(lambda: cloud.rows(image_id), 30, "the upload is in hand")
+    yield image_id
+    pieces.put(b"")
+    thread.join()
+
+
+def test_everything_is_killed_at_once(cloud, half_sent):
+    done = {cloud.new_image(body): body for body in (os.urandom(MIB), os.urandom(3 * MIB))}
+    for image_id in done:
+        cloud.wait_replicated(image_id)
+    site = cloud.targets["site-b"]
+    site.switch(HALF_WAY)
+    body = os.urandom(4 * MIB)
+    under_way = cloud.new_image(body)
+    wait_until(lambda: site.received_bytes >= MIB, 30, "half is sent")
+
+    victims = [cloud.writer()]
+    cloud.glance.kill()
+    for process in victims:
+        process.kill()
+    cloud.targets["site-a"].kill()
+    site.server.kill()
+    wait_until(lambda: not cloud.writers(), 30, "nothing runs")
+
+    cloud.targets["site-a"].start()
+    site.server.start()
+    site.switch(HEALTHY)
+    cloud.glance.start()
+    cloud.request("GET", "v2/images").raise_for_status()
+    for image_id, content in {**done, under_way: body}.items():
+        cloud.assert_replicated(image_id, content)
+    cloud.assert_no_trace(half_sent)
