@@ -29,6 +29,7 @@ LOG = log.getLogger(__name__)
 
 _LOOK_SECONDS = 0.05
 _CHORES_SECONDS = 1.0
+_TIDY_SECONDS = 30.0
 _HOUSEKEEPING_SECONDS = 3600.0
 _KEEP_CLOSED = datetime.timedelta(days=7)
 _SAME_STAMP_SECONDS = 0.05
@@ -54,8 +55,7 @@ class WriterService:
         self._removal = ObjectRemover(crew)
         self._stamp = 0
         self._stamp_seen_at = 0.0
-        self._chores_at = 0.0
-        self._housekeeping_at = 0.0
+        self._chores_at = self._tidy_at = self._housekeeping_at = 0.0
         self._recovery = Recovery(crew, self._jobs)
         self._reported: dict[tuple[str, str], int] = {}
         self._stop_by: float | None = None
@@ -198,6 +198,8 @@ class WriterService:
             if time.monotonic() >= self._housekeeping_at:
                 self._housekeeping_at = time.monotonic() + _HOUSEKEEPING_SECONDS
                 self._crew.store.purge_closed(timeutils.utcnow() - _KEEP_CLOSED)
+            if time.monotonic() >= self._tidy_at:
+                self._tidy_at = time.monotonic() + _TIDY_SECONDS
                 self._crew.spool.remove_half_made()
         except oslo_db.exception.DBNonExistentTable:
             self._restore_tables()

@@ -1,5 +1,6 @@
 """The main loop, turn by turn."""
 
+import os
 import time
 
 import pytest
@@ -142,3 +143,15 @@ def test_target_that_is_back_is_tried_at_once(service, spool, images, store, tar
     until(service, lambda: statuses(store) == {"site-a": "active", "site-b": "error"})
     tools.health["site-b"].succeeded()
     until(service, lambda: set(statuses(store).values()) == {"active"})
+
+
+def test_spool_is_tidied_again_and_again(service, spool, monkeypatch):
+    """A sidecar that is half made when a process dies is too young to be removed at once."""
+    monkeypatch.setattr(service_module, "_TIDY_SECONDS", 0.01)
+    left = spool.directory / "half-made.tmp"
+    left.touch()
+    service.run_once()
+    assert left.exists()
+    long_ago = time.time() - 100
+    os.utime(left, (long_ago, long_ago))
+    until(service, lambda: not left.exists())
