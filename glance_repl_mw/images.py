@@ -1,4 +1,8 @@
-"""Glance as the service user sees it: reading an image, adding locations."""
+"""Glance as the service user sees it: reading an image, adding locations.
+
+This is the only place where locations have signatures: they are signed on the way to Glance, and
+are plain URLs everywhere else.
+"""
 
 from __future__ import annotations
 
@@ -6,7 +10,7 @@ import contextlib
 import datetime
 import http
 import json
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from typing import Any
 
 import glanceclient.exc
@@ -17,12 +21,13 @@ from keystoneauth1 import loading
 from oslo_config import cfg
 from oslo_utils import timeutils
 
-from glance_repl_mw import exceptions, opts
+from glance_repl_mw import exceptions, opts, patches
 from glance_repl_mw.model import Image
+from glance_repl_mw.signing import without_signatures
 
 _BY_PASSWORD = ("password", "v3password")
 USER_AGENT = "glance-repl-mw"
-_REMOVAL_ATTEMPTS = 5
+_CHANGE_ATTEMPTS = 5
 # Glance shows these for a moment, and for ever where it died in the middle of a delete.
 _BEING_DELETED = ("deleted", "pending_delete")
 _PATCH_TYPE = "application/openstack-images-v2.1-json-patch"
@@ -34,10 +39,11 @@ class ImageService:
     May be used from any thread. Every call blocks and may raise ``GlanceUnavailable`` (a retry can
     help), ``GlanceRefused`` (it cannot) or ``ImageGone``.
 
+    :param sign: gives the URL that Glance gets for a location; by default the same
     :raises ConfigError: the credentials' options are incomplete; opens no connection
     """
 
-    def __init__(self, conf: cfg.ConfigOpts) -> None:
+    def __init__(self, conf: cfg.ConfigOpts, sign: Callable[[str], str] = str) -> None:
         try:
             auth = loading.load_auth_from_conf_options(conf, opts.GROUP)
             if auth is None:
@@ -50,6 +56,7 @@ class ImageService:
         except (keystoneauth1.exceptions.ClientException, cfg.Error, TypeError) as error:
             raise _wrong_credentials(str(error)) from error
         self._session = session
+        self._sign = sign
         self._client = glance_client.Client(
             session=session,
             service_type=adapter.service_type,
@@ -113,43 +120,62 @@ class ImageService:
     def remove_locations(self, image_id: str, urls: Collection[str]) -> Collection[str]:
         """Remove locations, but never the last one; returns those that stay for that reason.
 
-        Glance removes by position, and with a location of its own store goes the data. So the
-        request begins with replacing the locations by those that were read: Glance refuses that
-        as soon as others are there, and puts them into the order in which they were read.
-
         :raises GlanceUnavailable: also where others change the locations all the time
         :raises GlanceRefused:
         :raises ImageGone:
         """
+        left = self._change_locations(
+            image_id, "remove locations", lambda found: patches.removals(found, urls)
+        )
+        return [url for url in map(patches.plain_url, left) if url in urls]
+
+    def replace_locations(self, image_id: str, replaced: Mapping[str, str]) -> None:
+        """Give locations other URLs, all in one request; what is there no more is left out.
+
+        :param replaced: the new URL by the present one, both as Glance has them
+        :raises GlanceUnavailable: also where others change the locations all the time, or Glance
+            cannot read the new ones
+        :raises GlanceRefused:
+        :raises ImageGone:
+        """
+        self._change_locations(
+            image_id, "replace locations", lambda found: patches.replacements(found, replaced)
+        )
+
+    def _change_locations(
+        self,
+        image_id: str,
+        operation: str,
+        changes_of: Callable[[Sequence[patches.Location]], Sequence[patches.Change]],
+    ) -> Sequence[patches.Location]:
+        """Change the locations until nothing is to be changed any more; returns them.
+
+        Glance removes by position, and with a location of its own store goes the data. So the
+        request begins with replacing the locations by those that were read: Glance refuses that
+        as soon as others are there, and puts them into the order in which they were read.
+        """
         refusal: exceptions.GlanceRefused | None = None
-        for _ in range(_REMOVAL_ATTEMPTS):
+        for _ in range(_CHANGE_ATTEMPTS):
             found = self._locations(image_id)
-            positions = [place for place, each in enumerate(found) if each["url"] in urls]
-            stay = positions[:1] if len(positions) == len(found) else []
-            removed = positions[len(stay) :]
-            if not removed:
-                return [found[place]["url"] for place in stay]
-            changes = [{"op": "replace", "path": "/locations", "value": found}]
-            changes += [{"op": "remove", "path": f"/locations/{p}"} for p in reversed(removed)]
+            changes = changes_of(found)
+            if not changes:
+                return found
             try:
-                self._patch(image_id, "remove locations", changes)
+                self._patch(image_id, operation, [patches.unchanged(found), *changes])
             except exceptions.GlanceRefused as error:
                 if status_of(error) != http.HTTPStatus.BAD_REQUEST:
                     raise
                 refusal = error
         hint = refusal.hint if refusal else "others add them again all the time"
-        raise exceptions.GlanceUnavailable(image_id, None, "remove locations", hint) from refusal
+        raise exceptions.GlanceUnavailable(image_id, None, operation, hint) from refusal
 
     def add_locations(self, image_id: str, urls: Sequence[str]) -> Image:
         """Add locations at the end of an image's list, all in one request or none.
 
         Returns the image as Glance stored it.
         """
-        changes = [
-            {"op": "add", "path": "/locations/-", "value": {"url": url, "metadata": {}}}
-            for url in urls
-        ]
-        return _image(self._patch(image_id, "add locations", changes))
+        locations = [{"url": self._sign(url), "metadata": {}} for url in urls]
+        return _image(self._patch(image_id, "add locations", patches.additions(locations)))
 
     def create(self, image_id: str, name: str, owner: str) -> None:
         """Make an image without data that belongs to the project ``owner``."""
@@ -172,12 +198,12 @@ class ImageService:
         with _translated(None, "authenticate"):
             self._session.get_auth_headers()
 
-    def _locations(self, image_id: str) -> Sequence[Mapping[str, Any]]:
+    def _locations(self, image_id: str) -> Sequence[patches.Location]:
         body = self._request(image_id, "read the image", "GET", f"/v2/images/{image_id}")
         return body.get("locations", ())
 
     def _patch(
-        self, image_id: str, operation: str, changes: Sequence[Mapping[str, Any]]
+        self, image_id: str, operation: str, changes: Sequence[patches.Change]
     ) -> Mapping[str, Any]:
         return self._request(
             image_id,
@@ -250,6 +276,7 @@ def _check_password(conf: cfg.ConfigOpts) -> None:
 
 
 def _image(body: Mapping[str, Any]) -> Image:
+    locations = body.get("locations", ())
     return Image(
         image_id=body["id"],
         status=body["status"],
@@ -257,7 +284,8 @@ def _image(body: Mapping[str, Any]) -> Image:
         checksum=body.get("checksum"),
         os_hash_algo=body.get("os_hash_algo"),
         os_hash_value=body.get("os_hash_value"),
-        locations=tuple(location["url"] for location in body.get("locations", ())),
+        locations=tuple(dict.fromkeys(map(patches.plain_url, locations))),
+        given_locations=tuple(location["url"] for location in locations),
         updated_at=_time(body.get("updated_at")),
     )
 
@@ -267,7 +295,7 @@ def _time(text: str | None) -> datetime.datetime | None:
 
 
 def _text(error: Exception) -> str:
-    return " ".join(str(error).split()) or type(error).__name__
+    return without_signatures(" ".join(str(error).split())) or type(error).__name__
 
 
 def _wrong_credentials(hint: str) -> exceptions.ConfigError:

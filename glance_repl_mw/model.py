@@ -69,6 +69,8 @@ class Stored:
 class Image:
     """Glance's own record of an image, as far as replication needs it.
 
+    :ivar locations: the URLs without signatures, which tell apart where it lies
+    :ivar given_locations: the URLs as Glance has them
     :ivar updated_at: UTC, without a time zone
     """
 
@@ -80,6 +82,7 @@ class Image:
     os_hash_value: str | None
     locations: tuple[str, ...]
     updated_at: datetime.datetime | None = None
+    given_locations: tuple[str, ...] = dataclasses.field(default=(), repr=False)
 
     @property
     def has_data(self) -> bool:

@@ -6,6 +6,7 @@ import tempfile
 import uuid
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
+from functools import partial
 from pathlib import Path
 
 from oslo_config import cfg
@@ -14,7 +15,7 @@ from glance_repl_mw import exceptions, opts
 from glance_repl_mw.checks.finding import Finding, error, ok, warning
 from glance_repl_mw.images import ImageService, status_of
 from glance_repl_mw.spool.reader import Gate, SpoolReader
-from glance_repl_mw.targets.base import Target
+from glance_repl_mw.targets.base import Target, given_location
 from glance_repl_mw.targets.httpprobe import PREFIX
 
 IMAGE_NAME = "glance-repl-check"
@@ -31,7 +32,7 @@ def check(conf: cfg.ConfigOpts, targets: Sequence[Target]) -> Iterator[Finding]:
     :param targets: those that were found to work
     """
     try:
-        images = ImageService(conf)
+        images = ImageService(conf, partial(given_location, targets))
         images.authenticate()
     except exceptions.ConfigError as problem:
         remedy = "set auth_type, auth_url, username and so on, as in [keystone_authtoken]"

@@ -8,9 +8,9 @@ from concurrent import futures
 from oslo_config import cfg
 
 from glance_repl_mw import exceptions, opts
-from glance_repl_mw.checks.finding import Finding, error, ok
+from glance_repl_mw.checks.finding import Finding, error, ok, warning
 from glance_repl_mw.targets import loader
-from glance_repl_mw.targets.base import Target
+from glance_repl_mw.targets.base import Remark, Target
 
 
 def load(conf: cfg.ConfigOpts) -> tuple[dict[str, Target], list[Finding]]:
@@ -66,7 +66,13 @@ def _try(target: Target) -> Sequence[Finding]:
         remedy = f"correct [{loader.section(target.name)}], or what the server allows"
         return [error(target.name, _text(problem), remedy)]
     done = ok(target.name, "an object was written, read back at its location, and deleted")
-    return [done, *(ok(target.name, remark) for remark in remarks)]
+    return [done, *(_finding(target, remark) for remark in remarks)]
+
+
+def _finding(target: Target, remark: Remark) -> Finding:
+    if remark.remedy:
+        return warning(target.name, remark.text, remark.remedy)
+    return ok(target.name, remark.text)
 
 
 def _text(problem: exceptions.TargetError) -> str:

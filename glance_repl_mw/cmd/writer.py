@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import fcntl
+import functools
 import logging
 import os
 import pathlib
@@ -25,6 +26,7 @@ from glance_repl_mw.reconciler.health import TargetHealth
 from glance_repl_mw.reconciler.tools import Tools
 from glance_repl_mw.spool.directory import Spool
 from glance_repl_mw.targets import loader
+from glance_repl_mw.targets.base import given_location
 from glance_repl_mw.writer.crew import Crew
 from glance_repl_mw.writer.service import WriterService
 
@@ -86,7 +88,7 @@ def _service(conf: cfg.ConfigOpts) -> WriterService:
     loader.check_values(conf)
     options = conf.replication
     targets = loader.load_targets(conf)
-    images = ImageService(conf)
+    images = ImageService(conf, functools.partial(given_location, targets.values()))
     spool = Spool(options.spool_dir, options.spool_max_bytes, options.spool_min_free_bytes)
     spool.prepare()
     is_needed = _own_lock(conf, spool.directory)

@@ -11,6 +11,7 @@ from oslo_utils import timeutils
 
 from glance_repl_mw import exceptions
 from glance_repl_mw.model import Image, Priority, Replica, ReplicaStatus
+from glance_repl_mw.reconciler import renewal
 from glance_repl_mw.reconciler.tools import Tools
 
 LOG = log.getLogger(__name__)
@@ -68,6 +69,7 @@ class Look:
                 look_again |= self._present(image, live)
         if missing and image.image_id not in in_spool and (now or _has_settled(image)):
             self._tools.survey.plan(image.image_id, missing, Priority.BACKFILL, image.size)
+        renewal.renew(self._tools, image, rows)
         return look_again
 
     def _remove_closed(self, image: Image, rows: Sequence[Replica]) -> None:

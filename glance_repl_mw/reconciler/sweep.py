@@ -40,7 +40,10 @@ class Sweep(Task):
             look_again |= self._compare(page)
             self.tools.rest(_REST_SECONDS)
         self._bury_missing()
-        interval = self.tools.conf.replication.reconcile_interval_seconds
+        interval = min(
+            self.tools.conf.replication.reconcile_interval_seconds,
+            *(target.renewal_seconds for target in self.tools.targets.values()),
+        )
         return min(interval, 5.0) if look_again else interval * random.uniform(0.9, 1.1)
 
     def _compare(self, page: Sequence[Image]) -> bool:

@@ -7,12 +7,15 @@ the writer. Every call blocks, may be repeated, and may come from several thread
 from __future__ import annotations
 
 import abc
-from collections.abc import Iterator, Sequence
+import dataclasses
+import math
+from collections.abc import Iterable, Iterator, Sequence
 from typing import ClassVar, Protocol
 
 from oslo_config import cfg
 
 from glance_repl_mw.model import Stored
+from glance_repl_mw.signing import without_signatures
 
 
 class Reader(Protocol):
@@ -46,14 +49,27 @@ class Reader(Protocol):
         """
 
 
+@dataclasses.dataclass(frozen=True)
+class Remark:
+    """What a check that found nothing broken has to say.
+
+    :ivar remedy: what the operator should do; empty where nothing has to be done
+    """
+
+    text: str
+    remedy: str = ""
+
+
 class Target(abc.ABC):
     """One place that holds replicas.
 
     :param name: the target's name in the configuration
     :param conf: the values of the section ``[replication:NAME]``
+    :ivar renewal_seconds: how often its locations must be looked at, so that none runs out
     :raises ConfigError: an option is missing or wrong; names section and option
     """
 
+    renewal_seconds: float = math.inf
     options: ClassVar[Sequence[cfg.Opt]] = ()
 
     def __init__(self, name: str, conf: cfg.ConfigOpts.GroupAttr) -> None:
@@ -102,6 +118,14 @@ class Target(abc.ABC):
     def object_name(self, location_url: str) -> str | None:
         """The name of the object that a location names, None where it is none of this target."""
 
+    def location(self, url: str) -> str:
+        """The URL that Glance is given for the location ``url`` of this target.
+
+        Another one only where the target signs: then ``url`` with a signature, its own where that
+        is good for long enough yet.
+        """
+        return without_signatures(url)
+
     @abc.abstractmethod
     def list(self) -> Iterator[str]:
         """The names of all objects, unfinished ones included.
@@ -123,9 +147,17 @@ class Target(abc.ABC):
         """
 
     @abc.abstractmethod
-    def check(self) -> Sequence[str]:
+    def check(self) -> Sequence[Remark]:
         """Write, read back, publish and delete a small object; returns remarks for the operator.
 
         :raises TargetUnavailable:
         :raises TargetRefused: names the step that failed
         """
+
+
+def given_location(targets: Iterable[Target], url: str) -> str:
+    """The URL that Glance is given for a location of one of these targets."""
+    for target in targets:
+        if target.object_name(url):
+            return target.location(url)
+    return url

@@ -39,7 +39,10 @@ class HTTPTarget(base.Target):
         )
         self._elsewhere = httpconfig.origin(url) != httpconfig.origin(location_url)
         self._client = Client(name, httpconfig.access(conf))
-        self._collection = WebCollection(self._client, url, location_url)
+        signer = httpconfig.signer(conf)
+        if signer:
+            self.renewal_seconds = signer.step_seconds
+        self._collection = WebCollection(self._client, url, location_url, signer)
         self._probe = httpprobe.Probe(self._client, self._collection)
         self._lock = threading.Lock()
         self._publish: futures.Future[str] | None = None
@@ -68,8 +71,8 @@ class HTTPTarget(base.Target):
         return self._collection.stat("stat", name)
 
     def open(self, name: str, offset: int = 0) -> Iterator[bytes]:
-        location = self._collection.location(name)
-        return self._client.blocks("open", location, offset, anonymous=self._elsewhere)
+        url = self._collection.readable(name)
+        return self._client.blocks("open", url, offset, anonymous=self._elsewhere)
 
     def delete(self, name: str) -> None:
         self._collection.delete("delete", name + PARTIAL, name)
@@ -77,13 +80,17 @@ class HTTPTarget(base.Target):
     def object_name(self, location_url: str) -> str | None:
         return self._collection.name_at(location_url)
 
+    def location(self, url: str) -> str:
+        signer = self._collection.signer
+        return signer.signed(url) if signer else super().location(url)
+
     def list(self) -> Iterator[str]:
         yield from self._collection.names("list")
 
     def probe(self, name: str | None) -> None:
         self._probe.look(name, self.conf.stall_timeout_seconds)
 
-    def check(self) -> Sequence[str]:
+    def check(self) -> Sequence[base.Remark]:
         return self._probe.check(self.conf.publish)
 
     def _publish_mode(self) -> str:

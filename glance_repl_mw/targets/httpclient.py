@@ -17,6 +17,7 @@ from urllib3.exceptions import HTTPError, ReadTimeoutError
 from urllib3.util import Timeout
 
 from glance_repl_mw import exceptions
+from glance_repl_mw.signing import without_signatures
 from glance_repl_mw.targets.retryafter import retry_after_seconds
 from glance_repl_mw.targets.sendfile import FreshAdapter, Upload
 
@@ -261,7 +262,7 @@ class Client:
     def _without_secrets(self, text: str) -> str:
         for secret in self._access.secrets:
             text = text.replace(secret, "***")
-        return text
+        return without_signatures(text)
 
     @contextlib.contextmanager
     def _translating(

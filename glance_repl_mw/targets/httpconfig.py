@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import base64
 import os
+import re
 import ssl
 from collections.abc import Sequence
 from urllib import parse
 
 from oslo_config import cfg
 
+from glance_repl_mw.signing import Signer
 from glance_repl_mw.targets.httpclient import Access
+
+_KEY = re.compile(r"[A-Za-z0-9+/=_.~-]{16,}")
 
 OPTIONS: Sequence[cfg.Opt] = (
     cfg.StrOpt(
@@ -24,6 +28,20 @@ OPTIONS: Sequence[cfg.Opt] = (
         sample_default="https://site-a.example/images/",
         help="The same collection as Glance reads it, without credentials; begins the location "
         "of every replica. Default: url.",
+    ),
+    cfg.StrOpt(
+        "location_signing_key",
+        secret=True,
+        help="Key that locations are signed with, as the secure_link module of nginx checks it, "
+        "so that only Glance can read the replicas; see Replicas that only Glance can read in the "
+        "documentation. 16 or more letters, digits and +/=_.~-; not signed without a key.",
+    ),
+    cfg.IntOpt(
+        "location_valid_seconds",
+        default=7 * 24 * 3600,
+        min=600,
+        help="Seconds that a signed location is good, at least; at most an eighth longer. It is "
+        "signed anew when half of them are left. Longer than the writer may ever be down.",
     ),
     cfg.StrOpt("username", help="User for Basic authentication at url."),
     cfg.StrOpt("password", secret=True, help="Password of username."),
@@ -88,6 +106,19 @@ def collection_url(conf: cfg.ConfigOpts.GroupAttr, option: str) -> str:
     if "?" in value or "#" in value:
         raise ValueError(f"{option}: must have neither query nor fragment")
     return value if value.endswith("/") else f"{value}/"
+
+
+def signer(conf: cfg.ConfigOpts.GroupAttr) -> Signer | None:
+    """What signs locations, None where they are not signed.
+
+    :raises ValueError: the key is not usable; begins with the option
+    """
+    key = conf.location_signing_key
+    if not key:
+        return None
+    if not _KEY.fullmatch(key):
+        raise ValueError("location_signing_key: is not 16 or more letters, digits and +/=_.~-")
+    return Signer(key, conf.location_valid_seconds)
 
 
 def origin(url: str) -> tuple[str, str | None, int]:

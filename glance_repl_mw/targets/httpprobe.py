@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import uuid
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
 
 from glance_repl_mw import exceptions
-from glance_repl_mw.targets.httpclient import Client
+from glance_repl_mw.targets.base import Remark
+from glance_repl_mw.targets.httpclient import Answer, Client
 from glance_repl_mw.targets.webdav import WRITTEN, WebCollection
 
 # No leading dot: web servers like to refuse or to hide such names.
@@ -19,6 +20,11 @@ _NO_COLLECTION = (404, 409, 500)
 # one, as happens behind a proxy.
 _NO_MOVE = frozenset((*range(300, 500), 501, 502)) - {408, 425, 429}
 _NOT_THERE = (404, 410)
+_SIGNED = (
+    "it was signed: the server must check secure_link with location_signing_key, and the clocks "
+    "must agree"
+)
+_READ_BY_ALL = "see Replicas that only Glance can read in the documentation"
 _LOOK_SECONDS = 10.0
 _LOOK_BYTES = 1024
 
@@ -53,13 +59,18 @@ class Probe:
         """
         seconds = min(_LOOK_SECONDS, stall_seconds) / 2
         asked = name or PREFIX + uuid.uuid4().hex
-        written, read = self._collection.address(asked), self._collection.location(asked)
+        written, read = self._collection.address(asked), self._collection.readable(asked)
         there = self._client.request(
             "probe", "HEAD", written, (200, *_NOT_THERE), once=True, seconds=seconds
         )
-        # To strangers, some servers refuse what they do not have.
-        allow = (200, 206, *_NOT_THERE) if name else (*_NOT_THERE, 403)
-        begun = self._client.begin("probe", read, allow, _LOOK_BYTES, seconds)
+        if name:
+            allow: tuple[int, ...] = (200, 206, *_NOT_THERE)
+        elif self._collection.signer:
+            allow = _NOT_THERE
+        else:
+            # To strangers, some servers refuse what they do not have.
+            allow = (*_NOT_THERE, 403)
+        begun = self._begin(read, allow, seconds)
         if name and there.status in _NOT_THERE:
             hint = f"HEAD {written}: {there.status}"
             raise self._client.error(exceptions.ReplicaMissing, "probe", hint)
@@ -67,17 +78,27 @@ class Probe:
             hint = f"GET {read}: {begun.status}, although {written} is there"
             raise self._client.error(exceptions.TargetUnavailable, "probe", hint)
 
-    def check(self, wanted: str) -> Sequence[str]:
+    def _begin(self, url: str, allow: Collection[int], seconds: float) -> Answer:
+        try:
+            return self._client.begin("probe", url, allow, _LOOK_BYTES, seconds)
+        except exceptions.TargetRefused as error:
+            if not self._collection.signer:
+                raise
+            hint = f"{error.hint}; {_SIGNED}"
+            raise self._client.error(exceptions.TargetRefused, "probe", hint) from error
+
+    def check(self, wanted: str) -> Sequence[Remark]:
         """Do once all that is done with a replica; errors name the step. Returns remarks."""
         with self._object("check: write") as (name, moved):
             self._read_back("check: read back", name)
+            unprotected = self._unprotected("check: read without signature", name)
             mode = self._move("check: publish", name, moved, wanted)
             for each in (name, moved):
                 self._collection.delete("check: delete", each)
                 if self._collection.stat("check: delete", each):
                     hint = f"{self._collection.address(each)} is still there"
                     raise self._client.error(exceptions.TargetRefused, "check: delete", hint)
-        return self._remarks(wanted, mode)
+        return [*self._remarks(wanted, mode), *unprotected]
 
     @contextmanager
     def _object(self, operation: str) -> Iterator[tuple[str, str]]:
@@ -107,12 +128,13 @@ class Probe:
 
     def _read_back(self, operation: str, name: str) -> None:
         """Read the object as Glance does: first HEAD, then GET, without credentials."""
-        url = self._collection.location(name)
+        url = self._collection.readable(name)
         try:
             answer = self._client.request(operation, "HEAD", url, (200,), anonymous=True)
             content = b"".join(self._client.blocks(operation, url, anonymous=True))
         except (exceptions.TargetRefused, exceptions.ReplicaMissing) as error:
-            hint = f"{error.hint}; Glance reads without credentials"
+            how = _SIGNED if self._collection.signer else "Glance reads without credentials"
+            hint = f"{error.hint}; {how}"
             raise self._client.error(exceptions.TargetRefused, operation, hint) from error
         if content != _BODY:
             hint = f"GET {url}: not the bytes that were written to {self._collection.url}"
@@ -121,14 +143,28 @@ class Probe:
             hint = f"HEAD {url}: not the right Content-Length, which Glance needs"
             raise self._client.error(exceptions.TargetRefused, operation, hint)
 
-    def _remarks(self, wanted: str, mode: str) -> Sequence[str]:
+    def _unprotected(self, operation: str, name: str) -> Sequence[Remark]:
+        """Where anybody can read what only Glance shall read."""
+        if not self._collection.signer:
+            return []
+        urls = {"location_url": self._collection.location(name)}
+        if self._client.sends_credentials:
+            urls["url"] = self._collection.address(name)
+        remarks = []
+        for option, url in urls.items():
+            answer = self._client.request(operation, "GET", url, range(200, 600), anonymous=True)
+            if answer.status < 300:
+                remarks.append(Remark(f"{option}: anybody can read {url}", _READ_BY_ALL))
+        return remarks
+
+    def _remarks(self, wanted: str, mode: str) -> Sequence[Remark]:
         remarks = []
         if wanted == "auto" and mode == "direct":
-            remarks.append("publish=direct: the server has no MOVE")
+            remarks.append(Remark("publish=direct: the server has no MOVE"))
         if self._client.sends_credentials and self._collection.url.startswith("http:"):
-            remarks.append("url: credentials are sent without TLS")
+            remarks.append(Remark("url: credentials are sent without TLS"))
         try:
             self._collection.names("check: list")
         except exceptions.TargetRefused as error:
-            remarks.append(f"the server does not list its objects: {error.hint}")
+            remarks.append(Remark(f"the server does not list its objects: {error.hint}"))
         return remarks

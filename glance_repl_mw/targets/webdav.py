@@ -15,6 +15,7 @@ from xml.etree import ElementTree
 
 from glance_repl_mw import exceptions
 from glance_repl_mw.model import Stored
+from glance_repl_mw.signing import Signer
 from glance_repl_mw.targets.httpclient import Client
 
 WRITTEN = (200, 201, 204)
@@ -27,13 +28,18 @@ _PROPFIND = b'<?xml version="1.0"?><propfind xmlns="DAV:"><prop><resourcetype/><
 class WebCollection:
     """A collection at ``url``, which Glance reads at ``location_url``; used by many threads.
 
+    What ``signer`` signs is the URL of a location in every other respect.
+
     Every method blocks and raises ``TargetUnavailable`` or ``TargetRefused``, which name the
     operation that it was called for.
     """
 
-    def __init__(self, client: Client, url: str, location_url: str) -> None:
+    def __init__(
+        self, client: Client, url: str, location_url: str, signer: Signer | None = None
+    ) -> None:
         self.url = url
         self.location_url = location_url
+        self.signer = signer
         self._client = client
 
     def address(self, name: str) -> str:
@@ -41,8 +47,13 @@ class WebCollection:
         return self.url + _quoted(name)
 
     def location(self, name: str) -> str:
-        """The URL at which Glance reads the object."""
+        """The URL of the object's location, not signed."""
         return self.location_url + _quoted(name)
+
+    def readable(self, name: str) -> str:
+        """The URL at which Glance reads the object, signed where the target signs."""
+        location = self.location(name)
+        return self.signer.signed(location) if self.signer else location
 
     def name_at(self, location: str) -> str | None:
         """The name of the object that Glance reads at this URL, None where it is none of ours."""

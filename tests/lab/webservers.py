@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from tests.lab.certificates import KeyPair
-from tests.lab.process import HOST, ServerError
+from tests.lab.process import HOST, ServerError, free_port
 from tests.lab.webserver_base import ConfiguredServer, WebServer, find_program
 
 APACHE_MODULES = Path("/usr/lib/apache2/modules")
@@ -57,15 +57,11 @@ class Nginx(ConfiguredServer):
         return [program, *arguments]
 
     def config(self) -> str:
-        temporary = "\n".join(
-            f"  {kind}_temp_path tmp/{kind};"
-            for kind in ("client_body", "proxy", "fastcgi", "uwsgi", "scgi")
-        )
         return f"""
 daemon off; master_process off; pid {self.name}.pid; error_log {self.log} info;
 events {{ worker_connections 512; }}
 http {{
-{temporary}
+{temporary_paths()}
   log_format lab '$request_method $uri $status';
   access_log {self.access_log} lab;
   client_max_body_size 0; default_type application/octet-stream; sendfile on;
@@ -94,6 +90,51 @@ http {{
         if self.token:
             lines.append(f'if ($http_authorization != "Bearer {self.token}") {{ return 401; }}')
         return "\n    ".join(lines)
+
+
+class SignedNginx(ConfiguredServer):
+    """Nginx as the sample for signed locations has it, without TLS.
+
+    What is written at `url` with the password is read at `location_url` with a signature.
+    """
+
+    request_line = re.compile(r'"(?P<method>[A-Z]+) (?P<path>\S+)" (?P<status>\d{3}) ')
+    sample = Path(__file__).parents[2] / "etc/glance-repl-mw/nginx-signed-locations.conf.sample"
+
+    def __init__(self, directory: Path, key: str) -> None:
+        super().__init__(directory, "nginx", username="writer", password="lab-writer-password")
+        self.key = key
+        self.location_port = free_port()
+
+    available = Nginx.available
+    command = Nginx.command
+
+    @property
+    def location_url(self) -> str:
+        return f"http://{HOST}:{self.location_port}/images/"
+
+    def config(self) -> str:
+        text = self.sample.read_text()
+        for ours, here in {
+            "listen 443 ssl;": f"listen {HOST}:{self.location_port};",
+            "listen 8443 ssl;": f"listen {HOST}:{self.port};",
+            "ssl_certificate /etc/nginx/site-a.pem;": "",
+            "ssl_certificate_key /etc/nginx/site-a.key;": "",
+            "root /srv/replicas;": f"root {self.document_root};",
+            "/etc/nginx/replicas.htpasswd": str(self.password_file),
+            "/var/log/nginx/replicas.log replicas;": f"{self.access_log} replicas;",
+            '$secure_link_expires$uri KEY"': f'$secure_link_expires$uri {self.key}"',
+        }.items():
+            assert ours in text, f"{ours} is not in {self.sample.name}"
+            text = text.replace(ours, here)
+        return f"""
+daemon off; master_process off; pid nginx.pid; error_log {self.log} info;
+events {{ worker_connections 512; }}
+http {{
+{temporary_paths()}
+{text}
+}}
+"""
 
 
 class Apache(ConfiguredServer):
@@ -263,3 +304,9 @@ class WsgiDav(WebServer):
             "verbose": 3,
         }
         self.config_file.write_text(json.dumps(config))
+
+
+def temporary_paths() -> str:
+    """Keeps the temporary files of nginx in its own directory."""
+    kinds = ("client_body", "proxy", "fastcgi", "uwsgi", "scgi")
+    return "\n".join(f"  {kind}_temp_path tmp/{kind};" for kind in kinds)

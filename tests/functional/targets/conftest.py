@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from glance_repl_mw.targets.base import Target
+from glance_repl_mw.targets.base import Remark, Target
 from tests.functional.conftest import Require, Workdir
 from tests.lab.body import Body
 from tests.lab.targets import http_target
@@ -25,7 +25,7 @@ class Place:
 
     target: Target
     root: Path
-    remarks: list[str]
+    remarks: list[Remark]
 
     def objects(self) -> dict[str, bytes]:
         """All objects by name, finished or not."""
@@ -35,7 +35,7 @@ class Place:
         return (self.root / name).read_bytes()
 
 
-NO_MOVE = "publish=direct: the server has no MOVE"
+NO_MOVE = Remark("publish=direct: the server has no MOVE")
 KINDS = {
     "nginx": (Nginx, {"autoindex": True}, {}, []),
     "nginx-put-delete": (

@@ -8,6 +8,7 @@ from glance_repl_mw import exceptions
 from glance_repl_mw.checks import report, secrecy, targets
 from glance_repl_mw.checks.deployment import read
 from glance_repl_mw.checks.finding import error, ok, warning
+from glance_repl_mw.targets.base import Remark
 from tests.unit.checks.config import make_conf
 
 A = ok("a", "is well")
@@ -129,7 +130,7 @@ class FakeTarget:
 def test_probe_returns_the_targets_that_work():
     down = exceptions.TargetUnavailable(target="b", operation="check: write", hint="no answer")
     closed = exceptions.TargetRefused(target="c", operation="check: delete", hint="403")
-    working = FakeTarget("a", ["url: no TLS"])
+    working = FakeTarget("a", [Remark("url: no TLS"), Remark("url: open", "close it")])
     probing = targets.probe(
         {"a": working, "b": FakeTarget("b", down), "c": FakeTarget("c", closed)}
     )
@@ -141,5 +142,6 @@ def test_probe_returns_the_targets_that_work():
         assert end.value == [working]
     assert lines[0].startswith("ok: a: an object was written")
     assert lines[1] == "ok: a: url: no TLS"
-    assert lines[2].startswith("error: b: check: write: no answer; see that the server runs")
-    assert lines[3].startswith("error: c: check: delete: 403; correct [replication:c]")
+    assert lines[2] == "warning: a: url: open; close it"
+    assert lines[3].startswith("error: b: check: write: no answer; see that the server runs")
+    assert lines[4].startswith("error: c: check: delete: 403; correct [replication:c]")

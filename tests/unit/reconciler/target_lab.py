@@ -2,6 +2,7 @@
 
 import datetime
 import hashlib
+import math
 import threading
 import uuid
 from unittest import mock
@@ -80,6 +81,7 @@ class Target:
         self.asked = []
         self.read = []
         self.deleted = []
+        self.renewal_seconds = math.inf
 
     def stat(self, name):
         self.asked.append(name)

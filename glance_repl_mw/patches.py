@@ -1,0 +1,55 @@
+"""Changes of an image's locations, as Glance's PATCH takes them.
+
+Each begins with the locations as Glance has them, signatures included.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from typing import Any
+
+from glance_repl_mw.signing import without_signatures
+
+Location = Mapping[str, Any]
+Change = Mapping[str, Any]
+
+
+def plain_url(location: Location) -> str:
+    """The URL without its signature."""
+    return without_signatures(location["url"])
+
+
+def unchanged(found: Sequence[Location]) -> Change:
+    """Replaces the locations by the same ones; Glance refuses it when others are there by now."""
+    return {"op": "replace", "path": "/locations", "value": found}
+
+
+def additions(locations: Iterable[Location]) -> list[Change]:
+    """Adds locations at the end."""
+    return [{"op": "add", "path": "/locations/-", "value": location} for location in locations]
+
+
+def removals(found: Sequence[Location], urls: Collection[str]) -> list[Change]:
+    """Removes the locations of these plain URLs, but not the last one of all."""
+    places = [place for place, each in enumerate(found) if plain_url(each) in urls]
+    return _removed(places[1:] if len(places) == len(found) else places)
+
+
+def replacements(found: Sequence[Location], replaced: Mapping[str, str]) -> list[Change]:
+    """Gives locations other URLs: all new ones are added before the first old one is removed.
+
+    :param replaced: the new URL by the old one; old ones that are not there are left out
+    """
+    present = [each["url"] for each in found]
+    places = [place for place, url in enumerate(present) if url in replaced]
+    new = {
+        url: {**found[place], "url": url}
+        for place in places
+        if (url := replaced[present[place]]) not in present
+    }
+    return [*additions(new.values()), *_removed(places)]
+
+
+def _removed(places: Sequence[int]) -> list[Change]:
+    """The last ones first, so that those before keep their places."""
+    return [{"op": "remove", "path": f"/locations/{place}"} for place in reversed(places)]
