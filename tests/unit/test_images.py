@@ -14,6 +14,8 @@ IMAGE = "6f1f5a5e-1c0d-4d7e-9d0b-0c5f4d1f0a11"
 PRIMARY = "file:///primary/image"
 OURS = ["http://site-a/image", "http://site-b/image"]
 THEIRS = "http://elsewhere/copy"
+OLD, NEW = "?md5=old&expires=1", "?md5=new&expires=2"
+SIGNED = [f"{url}{OLD}" for url in OURS]
 
 
 class Refusal(Exception):
@@ -54,6 +56,11 @@ class Glance(ThreadingHTTPServer):
                 if sorted(map(url_of, change["value"])) != sorted(map(url_of, changed)):
                     raise Refusal(400)
                 changed = change["value"]
+            elif change["op"] == "add":
+                assert place == ["-"]
+                if change["value"] in changed:
+                    raise Refusal(400)
+                changed = [*changed, change["value"]]
             elif len(changed) == 1:
                 raise Refusal(403)
             else:
@@ -73,7 +80,7 @@ class Handler(BaseHTTPRequestHandler):
             status, body = self.server.data
             self.answer(status, body, "application/octet-stream", length=len(body) + 1)
         else:
-            self.answer(200, json.dumps({"locations": self.server.locations}).encode())
+            self.answer(200, self.image())
 
     def do_PATCH(self):
         self.server.agents.add(self.headers["User-Agent"])
@@ -81,9 +88,13 @@ class Handler(BaseHTTPRequestHandler):
         try:
             self.server.patch(changes)
         except Refusal as refusal:
-            self.answer(refusal.args[0], b"{}")
+            self.answer(refusal.args[0], f"BadRequest: not {self.server.urls[-1]}".encode(), "text/plain")
         else:
-            self.answer(200, b"{}")
+            self.answer(200, self.image())
+
+    def image(self):
+        record = {"id": IMAGE, "status": "active", "locations": self.server.locations}
+        return json.dumps(record).encode()
 
     def answer(self, status, body, kind="application/json", length=None):
         self.send_response(status)
@@ -122,7 +133,7 @@ def service(glance, tmp_path):
     conf = cfg.ConfigOpts()
     opts.register_opts(conf)
     conf([], default_config_files=[str(file)], default_config_dirs=[])
-    return ImageService(conf)
+    return ImageService(conf, lambda url: f"{url}{NEW}")
 
 
 def test_requests_tell_whose_they_are(glance, service):
@@ -204,6 +215,80 @@ def test_a_removal_that_glance_refuses(glance, service, status):
     with pytest.raises(exceptions.GlanceRefused):
         service.remove_locations(IMAGE, OURS)
     assert glance.patches == 1
+
+
+# Signed locations
+
+
+def test_signatures_are_for_glance_only(glance, service):
+    glance.locations = located(PRIMARY)
+    image = service.add_locations(IMAGE, OURS)
+    assert glance.urls == [PRIMARY, *(f"{url}{NEW}" for url in OURS)]
+    assert image.locations == (PRIMARY, *OURS)
+    assert image.given_locations == tuple(glance.urls)
+    assert service.get(IMAGE) == image
+    assert "md5=" not in repr(image)
+
+
+def test_location_with_two_signatures_is_one(glance, service):
+    glance.locations = located(PRIMARY, *SIGNED, f"{OURS[0]}{NEW}")
+    assert service.get(IMAGE).locations == (PRIMARY, *OURS)
+
+
+def test_signed_locations_are_removed(glance, service):
+    glance.locations = located(PRIMARY, *SIGNED, f"{OURS[0]}{NEW}")
+    assert service.remove_locations(IMAGE, OURS) == []
+    assert glance.urls == [PRIMARY]
+
+
+def test_the_last_signed_location_stays(glance, service):
+    glance.locations = located(SIGNED[0], f"{OURS[0]}{NEW}")
+    assert service.remove_locations(IMAGE, OURS) == OURS[:1]
+    assert glance.urls == SIGNED[:1]
+
+
+def test_signatures_are_replaced_in_one_request(glance, service):
+    glance.locations = [*located(PRIMARY, *SIGNED, THEIRS), {"url": "x", "metadata": {}}]
+    new = {url: url.replace(OLD, NEW) for url in SIGNED}
+    service.replace_locations(IMAGE, new)
+    assert glance.locations == [
+        *located(PRIMARY, THEIRS), {"url": "x", "metadata": {}}, *located(*new.values())
+    ]  # fmt: skip
+    assert glance.patches == 1
+
+
+@pytest.mark.parametrize("there", [SIGNED[:1], [f"{OURS[0]}{NEW}", SIGNED[0]]])
+def test_only_location_of_an_image_is_replaced(glance, service, there):
+    glance.locations = located(*there)
+    service.replace_locations(IMAGE, {SIGNED[0]: f"{OURS[0]}{NEW}"})
+    assert glance.urls == [f"{OURS[0]}{NEW}"]
+
+
+@pytest.mark.parametrize(
+    ("there", "left"),
+    [([PRIMARY], [PRIMARY]), ([THEIRS, *SIGNED], [THEIRS, SIGNED[1], f"{OURS[0]}{NEW}"])],
+    ids=["removed", "moved"],
+)
+def test_replacement_respects_what_others_do_meanwhile(glance, service, there, left):
+    def others_are_faster():
+        glance.locations = located(*there)
+
+    glance.locations = located(PRIMARY, *SIGNED)
+    glance.meanwhile = [others_are_faster]
+    service.replace_locations(IMAGE, {SIGNED[0]: f"{OURS[0]}{NEW}"})
+    assert glance.urls == left
+
+
+def test_signature_in_a_refusal_is_not_quoted(glance, service):
+    def refuse():
+        raise Refusal(400)
+
+    glance.locations = located(PRIMARY, *SIGNED)
+    glance.meanwhile = [refuse] * 10
+    with pytest.raises(exceptions.GlanceUnavailable, match=f"not {OURS[1]}") as caught:
+        service.replace_locations(IMAGE, {SIGNED[0]: THEIRS})
+    assert "md5=" not in str(caught.value)
+    assert glance.urls == [PRIMARY, *SIGNED]
 
 
 # Downloading

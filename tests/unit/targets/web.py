@@ -37,10 +37,11 @@ class Handler(BaseHTTPRequestHandler):
         return self.serve
 
     def serve(self) -> None:
-        self.name = self.path.rpartition("/")[2]
+        self.name = self.path.partition("?")[0].rpartition("/")[2]
         self.server.requests.append((self.command, self.name))
         probing = self.name.startswith("glance-repl-probe-")
-        fault = None if probing else self.server.faults.get(self.command)
+        faults = self.server.faults_of_probes if probing else self.server.faults
+        fault = faults.get(self.command)
         if fault:
             fault(self)
         else:
@@ -100,6 +101,7 @@ class Handler(BaseHTTPRequestHandler):
 class WebServer(ThreadingHTTPServer):
     """
     :ivar faults: by method, what serves it instead; not for the probes of the driver
+    :ivar faults_of_probes: likewise, for these
     :ivar released: set at the end, so that faults which wait come to theirs
     """
 
@@ -110,6 +112,7 @@ class WebServer(ThreadingHTTPServer):
         self.objects: dict[str, bytes] = {}
         self.requests: list[tuple[str, str]] = []
         self.faults: dict[str, Callable[[Any], None]] = {}
+        self.faults_of_probes: dict[str, Callable[[Any], None]] = {}
         self.connections: set[socket.socket] = set()
         self.released = threading.Event()
         self.url = f"http://127.0.0.1:{self.server_port}/images/"
