@@ -86,6 +86,10 @@ class TargetRefused(TargetError):
     """The target said no; a retry without a change of configuration cannot help."""
 
 
+class SignatureRefused(TargetRefused):
+    """The target does not let anybody read with the signature that we make."""
+
+
 class ReplicaMissing(TargetError):
     """The object is not at the target."""
 

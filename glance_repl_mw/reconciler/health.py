@@ -5,6 +5,8 @@ from __future__ import annotations
 import threading
 import time
 
+from glance_repl_mw import exceptions
+
 _FAILURES_TO_BE_DOWN = 3
 
 
@@ -16,6 +18,7 @@ class TargetHealth:
     report a success; a failure may be reported by everybody who used it.
 
     :ivar error: what the last failure was, None after a success
+    :ivar harms_readers: whether Glance may hang, or read nonsense, while the target is down
     """
 
     def __init__(self) -> None:
@@ -24,6 +27,7 @@ class TargetHealth:
         self._failing_since = 0.0
         self._has_succeeded = False
         self.error: str | None = None
+        self.harms_readers = True
 
     def succeeded(self) -> None:
         """The target did what it was asked."""
@@ -39,6 +43,8 @@ class TargetHealth:
                 self._failing_since = time.monotonic()
             self._failures += 1
             self.error = str(error) or type(error).__name__
+            # Who is refused at once reads elsewhere; and locations with other signatures may work.
+            self.harms_readers = not isinstance(error, exceptions.SignatureRefused)
 
     @property
     def is_up(self) -> bool:

@@ -69,8 +69,7 @@ class Look:
                 look_again |= self._present(image, live)
         if missing and image.image_id not in in_spool and (now or _has_settled(image)):
             self._tools.survey.plan(image.image_id, missing, Priority.BACKFILL, image.size)
-        renewal.renew(self._tools, image, rows)
-        return look_again
+        return renewal.renew(self._tools, image, rows) or look_again
 
     def _remove_closed(self, image: Image, rows: Sequence[Replica]) -> None:
         """Remove locations of replicas that have ended, as a late request may add them."""

@@ -16,11 +16,12 @@ LOG = log.getLogger(__name__)
 _REST_SECONDS = 0.05
 
 
-def renew(tools: Tools, image: Image, rows: Sequence[Replica]) -> None:
+def renew(tools: Tools, image: Image, rows: Sequence[Replica]) -> bool:
     """Replace locations whose signature ends soon or is not what the options say now.
 
-    Of two locations that differ in their signatures only, one goes. What a target that is down
-    holds comes later: Glance looks at a new location before it takes it.
+    Of two locations that differ in their signatures only, one goes. Those of a target that is not
+    known to be up come later, as Glance looks at a new location before it takes it. Returns
+    whether that may be soon.
 
     :param rows: all rows of the image
     :raises GlanceUnavailable:
@@ -28,16 +29,23 @@ def renew(tools: Tools, image: Image, rows: Sequence[Replica]) -> None:
     :raises Stopping: the writer ends
     """
     if image.status != "active":
-        return
+        return False
     replaced: dict[str, str] = {}
+    look_again = False
     for row in rows:
-        is_location = row.status is ReplicaStatus.ACTIVE and row.location_url in image.locations
-        if is_location and row.target in tools.up_targets():
-            replaced |= _replaced(tools.targets[row.target], image, row)
+        if row.status is not ReplicaStatus.ACTIVE or row.target not in tools.targets:
+            continue
+        stale = _replaced(tools.targets[row.target], image, row)
+        health = tools.health[row.target]
+        if health.is_proven_up:
+            replaced |= stale
+        elif stale:
+            look_again |= health.is_up
     if replaced:
         tools.images.replace_locations(image.image_id, replaced)
         LOG.info("Image %s: %s locations have a new signature", image.image_id, len(replaced))
         tools.rest(_REST_SECONDS)
+    return look_again
 
 
 def _replaced(target: Target, image: Image, row: Replica) -> dict[str, str]:

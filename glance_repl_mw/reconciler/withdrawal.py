@@ -60,7 +60,8 @@ class Withdrawal(Task):
 
     @property
     def _is_down(self) -> bool:
-        return not self._health.is_up and self._health.down_seconds >= self._patience
+        is_harmful = not self._health.is_up and self._health.harms_readers
+        return is_harmful and self._health.down_seconds >= self._patience
 
     def run_once(self) -> float:
         now = time.monotonic()

@@ -138,12 +138,12 @@ class Target(abc.ABC):
     def probe(self, name: str | None) -> None:
         """See, at little cost and within some seconds, that the target can be written and read.
 
-        It is read as Glance does it, without credentials. Nothing is written.
+        It is read as Glance does it, without credentials, but signed. Nothing is written.
 
         :param name: an object that must be there; None where there is none yet
         :raises ReplicaMissing: the target is up, but has not that object
         :raises TargetUnavailable: also where it begins to answer and then hangs
-        :raises TargetRefused:
+        :raises TargetRefused: among them SignatureRefused
         """
 
     @abc.abstractmethod

@@ -56,6 +56,7 @@ class Probe:
         :param name: an object that must be there; None for none
         :param stall_seconds: for how long the server may be silent
         :raises ReplicaMissing: the server answers, but the object is not there
+        :raises SignatureRefused:
         """
         seconds = min(_LOOK_SECONDS, stall_seconds) / 2
         asked = name or PREFIX + uuid.uuid4().hex
@@ -85,7 +86,7 @@ class Probe:
             if not self._collection.signer:
                 raise
             hint = f"{error.hint}; {_SIGNED}"
-            raise self._client.error(exceptions.TargetRefused, "probe", hint) from error
+            raise self._client.error(exceptions.SignatureRefused, "probe", hint) from error
 
     def check(self, wanted: str) -> Sequence[Remark]:
         """Do once all that is done with a replica; errors name the step. Returns remarks."""

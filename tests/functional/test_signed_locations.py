@@ -24,7 +24,11 @@ KEY = "lab-key-number-one-0123456789"
 NEW_KEY = "lab-key-number-two-0123456789"
 VALID_SECONDS = 600
 SIGNATURE = b"md5="
-OFTEN = {"reconcile_interval_seconds": "0.5", "probe_interval_seconds": "0.2"}
+OFTEN = {
+    "reconcile_interval_seconds": "0.5",
+    "probe_interval_seconds": "0.2",
+    "withdraw_after_seconds": "3",
+}
 PATCH = {"Content-Type": "application/openstack-images-v2.1-json-patch"}
 
 
@@ -190,9 +194,21 @@ def test_new_key(cloud, server, image_id):
     assert "location_signing_key" in checked.stdout
     assert SIGNATURE.decode() not in checked.stdout + checked.stderr
 
+    late = cloud.new_image(BODY)
+    row = wait_until(lambda: row_with_error(cloud, late), 30, "the location is refused")
+    assert row.status == "stored"
+    assert signed_urls(cloud, image_id) == [old]
+
     configure(cloud, location_signing_key=NEW_KEY)
+    wait_until(lambda: is_active(cloud, late), 30, "what could not be read is a location now")
+    assert len(signed_urls(cloud, late)) == 1
     new = wait_renewed(cloud, image_id, old)
     assert requests.get(new, timeout=10).content == BODY
+
+
+def row_with_error(cloud, image_id):
+    row = cloud.row(image_id, "signed")
+    return row if row and row.error else None
 
 
 def refusal_in(text):

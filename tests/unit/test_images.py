@@ -88,7 +88,9 @@ class Handler(BaseHTTPRequestHandler):
         try:
             self.server.patch(changes)
         except Refusal as refusal:
-            self.answer(refusal.args[0], f"BadRequest: not {self.server.urls[-1]}".encode(), "text/plain")
+            self.answer(
+                refusal.args[0], f"BadRequest: not {self.server.urls[-1]}".encode(), "text/plain"
+            )
         else:
             self.answer(200, self.image())
 

@@ -4,7 +4,7 @@ import pytest
 
 from glance_repl_mw.model import ReplicaStatus
 from glance_repl_mw.reconciler.look import Look
-from tests.unit.reconciler.target_lab import PRIMARY, SITE, Lab
+from tests.unit.reconciler.target_lab import PRIMARY, Lab
 
 GOOD = "?md5=good&expires=2"
 LASTS_TOO = "?md5=good&expires=3"
@@ -18,6 +18,7 @@ def lab(tmp_path):
     lab.replaced = []
     lab.images.replace_locations = lambda *arguments: lab.replaced.append(arguments)
     lab.target.location = sign
+    lab.health.succeeded()
     yield lab
     lab.close()
 
@@ -33,7 +34,7 @@ def look(lab, *signatures, **changes):
     given = tuple(f"{url}{signature}" for signature in signatures)
     lab.images.change(image_id, given_locations=(PRIMARY, *given), **changes)
     rows = lab.survey.of_images([image_id])[image_id]
-    Look(lab.tools).at(lab.image(image_id), rows, set(), set(), now=True)
+    lab.look_again = Look(lab.tools).at(lab.image(image_id), rows, set(), set(), now=True)
     assert [each for each, _ in lab.replaced] in ([], [image_id])
     return url
 
@@ -61,11 +62,14 @@ def test_image_that_is_not_active_is_left_alone(lab):
     assert lab.replaced == []
 
 
-def test_target_that_is_down_is_left_alone(lab):
-    for _ in range(3):
-        lab.tools.health[SITE].failed(OSError())
-    look(lab, STALE)
+@pytest.mark.parametrize(("failures", "soon"), [(1, True), (3, False)])
+@pytest.mark.parametrize("signature", [STALE, GOOD])
+def test_target_that_is_not_known_to_be_up_is_left_for_later(lab, failures, soon, signature):
+    for _ in range(failures):
+        lab.health.failed(OSError())
+    look(lab, signature)
     assert lab.replaced == []
+    assert lab.look_again == (soon and signature == STALE)
 
 
 def test_location_of_a_replica_that_is_not_active_is_left_to_others(lab):

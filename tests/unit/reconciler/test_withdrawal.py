@@ -28,9 +28,9 @@ class WithdrawalLab(Lab):
         self.target.conf = conf[SITE]
         self.set(withdraw_after_seconds=0)
 
-    def take_down(self):
+    def take_down(self, error=HANGS):
         while self.health.is_up:
-            self.health.failed(HANGS)
+            self.health.failed(error)
 
     def bring_back(self):
         self.health.succeeded()
@@ -88,6 +88,16 @@ def test_nothing_is_withdrawn_while_the_target_is_up_or_not_down_for_long(lab):
     lab.run()
     assert lab.is_location(image_id)
     assert lab.statuses([image_id]) == {"active"}
+
+
+def test_nothing_is_withdrawn_while_the_target_only_refuses_new_signatures(lab):
+    image_id = lab.add()
+    lab.take_down(exceptions.SignatureRefused(target=SITE, hint="403"))
+    lab.run()
+    assert lab.is_location(image_id)
+    lab.health.failed(HANGS)
+    lab.run()
+    assert not lab.is_location(image_id)
 
 
 @pytest.mark.parametrize(("general", "own"), [(0, 3600), (3600, 0)])

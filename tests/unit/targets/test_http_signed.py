@@ -2,7 +2,7 @@
 
 import pytest
 
-from glance_repl_mw.exceptions import TargetRefused
+from glance_repl_mw.exceptions import SignatureRefused, TargetRefused
 from glance_repl_mw.targets.base import given_location
 
 KEY = "a-key-of-a-test-0123"
@@ -68,7 +68,7 @@ def test_refused_signature_is_explained(web, target, name):
     web.objects["x"] = b"abc"
     web.faults_of_probes = {"GET": lambda handler: handler.answer(403)}
     web.faults["GET"] = web.faults_of_probes["GET"]
-    with pytest.raises(TargetRefused, match="location_signing_key") as caught:
+    with pytest.raises(SignatureRefused, match="location_signing_key") as caught:
         target.probe(name)
     assert "403" in str(caught.value) and "md5=" not in str(caught.value)
     with pytest.raises(TargetRefused, match=r"location_signing_key") as caught:
