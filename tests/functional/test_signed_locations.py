@@ -247,3 +247,10 @@ def test_no_signature_is_shown(cloud, image_id):
         assert answer.status_code == 200
         assert SIGNATURE not in answer.content
     assert SIGNATURE.decode() not in manage(cloud, "status", image_id).stdout
+
+
+def test_check_of_a_good_configuration(cloud):
+    checked = manage(cloud, "check")
+    assert checked.returncode == 0, checked.stdout
+    assert "ok: signed: Glance takes locations there" in checked.stdout
+    assert SIGNATURE.decode() not in checked.stdout + checked.stderr
