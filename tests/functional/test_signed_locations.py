@@ -66,7 +66,16 @@ def cloud(keystone, workdir, require):
 
 @pytest.fixture
 def server(cloud):
-    return cloud.targets["signed"]
+    """The target that wants signatures, whose configuration is as before at the end."""
+    server = cloud.targets["signed"]
+    yield server
+    serve(server, server.config())
+
+
+def serve(server, config):
+    server.stop()
+    server.config_file.write_text(config)
+    server.start()
 
 
 @pytest.fixture
@@ -145,24 +154,26 @@ def test_only_a_signature_opens_a_replica(cloud, image_id):
     )
 
 
-def test_glance_reads_the_replica_when_its_own_copy_is_lost(cloud, server, image_id):
+def test_glance_reads_the_replica_when_its_own_copy_is_lost(cloud, image_id):
     cloud.glance.primary_path(image_id).unlink()
     (cloud.targets["open"].root / cloud.row(image_id, "open").object_name).unlink()
     answer = cloud.request("GET", f"v2/images/{image_id}/file")
     assert answer.content == BODY
     path = f"/images/{cloud.row(image_id, 'signed').object_name}"
-    assert ("GET", path, 200) in server.requests()
+    assert ("GET", path, 200) in cloud.targets["signed"].requests()
 
 
 def test_signature_that_ends_soon_is_renewed(cloud, image_id):
     (first,) = signed_urls(cloud, image_id)
     others = set(cloud.locations(image_id)) - {first}
     cloud.writer_process.set(datetime.timedelta(seconds=VALID_SECONDS * 2 / 3))
-    second = wait_renewed(cloud, image_id, first)
-    assert without_signatures(second) == without_signatures(first)
-    assert status_of(second) == 200
-    cloud.writer_process.set(datetime.timedelta(0))
-    assert set(cloud.locations(image_id)) == {*others, second}
+    try:
+        second = wait_renewed(cloud, image_id, first)
+        assert without_signatures(second) == without_signatures(first)
+        assert status_of(second) == 200
+        assert set(cloud.locations(image_id)) == {*others, second}
+    finally:
+        cloud.writer_process.set(datetime.timedelta(0))
 
 
 def test_of_two_signatures_one_goes(cloud, image_id):
@@ -181,10 +192,8 @@ def test_of_two_signatures_one_goes(cloud, image_id):
 
 def test_new_key(cloud, server, image_id):
     (old,) = signed_urls(cloud, image_id)
-    server.stop()
     server.key = NEW_KEY
-    server.config_file.write_text(server.config())
-    server.start()
+    serve(server, server.config())
     assert status_of(old) == 403
 
     listed = wait_until(lambda: refusal_in(manage(cloud, "target", "list").stdout), 30, "noticed")
@@ -218,11 +227,8 @@ def refusal_in(text):
 def test_signatures_come_and_go_with_the_key(cloud, server, image_id):
     (signed,) = signed_urls(cloud, image_id)
     plain = without_signatures(signed)
-    text = server.config_file.read_text()
-    assert "return 403;" in text
-    server.stop()
-    server.config_file.write_text(text.replace("return 403;", ""))
-    server.start()
+    assert "return 403;" in server.config()
+    serve(server, server.config().replace("return 403;", ""))
     key = cloud.glance.options["replication:signed"]["location_signing_key"]
     checked = manage(cloud, "check")
     assert (
