@@ -11,6 +11,7 @@ from typing import Protocol
 import pytest
 
 from tests.functional.cloud import Cloud
+from tests.lab.databases import MariaDb, PostgreSql
 from tests.lab.keystone import Keystone
 from tests.lab.webservers import Nginx
 
@@ -68,6 +69,22 @@ def keystone(workdir: Workdir) -> Iterator[Keystone]:
     with Keystone(workdir("keystone")) as server:
         server.add_user("replicator", "lab-replicator-password", "service", ("admin",))
         server.add_user("alice", "lab-alice-password", "demo", ("member",))
+        yield server
+
+
+@pytest.fixture(scope="session")
+def mariadb(workdir: Workdir, require: Require) -> Iterator[MariaDb]:
+    """MariaDB; a test that ends it starts it again."""
+    require(MariaDb)
+    with MariaDb(workdir("mariadb")) as server:
+        yield server
+
+
+@pytest.fixture(scope="session")
+def postgresql(workdir: Workdir, require: Require) -> Iterator[PostgreSql]:
+    """PostgreSQL; a test that ends it starts it again."""
+    require(PostgreSql)
+    with PostgreSql(workdir("postgresql")) as server:
         yield server
 
 

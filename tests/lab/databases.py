@@ -1,0 +1,183 @@
+"""Database servers: MariaDB and PostgreSQL."""
+
+import os
+import shutil
+import signal
+from itertools import count
+from pathlib import Path
+
+import sqlalchemy as sa
+
+from tests.lab.process import HOST, Server, run
+from tests.lab.webserver_base import find_program
+
+POSTGRESQL_PROGRAMS = Path("/usr/lib/postgresql")
+NOBODY = ("nobody", "nogroup")
+
+
+class DatabaseServer(Server):
+    """An SQL server whose administrator needs no password.
+
+    What it has acknowledged outlives the end of its process, not that of the machine. Started as
+    root it runs as nobody, to whom every directory above must be open.
+    """
+
+    driver: str
+    administrator: str
+    first_database: str
+
+    def __init__(self, directory: Path, name: str = "", port: int | None = None) -> None:
+        super().__init__(directory, name or type(self).__name__.lower(), port)
+        self.data = self.directory / "data"
+        self._numbers = count(1)
+
+    @classmethod
+    def available(cls) -> str | None:
+        """Return None, or why this server cannot be started here."""
+        raise NotImplementedError
+
+    def connection(self, database: str) -> str:
+        """Return the SQLAlchemy URL of one of its databases."""
+        return f"{self.driver}://{self.administrator}@{HOST}:{self.port}/{database}"
+
+    def new_database(self) -> str:
+        """Make an empty database as its defaults say; return the SQLAlchemy URL."""
+        name = f"replication_{next(self._numbers)}"
+        self.execute(f"CREATE DATABASE {name}")
+        return self.connection(name)
+
+    def execute(self, statement: str, **parameters: object) -> list[tuple[object, ...]]:
+        """Run a statement of the administrator's outside of any transaction; return its rows."""
+        engine = sa.create_engine(
+            self.connection(self.first_database),
+            isolation_level="AUTOCOMMIT",
+            poolclass=sa.NullPool,
+        )
+        with engine.connect() as connection:
+            result = connection.execute(sa.text(statement), parameters)
+            return [tuple(row) for row in result] if result.returns_rows else []
+
+    def end_connections(self) -> int:
+        """Break all connections of clients; return how many there were."""
+        raise NotImplementedError
+
+    def prepare(self) -> None:
+        self.data.mkdir(mode=0o700, exist_ok=True)
+        if os.geteuid() == 0:
+            for path in (self.directory, self.data):
+                shutil.chown(path, *NOBODY)
+
+    def ready(self) -> bool:
+        try:
+            self.execute("SELECT 1")
+        except sa.exc.DBAPIError:
+            return False
+        return True
+
+    def unprivileged(self, *command: str) -> list[str]:
+        """Return the command without the rights of root."""
+        if os.geteuid() != 0:
+            return list(command)
+        user, group = NOBODY
+        # A change of the user forgets the signal that tells of the launcher's end.
+        dropped = ["--reuid", user, "--regid", group, "--clear-groups", "--pdeathsig", "TERM"]
+        return ["setpriv", *dropped, *command]
+
+
+class MariaDb(DatabaseServer):
+    """MariaDB with the defaults that it comes with: latin1, REPEATABLE READ.
+
+    As newer releases do by default, it refuses to lock a row that has changed since the
+    transaction has read it (error 1020).
+    """
+
+    driver = "mysql+pymysql"
+    administrator = "root"
+    first_database = "mysql"
+
+    @classmethod
+    def available(cls) -> str | None:
+        return None if find_program("mariadbd") else "mariadbd is not installed"
+
+    def prepare(self) -> None:
+        super().prepare()
+        install = [
+            find_program("mariadb-install-db") or "mariadb-install-db",
+            "--no-defaults",
+            f"--datadir={self.data}",
+            "--auth-root-authentication-method=normal",
+            "--skip-test-db",
+        ]
+        run(self.unprivileged(*install), self.environment(), self.log)
+
+    def command(self) -> list[str]:
+        return self.unprivileged(
+            find_program("mariadbd") or "mariadbd",
+            "--no-defaults",
+            f"--datadir={self.data}",
+            f"--socket={self.directory}/socket",
+            f"--pid-file={self.directory}/pid",
+            f"--bind-address={HOST}",
+            f"--port={self.port}",
+            "--skip-name-resolve",
+            "--innodb-flush-log-at-trx-commit=2",
+            "--innodb-buffer-pool-size=32M",
+            "--loose-innodb-snapshot-isolation=ON",
+        )
+
+    def end_connections(self) -> int:
+        others = self.execute(
+            "SELECT id FROM information_schema.processlist"
+            " WHERE command <> 'Daemon' AND id <> connection_id()"
+        )
+        for (number,) in others:
+            self.execute(f"KILL {number}")
+        return len(others)
+
+
+class PostgreSql(DatabaseServer):
+    """PostgreSQL with the defaults that it comes with."""
+
+    driver = "postgresql+psycopg2"
+    administrator = "postgres"
+    first_database = "postgres"
+
+    @classmethod
+    def available(cls) -> str | None:
+        return None if cls._programs() else "postgresql is not installed"
+
+    @classmethod
+    def _programs(cls) -> Path | None:
+        """The directory of the newest release's programs."""
+        if found := find_program("postgres"):
+            return Path(found).parent
+        releases = POSTGRESQL_PROGRAMS.glob("*/bin/postgres")
+        newest = max(releases, key=lambda path: int(path.parts[-3]), default=None)
+        return newest.parent if newest else None
+
+    def _program(self, name: str) -> str:
+        return str((self._programs() or Path()) / name)
+
+    def prepare(self) -> None:
+        super().prepare()
+        initdb = [self._program("initdb"), "-D", str(self.data), "-A", "trust", "-N"]
+        initdb += ["-U", self.administrator, "-E", "UTF8", "--locale=C.UTF-8"]
+        run(self.unprivileged(*initdb), self.environment(), self.log)
+
+    def command(self) -> list[str]:
+        arguments = ["-D", str(self.data), "-h", HOST, "-p", str(self.port)]
+        arguments += ["-k", str(self.directory), "-c", "fsync=off"]
+        return self.unprivileged(self._program("postgres"), *arguments)
+
+    def stop(self) -> None:
+        """End it without waiting for its clients."""
+        if self.running:
+            self.signal(signal.SIGINT)
+        super().stop()
+
+    def end_connections(self) -> int:
+        ended = self.execute(
+            "SELECT pg_terminate_backend(pid) FROM pg_stat_activity"
+            " WHERE backend_type = 'client backend' AND pid <> pg_backend_pid()"
+        )
+        return len(ended)
