@@ -33,16 +33,6 @@ def explain(problem: BaseException) -> str:
     return str(getattr(inner, "orig", None) or inner).partition("\n")[0]
 
 
-def open_now(connection: str) -> enginefacade._TransactionContextManager:
-    """The database as ``schema.open_database`` opens it, but one that is down is not waited for.
-
-    :raises ConfigError: as there
-    """
-    database = schema.open_database(connection)
-    database.configure(max_retries=1, retry_interval=0)
-    return database
-
-
 def open_current(connection: str) -> enginefacade._TransactionContextManager | None:
     """The database with the tables of this release, None where they are yet to be made.
 
@@ -51,7 +41,7 @@ def open_current(connection: str) -> enginefacade._TransactionContextManager | N
     path = sqlite_file(connection)
     if path is not None and not path.exists():
         return None
-    database = open_now(connection)
+    database = schema.open_database(connection)
     if not sa.inspect(database.writer.get_engine()).has_table(ReplicaRow.__tablename__):
         return None
     if not schema.is_current(database):
@@ -85,7 +75,7 @@ def check(deployment: Deployment) -> Iterator[Finding]:
         yield ok(where, f"{path} is made when it is first needed")
         return
     try:
-        current = schema.is_current(open_now(connection))
+        current = schema.is_current(schema.open_database(connection))
     except exceptions.ConfigError as problem:
         yield error(where, problem.hint.removeprefix(f"{where}: "), "correct it")
     except PROBLEMS as problem:

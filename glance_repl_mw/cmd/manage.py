@@ -90,7 +90,7 @@ def _add_commands(commands: Any) -> None:
 
 def _sync_database(conf: cfg.ConfigOpts) -> int:
     options = deployment.read(conf).replication.replication
-    schema.upgrade(database_checks.open_now(options.connection))
+    schema.upgrade(schema.open_database(options.connection))
     print("The database is up to date.")
     return 0
 
@@ -119,7 +119,7 @@ def _replicas(connection: str, image_id: str | None) -> Sequence[Replica]:
     path = database_checks.sqlite_file(connection)
     if path is not None and not path.exists():
         return []
-    database = database_checks.open_now(connection)
+    database = schema.open_database(connection)
     if not sa.inspect(database.writer.get_engine()).has_table(ReplicaRow.__tablename__):
         return []
     return ReplicaStore(database).replicas(image_id)

@@ -12,6 +12,22 @@ from glance_repl_mw.model import Priority
 
 Timestamp = sa.DateTime().with_variant(mysql.DATETIME(fsp=6), "mysql")
 Identifier = sa.BigInteger().with_variant(sa.Integer(), "sqlite")
+# As SQLite and PostgreSQL: any character, and no two strings equal that are not the same.
+_MYSQL = {"mysql_charset": "utf8mb4", "mysql_collate": "utf8mb4_bin"}
+_LONGEST_TEXT = 4000
+
+
+class Explanation(sa.types.TypeDecorator[str]):
+    """Text from anywhere, such as a server's answer: cut, and without what a database refuses."""
+
+    impl = sa.Text
+    cache_ok = True
+
+    def process_bind_param(self, value: str | None, dialect: sa.Dialect) -> str | None:
+        if value is None:
+            return None
+        text = value[:_LONGEST_TEXT].replace("\0", "?")
+        return text.encode(errors="replace").decode()
 
 
 class Base(orm.DeclarativeBase):
@@ -28,6 +44,7 @@ class ReplicaRow(Base):
         sa.Index("ix_replicas_status_next_attempt_at", "status", "next_attempt_at"),
         sa.Index("ix_replicas_target_status", "target", "status"),
         sa.Index("ix_replicas_target_status_verified_at", "target", "status", "verified_at"),
+        _MYSQL,
     )
 
     id: orm.Mapped[int] = orm.mapped_column(Identifier, primary_key=True, autoincrement=True)
@@ -41,7 +58,7 @@ class ReplicaRow(Base):
     location_url: orm.Mapped[str | None] = orm.mapped_column(sa.Text)
     checksum: orm.Mapped[str | None] = orm.mapped_column(sa.String(32))
     attempts: orm.Mapped[int] = orm.mapped_column(sa.Integer, default=0)
-    error: orm.Mapped[str | None] = orm.mapped_column(sa.Text)
+    error: orm.Mapped[str | None] = orm.mapped_column(Explanation)
     next_attempt_at: orm.Mapped[datetime.datetime | None] = orm.mapped_column(Timestamp)
     created_at: orm.Mapped[datetime.datetime] = orm.mapped_column(Timestamp)
     updated_at: orm.Mapped[datetime.datetime] = orm.mapped_column(Timestamp)
@@ -59,6 +76,7 @@ class TargetWishRow(Base):
     """What an operator asked for a target."""
 
     __tablename__ = "target_wishes"
+    __table_args__ = _MYSQL
 
     target: orm.Mapped[str] = orm.mapped_column(sa.String(255), primary_key=True)
     wish: orm.Mapped[str] = orm.mapped_column(sa.String(16))

@@ -10,13 +10,20 @@ from oslo_db.sqlalchemy import enginefacade
 from sqlalchemy import exc
 
 from glance_repl_mw import exceptions
+from glance_repl_mw.db.session import retried
+
+_BACKENDS = ("sqlite", "mysql", "postgresql")
+# As many as oslo.db allows a service: each thread that writes to a target may want one.
+_MOST_CONNECTIONS = {"max_pool_size": 5, "max_overflow": 50}
 
 
 def open_database(connection: str) -> enginefacade._TransactionContextManager:
     """A transaction context for the SQLAlchemy URL ``connection``; connects when first used.
 
-    :raises ConfigError: the URL is none, its driver is not installed, or the directory of an
-        SQLite file cannot be made
+    A connection that the server has closed meanwhile is replaced before it is used.
+
+    :raises ConfigError: the URL is none, names a database or driver that cannot be used, or the
+        directory of an SQLite file cannot be made
     """
     try:
         url = sa.engine.make_url(connection)
@@ -27,25 +34,37 @@ def open_database(connection: str) -> enginefacade._TransactionContextManager:
         raise _unusable(str(error) if unknown else "is not an SQLAlchemy URL") from None
     except ImportError as error:
         raise _unusable(f"{error} (is the driver installed?)") from error
+    if url.get_backend_name() not in _BACKENDS:
+        raise _unusable(f"must begin with one of {', '.join(_BACKENDS)}; MariaDB is mysql+pymysql")
+    if url.get_backend_name() == "mysql" and "charset" not in url.query:
+        # Else oslo.db asks for utf8, which there means without what needs four bytes.
+        url = url.update_query_dict({"charset": "utf8mb4"})
     if url.get_backend_name() == "sqlite" and url.database and url.database != ":memory:":
         try:
             pathlib.Path(url.database).parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         except OSError as error:
             raise _unusable(f"{error.filename}: {error.strerror}") from error
     context = enginefacade.transaction_context()
-    context.configure(connection=connection, sqlite_synchronous=True)
+    # Whoever calls decides what to do about a server that is down.
+    context.configure(
+        connection=url.render_as_string(hide_password=False),
+        sqlite_synchronous=True,
+        max_retries=0,
+        **_MOST_CONNECTIONS,
+    )
     return context
 
 
-def upgrade(database: enginefacade._TransactionContextManager) -> None:
-    """Bring the schema to the newest revision; does nothing where it is there already.
+def upgrade(database: enginefacade._TransactionContextManager, revision: str = "head") -> None:
+    """Bring the schema to a revision, the newest one by default; nothing where it is there.
 
     :raises sqlalchemy.exc.SQLAlchemyError: the database refuses
     """
     with database.writer.get_engine().begin() as connection:
-        command.upgrade(_config(connection), "head")
+        command.upgrade(_config(connection), revision)
 
 
+@retried
 def prepare(database: enginefacade._TransactionContextManager) -> None:
     """Make an SQLite file ready by itself; see that any other database is ready.
 

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import ParamSpec, TypeVar
 
-import sqlalchemy.exc
+import sqlalchemy as sa
 from oslo_db import api as db_api
 from oslo_db import exception as db_exception
 from oslo_db.sqlalchemy import enginefacade
+from sqlalchemy import orm
 
 from glance_repl_mw.db.models import ReplicaRow
 from glance_repl_mw.model import Replica, ReplicaStatus
@@ -23,13 +24,34 @@ _RETRIES = 8
 _RETRY_SECONDS = 0.05
 
 
-def _is_locked(error: Exception) -> bool:
-    """Whether SQLite gave way to another transaction that both read and wrote."""
-    return isinstance(error, sqlalchemy.exc.OperationalError) and "is locked" in str(error)
+# Serialization failure, lock not available, the server ends: what oslo.db leaves as it is.
+_PASSING_STATES = ("40001", "55P03", "57P01", "57P02", "57P03")
+# Too many connections, the server ends: likewise, of MariaDB and MySQL.
+_PASSING_NUMBERS = (1040, 1053)
+# SQLite gave way to another transaction; libpq finds no server that lets it in.
+_PASSING_TEXTS = ("is locked", "connection to server")
+
+
+def _will_pass(error: Exception) -> bool:
+    """Whether the same transaction, begun anew, may meet no error."""
+    if isinstance(error, db_exception.DBDuplicateEntry):
+        # Another made the row after we had looked for it.
+        return True
+    if not isinstance(error, sa.exc.OperationalError):
+        return False
+    number = error.orig.args[0] if error.orig is not None and error.orig.args else None
+    return (
+        getattr(error.orig, "pgcode", None) in _PASSING_STATES
+        or number in _PASSING_NUMBERS
+        or any(text in str(error) for text in _PASSING_TEXTS)
+    )
 
 
 def retried(call: Callable[_Parameters, _Result]) -> Callable[_Parameters, _Result]:
-    """Do a transaction again that met another, and let no error but ``DBError`` out.
+    """Do a transaction again that met another or lost its server; let only ``DBError`` out.
+
+    It may have been committed although the server did not come to say so: ``call`` must do no harm
+    when it is done twice. It is given up after some 13 seconds.
 
     oslo.db leaves operational errors, such as of a database that is locked, as they are.
     """
@@ -38,14 +60,14 @@ def retried(call: Callable[_Parameters, _Result]) -> Callable[_Parameters, _Resu
         retry_interval=_RETRY_SECONDS,
         retry_on_deadlock=True,
         retry_on_disconnect=True,
-        exception_checker=_is_locked,
+        exception_checker=_will_pass,
     )(call)
 
     @functools.wraps(call)
     def translated(*args: _Parameters.args, **kwargs: _Parameters.kwargs) -> _Result:
         try:
             return wrapped(*args, **kwargs)
-        except sqlalchemy.exc.SQLAlchemyError as error:
+        except sa.exc.SQLAlchemyError as error:
             raise db_exception.DBError(error) from error
 
     return translated
@@ -54,6 +76,16 @@ def retried(call: Callable[_Parameters, _Result]) -> Callable[_Parameters, _Resu
 @enginefacade.transaction_context_provider
 class Context:
     """What enginefacade keeps the session of one transaction on."""
+
+
+def add_missing(session: orm.Session, rows: Sequence[ReplicaRow]) -> None:
+    """Add the rows, but none of an upload at a target that has one: it may be done twice."""
+    uploads = {row.upload_id for row in rows}
+    here = sa.select(ReplicaRow.upload_id, ReplicaRow.target).where(
+        ReplicaRow.upload_id.in_(uploads)
+    )
+    present = {(upload_id, target) for upload_id, target in session.execute(here)}
+    session.add_all(row for row in rows if (row.upload_id, row.target) not in present)
 
 
 def replica_of(row: ReplicaRow) -> Replica:

@@ -12,7 +12,7 @@ from oslo_utils import timeutils
 
 from glance_repl_mw.db import schema
 from glance_repl_mw.db.models import ReplicaRow
-from glance_repl_mw.db.session import Context, replica_of, retried
+from glance_repl_mw.db.session import Context, add_missing, replica_of, retried
 from glance_repl_mw.model import Replica, ReplicaStatus
 from glance_repl_mw.spool.upload import Upload
 
@@ -30,13 +30,8 @@ class ReplicaStore:
     def begin(self, upload: Upload, targets: Iterable[str]) -> dict[str, Replica]:
         """The rows of an upload by target; those that are missing are made, ``pending``."""
         with self._database.writer.using(Context()) as session:
-            present = set(
-                session.scalars(
-                    sa.select(ReplicaRow.target).where(ReplicaRow.upload_id == upload.upload_id)
-                )
-            )
             now = timeutils.utcnow()
-            session.add_all(
+            rows = [
                 ReplicaRow(
                     image_id=upload.image_id,
                     target=target,
@@ -47,13 +42,13 @@ class ReplicaStore:
                     updated_at=now,
                 )
                 for target in targets
-                if target not in present
-            )
+            ]
+            add_missing(session, rows)
             session.flush()
-            rows = session.scalars(
+            present = session.scalars(
                 sa.select(ReplicaRow).where(ReplicaRow.upload_id == upload.upload_id)
             )
-            return {row.target: replica_of(row) for row in rows}
+            return {row.target: replica_of(row) for row in present}
 
     @retried
     def update(
@@ -82,7 +77,8 @@ class ReplicaStore:
     def record_progress(self, sent: Mapping[tuple[str, str], int]) -> None:
         """Store the bytes sent, by (upload id, target)."""
         with self._database.writer.using(Context()) as session:
-            for (upload_id, target), bytes_sent in sent.items():
+            # In one order, so that two writers never wait for each other.
+            for (upload_id, target), bytes_sent in sorted(sent.items()):
                 session.execute(
                     sa.update(ReplicaRow)
                     .where(ReplicaRow.upload_id == upload_id, ReplicaRow.target == target)

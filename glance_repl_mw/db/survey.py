@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import datetime
 import uuid
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Any
 
 import sqlalchemy as sa
@@ -12,11 +12,8 @@ from oslo_db.sqlalchemy import enginefacade
 from oslo_utils import timeutils
 
 from glance_repl_mw.db.models import ReplicaRow
-from glance_repl_mw.db.session import Context, replica_of, retried
+from glance_repl_mw.db.session import Context, add_missing, replica_of, retried
 from glance_repl_mw.model import Priority, Replica, ReplicaStatus
-
-_NEVER_VERIFIED = datetime.datetime(1970, 1, 1)
-_NEVER_READ_BACK = datetime.datetime(1970, 1, 2)
 
 
 class ReplicaSurvey:
@@ -135,15 +132,15 @@ class ReplicaSurvey:
         :param before: only those that were not verified since then
         :param after: the last one of the page before
         """
-        moment = _read_back_moment() if read_back else _verified_moment()
+        moment = ReplicaRow.read_back_at if read_back else ReplicaRow.verified_at
         statement = sa.select(ReplicaRow).where(
-            ReplicaRow.target == target, ReplicaRow.status == ReplicaStatus.ACTIVE, moment < before
+            ReplicaRow.target == target,
+            ReplicaRow.status == ReplicaStatus.ACTIVE,
+            sa.or_(moment.is_(None), moment < before),
         )
         if after is not None:
-            known = _moment_of(after, read_back)
-            later = sa.and_(moment == known, ReplicaRow.id > after.id)
-            statement = statement.where(sa.or_(moment > known, later))
-        statement = statement.order_by(moment, ReplicaRow.id).limit(limit)
+            statement = statement.where(_is_verified_after(after, read_back))
+        statement = statement.order_by(_class(read_back), moment, ReplicaRow.id).limit(limit)
         with self._database.reader.using(Context()) as session:
             return [replica_of(row) for row in session.scalars(statement)]
 
@@ -159,18 +156,24 @@ class ReplicaSurvey:
                 counts.setdefault(target, {})[ReplicaStatus(status)] = count
         return counts
 
-    @retried
     def plan(
         self, image_id: str, targets: Iterable[str], priority: Priority, size: int | None
     ) -> None:
         """Make rows of replicas that are to be made; their bytes are yet to be fetched."""
+        # Named once, so that a second try finds what the first one has made.
+        self._plan(image_id, {target: uuid.uuid4().hex for target in targets}, priority, size)
+
+    @retried
+    def _plan(
+        self, image_id: str, uploads: Mapping[str, str], priority: Priority, size: int | None
+    ) -> None:
         now = timeutils.utcnow()
         with self._database.writer.using(Context()) as session:
-            session.add_all(
+            rows = [
                 ReplicaRow(
                     image_id=image_id,
                     target=target,
-                    upload_id=uuid.uuid4().hex,
+                    upload_id=upload_id,
                     status=ReplicaStatus.PENDING,
                     size=size,
                     priority=priority,
@@ -178,8 +181,9 @@ class ReplicaSurvey:
                     created_at=now,
                     updated_at=now,
                 )
-                for target in targets
-            )
+                for target, upload_id in uploads.items()
+            ]
+            add_missing(session, rows)
 
     @retried
     def adopt(
@@ -188,20 +192,18 @@ class ReplicaSurvey:
         """Make a row, ``active``, of an object that a location names but no row knows."""
         now = timeutils.utcnow()
         with self._database.writer.using(Context()) as session:
-            session.add(
-                ReplicaRow(
-                    image_id=image_id,
-                    target=target,
-                    upload_id=upload_id,
-                    status=ReplicaStatus.ACTIVE,
-                    object_name=object_name,
-                    created_at=now,
-                    updated_at=now,
-                    **values,
-                )
+            row = ReplicaRow(
+                image_id=image_id,
+                target=target,
+                upload_id=upload_id,
+                status=ReplicaStatus.ACTIVE,
+                object_name=object_name,
+                created_at=now,
+                updated_at=now,
+                **values,
             )
+            add_missing(session, [row])
 
-    @retried
     def assign(self, replicas: Sequence[Replica], upload_id: str) -> list[str]:
         """Let an upload serve waiting replicas of its image; returns the targets that it got.
 
@@ -210,26 +212,32 @@ class ReplicaSurvey:
         targets = []
         for replica in replicas:
             changes = {"upload_id": upload_id, "bytes_sent": 0, "next_attempt_at": None}
-            if self._change(replica, ReplicaStatus.PENDING, changes):
+            if self.change(replica, ReplicaStatus.PENDING, **changes):
                 targets.append(replica.target)
         return targets
 
-    @retried
     def change(self, replica: Replica, status: ReplicaStatus | None = None, **values: Any) -> bool:
         """Change a row, unless it has changed since it was read; returns whether it did so."""
-        return self._change(replica, status or replica.status, values)
-
-    def _change(self, replica: Replica, status: ReplicaStatus, values: dict[str, Any]) -> bool:
-        if not replica.status.may_become(status):
+        wanted = status or replica.status
+        if not replica.status.may_become(wanted):
             return False
+        return self._change(
+            replica, {"status": wanted, "updated_at": timeutils.utcnow(), **values}
+        )
+
+    @retried
+    def _change(self, replica: Replica, values: dict[str, Any]) -> bool:
+        is_as_read = sa.and_(
+            ReplicaRow.upload_id == replica.upload_id, ReplicaRow.status == replica.status
+        )
+        # What a try has done whose end the database did not come to tell.
+        is_done = sa.and_(
+            ReplicaRow.updated_at == values["updated_at"], ReplicaRow.status == values["status"]
+        )
         statement = (
             sa.update(ReplicaRow)
-            .where(
-                ReplicaRow.id == replica.id,
-                ReplicaRow.upload_id == replica.upload_id,
-                ReplicaRow.status == replica.status,
-            )
-            .values(status=status, updated_at=timeutils.utcnow(), **values)
+            .where(ReplicaRow.id == replica.id, sa.or_(is_as_read, is_done))
+            .values(**values)
         )
         with self._database.writer.using(Context()) as session:
             return session.execute(statement).rowcount == 1
@@ -244,16 +252,21 @@ def _open() -> sa.ColumnElement[bool]:
     return ReplicaRow.status != ReplicaStatus.DELETED
 
 
-def _verified_moment() -> sa.ColumnElement[datetime.datetime]:
-    return sa.func.coalesce(ReplicaRow.verified_at, _NEVER_VERIFIED)
+def _class(read_back: bool) -> sa.ColumnElement[int]:
+    """0 for replicas that were never verified, 1 for those never read back, 2 for all others."""
+    was_verified = ReplicaRow.verified_at.is_not(None)
+    if not read_back:
+        return sa.case((was_verified, 2), else_=0)
+    return sa.case((ReplicaRow.read_back_at.is_not(None), 2), (was_verified, 1), else_=0)
 
 
-def _read_back_moment() -> sa.ColumnElement[datetime.datetime]:
-    never = sa.case((ReplicaRow.verified_at.is_(None), _NEVER_VERIFIED), else_=_NEVER_READ_BACK)
-    return sa.func.coalesce(ReplicaRow.read_back_at, never)
-
-
-def _moment_of(replica: Replica, read_back: bool) -> datetime.datetime:
-    """What the database sorts the replica by."""
-    never = _NEVER_READ_BACK if read_back and replica.verified_at else _NEVER_VERIFIED
-    return (replica.read_back_at if read_back else replica.verified_at) or never
+def _is_verified_after(replica: Replica, read_back: bool) -> sa.ColumnElement[bool]:
+    """What comes after the replica by class, moment and row id."""
+    moment = ReplicaRow.read_back_at if read_back else ReplicaRow.verified_at
+    known = replica.read_back_at if read_back else replica.verified_at
+    is_later_row = ReplicaRow.id > replica.id
+    if known is not None:
+        return sa.or_(moment > known, sa.and_(moment == known, is_later_row))
+    number = 1 if replica.verified_at else 0
+    same_class = sa.and_(_class(read_back) == number, is_later_row)
+    return sa.or_(_class(read_back) > number, same_class)

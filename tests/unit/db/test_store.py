@@ -1,27 +1,16 @@
-"""Rows of replicas on a real SQLite file, made by the migrations."""
+"""Rows of replicas, as the writer uses them, on a database that the migrations made."""
 
 import datetime
-import sqlite3
 
 import pytest
-from alembic import autogenerate, migration
 from oslo_utils import timeutils
 
-from glance_repl_mw import exceptions
-from glance_repl_mw.db import models, schema
 from glance_repl_mw.db.store import ReplicaStore
 from glance_repl_mw.db.survey import ReplicaSurvey
 from glance_repl_mw.model import ReplicaStatus
 from glance_repl_mw.spool.upload import Upload, UploadState
 
 TARGETS = ("a", "b")
-
-
-@pytest.fixture
-def database(tmp_path):
-    database = schema.open_database(f"sqlite:///{tmp_path}/deep/state.sqlite")
-    schema.upgrade(database)
-    return database
 
 
 @pytest.fixture
@@ -40,30 +29,6 @@ def upload(number, image="image"):
 
 def states(store, image_id=None):
     return [(row.upload_id, row.target, str(row.status)) for row in store.replicas(image_id)]
-
-
-def test_migrations_make_what_the_models_say(database):
-    with database.writer.get_engine().connect() as connection:
-        context = migration.MigrationContext.configure(connection)
-        assert autogenerate.compare_metadata(context, models.Base.metadata) == []
-    assert schema.is_current(database)
-    schema.upgrade(database)
-
-
-def test_empty_database_is_not_current(tmp_path):
-    assert not schema.is_current(schema.open_database(f"sqlite:///{tmp_path}/new.sqlite"))
-
-
-@pytest.mark.parametrize("connection", ["nonsense", "sqlite:////proc/none/state.sqlite"])
-def test_bad_connection_is_named(connection):
-    with pytest.raises(exceptions.ConfigError, match=r"\[replication\] connection"):
-        schema.open_database(connection)
-
-
-def test_bad_connection_shows_no_secret():
-    with pytest.raises(exceptions.ConfigError) as raised:
-        schema.open_database("mysql//user:hunter2@host")
-    assert "hunter2" not in str(raised.value)
 
 
 def test_begin_can_be_done_twice(store):
@@ -140,17 +105,3 @@ def test_purge_forgets_only_closed_rows(store):
     assert store.purge_closed(timeutils.utcnow() - datetime.timedelta(days=1)) == 0
     assert store.purge_closed(timeutils.utcnow() + datetime.timedelta(days=1)) == 1
     assert states(store) == [("upload-1", "b", "pending")]
-
-
-def test_frequent_queries_use_an_index(database, tmp_path):
-    plans = []
-    with sqlite3.connect(tmp_path / "deep" / "state.sqlite") as connection:
-        for condition in (
-            "image_id = 'x'",
-            "upload_id = 'x' AND target IN ('a')",
-            "status IN ('error', 'stored') AND next_attempt_at <= '2026-01-01'",
-        ):
-            query = f"EXPLAIN QUERY PLAN SELECT * FROM replicas WHERE {condition}"
-            plans.append(connection.execute(query).fetchone()[3])
-    connection.close()
-    assert all("USING INDEX" in plan for plan in plans), plans

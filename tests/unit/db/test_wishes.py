@@ -1,20 +1,9 @@
 """What operators ask for targets, and which targets were forgotten."""
 
-import pytest
-
-from glance_repl_mw.db import schema
 from glance_repl_mw.db.departed import departed
 from glance_repl_mw.db.survey import ReplicaSurvey
 from glance_repl_mw.db.wishes import TargetWishes
 from glance_repl_mw.model import Priority, ReplicaStatus, Wish
-
-
-@pytest.fixture
-def database(tmp_path):
-    database = schema.open_database(f"sqlite:///{tmp_path}/replication.sqlite")
-    schema.upgrade(database)
-    yield database
-    database.writer.get_engine().dispose()
 
 
 def test_latest_wish_counts_until_it_is_taken_back(database):

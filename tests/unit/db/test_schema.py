@@ -1,0 +1,43 @@
+"""Opening a database; an SQLite file and what is particular about it."""
+
+import sqlite3
+
+import pytest
+
+from glance_repl_mw import exceptions
+from glance_repl_mw.db import schema
+
+
+def test_directory_of_a_new_file_is_made(tmp_path):
+    schema.prepare(schema.open_database(f"sqlite:///{tmp_path}/deep/state.sqlite"))
+    assert (tmp_path / "deep" / "state.sqlite").exists()
+
+
+def test_empty_database_is_not_current(tmp_path):
+    assert not schema.is_current(schema.open_database(f"sqlite:///{tmp_path}/new.sqlite"))
+
+
+@pytest.mark.parametrize("connection", ["nonsense", "sqlite:////proc/none/state.sqlite"])
+def test_bad_connection_is_named(connection):
+    with pytest.raises(exceptions.ConfigError, match=r"\[replication\] connection"):
+        schema.open_database(connection)
+
+
+def test_bad_connection_shows_no_secret():
+    with pytest.raises(exceptions.ConfigError) as raised:
+        schema.open_database("mysql//user:hunter2@host")
+    assert "hunter2" not in str(raised.value)
+
+
+def test_frequent_queries_use_an_index(database, tmp_path):
+    plans = []
+    with sqlite3.connect(tmp_path / "replication.sqlite") as connection:
+        for condition in (
+            "image_id = 'x'",
+            "upload_id = 'x' AND target IN ('a')",
+            "status IN ('error', 'stored') AND next_attempt_at <= '2026-01-01'",
+        ):
+            query = f"EXPLAIN QUERY PLAN SELECT * FROM replicas WHERE {condition}"
+            plans.append(connection.execute(query).fetchone()[3])
+    connection.close()
+    assert all("USING INDEX" in plan for plan in plans), plans
