@@ -30,9 +30,11 @@ class TargetWishes:
     @retried
     def ask(self, target: str, wish: Wish) -> None:
         """Ask for it; takes the place of an earlier wish."""
+        values = {"wish": wish, "created_at": timeutils.utcnow()}
+        change = sa.update(TargetWishRow).where(TargetWishRow.target == target).values(**values)
         with self._database.writer.using(Context()) as session:
-            row = TargetWishRow(target=target, wish=wish, created_at=timeutils.utcnow())
-            session.merge(row)
+            if session.execute(change).rowcount == 0:
+                session.add(TargetWishRow(target=target, **values))
 
     @retried
     def take_back(self, target: str) -> None:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import sqlalchemy as sa
 
-from tests.lab.process import HOST, Server, run
+from tests.lab.process import HOST, Server, run, wait_until
 from tests.lab.webserver_base import find_program
 
 POSTGRESQL_PROGRAMS = Path("/usr/lib/postgresql")
@@ -25,6 +25,10 @@ class DatabaseServer(Server):
     driver: str
     administrator: str
     first_database: str
+    clients: str
+    """The query that tells all connections but its own."""
+    end_client: str
+    """The statement that breaks one of them."""
 
     def __init__(self, directory: Path, name: str = "", port: int | None = None) -> None:
         super().__init__(directory, name or type(self).__name__.lower(), port)
@@ -58,8 +62,12 @@ class DatabaseServer(Server):
             return [tuple(row) for row in result] if result.returns_rows else []
 
     def end_connections(self) -> int:
-        """Break all connections of clients; return how many there were."""
-        raise NotImplementedError
+        """Break all connections of clients; return how many there were, when they are gone."""
+        ended = self.execute(self.clients)
+        for (client,) in ended:
+            self.execute(self.end_client.format(client))
+        wait_until(lambda: not set(ended) & set(self.execute(self.clients)), 30, "connections end")
+        return len(ended)
 
     def prepare(self) -> None:
         self.data.mkdir(mode=0o700, exist_ok=True)
@@ -94,6 +102,11 @@ class MariaDb(DatabaseServer):
     driver = "mysql+pymysql"
     administrator = "root"
     first_database = "mysql"
+    clients = (
+        "SELECT id FROM information_schema.processlist"
+        " WHERE command <> 'Daemon' AND id <> connection_id()"
+    )
+    end_client = "KILL {}"
 
     @classmethod
     def available(cls) -> str | None:
@@ -125,15 +138,6 @@ class MariaDb(DatabaseServer):
             "--loose-innodb-snapshot-isolation=ON",
         )
 
-    def end_connections(self) -> int:
-        others = self.execute(
-            "SELECT id FROM information_schema.processlist"
-            " WHERE command <> 'Daemon' AND id <> connection_id()"
-        )
-        for (number,) in others:
-            self.execute(f"KILL {number}")
-        return len(others)
-
 
 class PostgreSql(DatabaseServer):
     """PostgreSQL with the defaults that it comes with."""
@@ -141,6 +145,11 @@ class PostgreSql(DatabaseServer):
     driver = "postgresql+psycopg2"
     administrator = "postgres"
     first_database = "postgres"
+    clients = (
+        "SELECT pid FROM pg_stat_activity"
+        " WHERE backend_type = 'client backend' AND pid <> pg_backend_pid()"
+    )
+    end_client = "SELECT pg_terminate_backend({})"
 
     @classmethod
     def available(cls) -> str | None:
@@ -174,10 +183,3 @@ class PostgreSql(DatabaseServer):
         if self.running:
             self.signal(signal.SIGINT)
         super().stop()
-
-    def end_connections(self) -> int:
-        ended = self.execute(
-            "SELECT pg_terminate_backend(pid) FROM pg_stat_activity"
-            " WHERE backend_type = 'client backend' AND pid <> pg_backend_pid()"
-        )
-        return len(ended)
