@@ -1,11 +1,13 @@
 """Database servers: MariaDB and PostgreSQL."""
 
+import contextlib
 import os
 import shutil
 import signal
 from itertools import count
 from pathlib import Path
 
+import psutil
 import sqlalchemy as sa
 
 from tests.lab.process import HOST, Server, run, wait_until
@@ -25,6 +27,7 @@ class DatabaseServer(Server):
     driver: str
     administrator: str
     first_database: str
+    options = ""
     clients: str
     """The query that tells all connections but its own."""
     end_client: str
@@ -42,7 +45,7 @@ class DatabaseServer(Server):
 
     def connection(self, database: str) -> str:
         """Return the SQLAlchemy URL of one of its databases."""
-        return f"{self.driver}://{self.administrator}@{HOST}:{self.port}/{database}"
+        return f"{self.driver}://{self.administrator}@{HOST}:{self.port}/{database}{self.options}"
 
     def new_database(self) -> str:
         """Make an empty database as its defaults say; return the SQLAlchemy URL."""
@@ -102,6 +105,8 @@ class MariaDb(DatabaseServer):
     driver = "mysql+pymysql"
     administrator = "root"
     first_database = "mysql"
+    # Else PyMySQL reads all certificates of the system for each connection.
+    options = "?ssl_disabled=1"
     clients = (
         "SELECT id FROM information_schema.processlist"
         " WHERE command <> 'Daemon' AND id <> connection_id()"
@@ -183,3 +188,20 @@ class PostgreSql(DatabaseServer):
         if self.running:
             self.signal(signal.SIGINT)
         super().stop()
+
+    def kill(self) -> None:
+        """End all of its processes with SIGKILL, as a crash of the machine would."""
+        workers = psutil.Process(self.pid).children() if self.running else []
+        super().kill()
+        for worker in workers:
+            with contextlib.suppress(psutil.NoSuchProcess):
+                worker.kill()
+        wait_until(lambda: not any(_holds_memory(each) for each in workers), 30, "all is ended")
+
+
+def _holds_memory(process: psutil.Process) -> bool:
+    """Whether a server that is started now would find it in its way."""
+    try:
+        return process.status() != psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return False

@@ -21,8 +21,10 @@ def migrated(server):
 
 
 @pytest.fixture
-def database(migrated):
+def database(migrated, server):
     """The same one, without rows."""
+    if not server.running:
+        server.start()
     with migrated.writer.get_engine().begin() as connection:
         for table in models.Base.metadata.sorted_tables:
             connection.execute(sa.delete(table))
