@@ -21,6 +21,7 @@ import psutil
 import requests
 from requests.adapters import HTTPAdapter
 
+from glance_repl_mw.checks.database import sqlite_file
 from glance_repl_mw.db import schema
 from glance_repl_mw.db.store import ReplicaStore
 from glance_repl_mw.model import Replica, ReplicaStatus
@@ -46,6 +47,8 @@ class Cloud:
     :param target_options: options for the section [replication:NAME] by target name
     :param options: sections for glance-api.conf; they win over what is written here
     :param server: how Glance is served
+    :param connection: SQLAlchemy URL of the replicas' database, whose tables are made at the
+        start; an SQLite file by default
     :param glance: further arguments of `tests.lab.glance.Glance` (stores, processes, ...)
     :ivar glance: the Glance server: reload(), kill(), requests(), worker_pids(), log ...
     :ivar targets: the servers by name
@@ -62,12 +65,13 @@ class Cloud:
         target_options: Options | None = None,
         options: Options | None = None,
         server: type[Glance] = Glance,
+        connection: str | None = None,
         **glance: Any,
     ) -> None:
         self.directory = directory
         self.keystone = keystone
         self.spool = directory / "spool"
-        self.connection = f"sqlite:///{directory}/replication.sqlite"
+        self.connection = connection or f"sqlite:///{directory}/replication.sqlite"
         self.targets = dict(targets) if targets is not None else three_targets(directory)
         self.glance = server(
             directory / "glance",
@@ -91,6 +95,8 @@ class Cloud:
         for target in self.targets.values():
             if not target.running:
                 target.start()
+        if not self.connection.startswith("sqlite"):
+            schema.upgrade(schema.open_database(self.connection))
         self.glance.start()
         return self
 
@@ -209,7 +215,8 @@ class Cloud:
 
     def rows(self, image_id: str | None = None) -> list[Replica]:
         """The replicas' rows that count, of one image or of all; none before the first start."""
-        if not (self.directory / "replication.sqlite").exists():
+        file = sqlite_file(self.connection)
+        if file is not None and not file.exists():
             return []
         if self._store is None:
             self._store = ReplicaStore(schema.open_database(self.connection))
