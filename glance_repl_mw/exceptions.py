@@ -53,6 +53,10 @@ class UploadCut(ReplicationError):
     """The upload that a reader follows was refused, broken off or handed back."""
 
 
+class TakenOver(ReplicationError):
+    """Another node has the replica in hand, or has ended it."""
+
+
 class GlanceUnavailable(ReplicationError):
     """Glance or Keystone cannot be reached, or answered with a server error; a retry can help."""
 

@@ -23,15 +23,15 @@ import collections
 from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Any
 
+import webob.exc
 from oslo_config import cfg
 from oslo_log import log
 from oslo_middleware import base
 
-from glance_repl_mw import images, opts, routes
+from glance_repl_mw import coordination, images, opts, routes
 from glance_repl_mw.api import ReplicaAPI
 from glance_repl_mw.attempt import Attempt
 from glance_repl_mw.launcher import WriterLauncher
-from glance_repl_mw.locking import ImageLocks
 from glance_repl_mw.spool.directory import Spool
 from glance_repl_mw.spool.upload import Origin
 from glance_repl_mw.targets import loader
@@ -68,7 +68,8 @@ class ReplicationFilter(base.ConfigurableMiddleware):
             options.spool_dir, options.spool_max_bytes, options.spool_min_free_bytes
         )
         self._spool.prepare()
-        self._locks = ImageLocks(self._spool.directory)
+        coordination.check_url(options.coordination_url)
+        self._locks = coordination.image_locks(options.coordination_url, self._spool.directory)
         self._launcher: WriterLauncher | None = None
         if options.writer == "embedded":
             # The writer's own complaint about its credentials would be far from the start.
@@ -123,7 +124,10 @@ class ReplicationFilter(base.ConfigurableMiddleware):
         request = base.NoContentTypeRequest(environ)
         # Others must not wait for a client that sends slowly.
         request.body = request.body_file.read()
-        with self._locks.hold(action.image_id):
+        with self._locks.hold(action.image_id) as is_held:
+            if not is_held and _is_ours(environ):
+                # The writer asks again; a user would not.
+                return _not_now(environ, start_response)
             response = request.get_response(self._application)
         if action.is_noteworthy and 200 <= response.status_int < 300 and not _is_ours(environ):
             self._note(action.image_id)
@@ -153,6 +157,9 @@ class ReplicationFilter(base.ConfigurableMiddleware):
 def _is_ours(environ: dict[str, Any]) -> bool:
     """Whether the service user sends the request: what he does is known."""
     return environ.get("HTTP_USER_AGENT", "").startswith(images.USER_AGENT)
+
+
+_not_now = webob.exc.HTTPServiceUnavailable("the image's lock cannot be had now")
 
 
 def _announced_size(environ: dict[str, Any]) -> int | None:

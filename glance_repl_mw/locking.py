@@ -7,6 +7,7 @@ although both were answered well.
 
 from __future__ import annotations
 
+import abc
 import contextlib
 import fcntl
 import os
@@ -20,37 +21,34 @@ from oslo_log import log
 LOG = log.getLogger(__name__)
 
 DIRECTORY = "locks"
-# A request that hangs holds up the changes of the images that share its file: so many.
-_FILES = 1024
+# A request that hangs holds up the changes of the images that share its lock: so many.
+LOCKS = 1024
 _SHORTEST_PAUSE_SECONDS = 0.002
 _LONGEST_PAUSE_SECONDS = 0.05
 
 
-class ImageLocks:
-    """The locks of all images, shared by the processes and threads of one node.
+class ImageLocks(abc.ABC):
+    """The locks of all images; those of several images may be one.
 
-    They are empty files, made when they are first needed, on which ``flock`` is held; those of
-    several images may be one.
-
-    :param directory: the spool, in which the files get a directory of their own
     :param wait_seconds: the longest time that a request waits for another one
     """
 
-    def __init__(self, directory: pathlib.Path, wait_seconds: float = 10.0) -> None:
-        self._directory = directory / DIRECTORY
+    def __init__(self, wait_seconds: float) -> None:
         self._wait_seconds = wait_seconds
         self._failing = False
 
     @contextlib.contextmanager
-    def hold(self, image_id: str) -> Iterator[None]:
+    def hold(self, image_id: str) -> Iterator[bool]:
         """Hold the image's lock, if it can be had in time; blocks, and raises nothing.
 
-        A change goes on without it: Glance has no limit for the time that a request may take.
+        Gives whether it is held. Where it is not, a user's change goes on all the same: Glance
+        has no limit for the time that a request may take.
         """
+        is_held = False
         with contextlib.ExitStack() as stack:
             try:
                 stack.enter_context(self._locked(image_id))
-                self._failing = False
+                is_held, self._failing = True, False
             except TimeoutError:
                 LOG.warning(
                     "Image %s is changed although another change has not ended for %s seconds; "
@@ -65,7 +63,34 @@ class ImageLocks:
                         error,
                     )
                 self._failing = True
-            yield
+            yield is_held
+
+    @abc.abstractmethod
+    def _locked(self, image_id: str) -> contextlib.AbstractContextManager[None]:
+        """Hold the lock.
+
+        :raises TimeoutError: somebody else holds it for too long
+        :raises OSError: there are no locks
+        """
+
+
+def number_of(image_id: str) -> int:
+    """Which of the locks is the image's, from 0 to ``LOCKS`` - 1."""
+    # Some databases compare ids without regard to capitals.
+    return zlib.crc32(image_id.lower().encode()) % LOCKS
+
+
+class NodeImageLocks(ImageLocks):
+    """Shared by the processes and threads of one node.
+
+    They are empty files, made when they are first needed, on which ``flock`` is held.
+
+    :param directory: the spool, in which the files get a directory of their own
+    """
+
+    def __init__(self, directory: pathlib.Path, wait_seconds: float = 10.0) -> None:
+        super().__init__(wait_seconds)
+        self._directory = directory / DIRECTORY
 
     @contextlib.contextmanager
     def _locked(self, image_id: str) -> Iterator[None]:
@@ -78,8 +103,7 @@ class ImageLocks:
             os.close(descriptor)
 
     def _path(self, image_id: str) -> pathlib.Path:
-        # Some databases compare ids without regard to capitals.
-        return self._directory / f"{zlib.crc32(image_id.lower().encode()) % _FILES:03x}"
+        return self._directory / f"{number_of(image_id):03x}"
 
     def _open(self, path: pathlib.Path) -> int:
         # For reading: a file that is there can so be locked on a read-only disk as well.

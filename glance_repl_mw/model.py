@@ -36,6 +36,14 @@ _TRANSITIONS: dict[ReplicaStatus, frozenset[ReplicaStatus]] = {
 }
 
 
+# With a next attempt planned, and in no writer's hand, such a replica is to be fetched.
+WAITING_FOR_BYTES = (ReplicaStatus.PENDING, ReplicaStatus.ERROR)
+
+
+# Nodes share the images among them by so many letters that their ids begin with.
+SHARE_LETTERS = 2
+
+
 class Priority(enum.IntEnum):
     """Which of the replicas that wait for their bytes come first; lower is sooner."""
 
@@ -102,6 +110,8 @@ class Replica:
     :ivar withheld: someone removed the location, and the replica shall not come back
     :ivar verified_at: when the object's size was last found right; UTC, without a time zone
     :ivar read_back_at: when all of its bytes were last found right; likewise
+    :ivar node: whose writer has it in hand, None where no writer has
+    :ivar version: counts the changes, so that none is made that another one has overtaken
     """
 
     image_id: str
@@ -123,6 +133,8 @@ class Replica:
     verified_at: datetime.datetime | None = None
     read_back_at: datetime.datetime | None = None
     id: int = 0
+    node: str | None = None
+    version: int = 0
 
     @property
     def progress(self) -> float:

@@ -53,6 +53,22 @@ REPLICATION_OPTIONS: Sequence[cfg.Opt] = (
         ],
         help="Who runs the writer, the process that pushes the spool to the targets.",
     ),
+    cfg.StrOpt(
+        "coordination_url",
+        default="",
+        secret=True,
+        sample_default="",
+        help="URL of the coordinator that the nodes of one database share, as tooz wants it, such "
+        "as redis://HOST:6379 or etcd3+http://HOST:2379. Empty where there is only one node: its "
+        "locks are files beside the spool.",
+    ),
+    cfg.IntOpt(
+        "take_over_after_seconds",
+        default=120,
+        min=1,
+        help="Seconds after which the other nodes replicate what a node had in hand whose writer "
+        "is not alive any more.",
+    ),
     cfg.IntOpt(
         "writer_nice",
         default=10,

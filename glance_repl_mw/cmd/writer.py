@@ -15,7 +15,7 @@ import oslo_db.exception
 from oslo_config import cfg
 from oslo_log import log
 
-from glance_repl_mw import exceptions, launcher, opts
+from glance_repl_mw import coordination, exceptions, launcher, opts
 from glance_repl_mw.db import schema
 from glance_repl_mw.db.store import ReplicaStore
 from glance_repl_mw.db.survey import ReplicaSurvey
@@ -99,17 +99,21 @@ def _service(conf: cfg.ConfigOpts) -> WriterService:
         raise exceptions.ConfigError(
             operation="open the database", hint=f"[replication] connection: {error}"
         ) from error
-    crew = Crew(conf, spool, ReplicaStore(database), targets, images)
+    coordination.check_url(options.coordination_url)
+    nodes = coordination.Nodes(options.coordination_url, coordination.node_name(spool.directory))
+    crew = Crew(conf, spool, ReplicaStore(database, nodes.name), targets, images, nodes.is_alone)
     tools = Tools(
         conf,
         spool,
-        ReplicaSurvey(database),
+        ReplicaSurvey(database, nodes.name, nodes.share),
         TargetWishes(database),
         images,
         targets,
         {name: TargetHealth() for name in targets},
         crew.paces,
+        nodes=nodes,
     )
+    nodes.start(tools.stopping)
     service = WriterService(crew, tools, is_needed)
     reconciler.start(tools, service.look_again, service.forget)
     return service

@@ -44,6 +44,7 @@ class ReplicaRow(Base):
         sa.Index("ix_replicas_status_next_attempt_at", "status", "next_attempt_at"),
         sa.Index("ix_replicas_target_status", "target", "status"),
         sa.Index("ix_replicas_target_status_verified_at", "target", "status", "verified_at"),
+        sa.Index("ix_replicas_node", "node"),
         _MYSQL,
     )
 
@@ -70,6 +71,8 @@ class ReplicaRow(Base):
     )
     verified_at: orm.Mapped[datetime.datetime | None] = orm.mapped_column(Timestamp)
     read_back_at: orm.Mapped[datetime.datetime | None] = orm.mapped_column(Timestamp)
+    node: orm.Mapped[str | None] = orm.mapped_column(sa.String(64))
+    version: orm.Mapped[int] = orm.mapped_column(sa.Integer, default=0, server_default="0")
 
 
 class TargetWishRow(Base):

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-from collections.abc import Callable, Sequence
-from typing import ParamSpec, TypeVar
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, ParamSpec, TypeVar
 
 import sqlalchemy as sa
 from oslo_db import api as db_api
 from oslo_db import exception as db_exception
 from oslo_db.sqlalchemy import enginefacade
+from oslo_utils import timeutils
 from sqlalchemy import orm
 
 from glance_repl_mw.db.models import ReplicaRow
@@ -20,6 +21,7 @@ _Parameters = ParamSpec("_Parameters")
 _Result = TypeVar("_Result")
 
 _FIELDS = [field.name for field in dataclasses.fields(Replica)]
+_OUT_OF_HAND = (ReplicaStatus.ACTIVE, ReplicaStatus.DELETING, ReplicaStatus.DELETED)
 _RETRIES = 8
 _RETRY_SECONDS = 0.05
 
@@ -86,6 +88,19 @@ def add_missing(session: orm.Session, rows: Sequence[ReplicaRow]) -> None:
     )
     present = {(upload_id, target) for upload_id, target in session.execute(here)}
     session.add_all(row for row in rows if (row.upload_id, row.target) not in present)
+
+
+def changes(status: ReplicaStatus | None, values: Mapping[str, Any]) -> dict[str, Any]:
+    """What a change of a row sets besides ``values``.
+
+    With its last step a row leaves the hand of its node.
+    """
+    changed = {"updated_at": timeutils.utcnow(), **values}
+    if status is not None:
+        changed["status"] = status
+    if status in _OUT_OF_HAND:
+        changed["node"] = None
+    return changed
 
 
 def replica_of(row: ReplicaRow) -> Replica:

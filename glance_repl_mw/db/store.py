@@ -9,11 +9,12 @@ from typing import Any
 import sqlalchemy as sa
 from oslo_db.sqlalchemy import enginefacade
 from oslo_utils import timeutils
+from sqlalchemy import orm
 
 from glance_repl_mw.db import schema
 from glance_repl_mw.db.models import ReplicaRow
-from glance_repl_mw.db.session import Context, add_missing, replica_of, retried
-from glance_repl_mw.model import Replica, ReplicaStatus
+from glance_repl_mw.db.session import Context, add_missing, changes, replica_of, retried
+from glance_repl_mw.model import WAITING_FOR_BYTES, Replica, ReplicaStatus
 from glance_repl_mw.spool.upload import Upload
 
 
@@ -21,15 +22,26 @@ class ReplicaStore:
     """Rows of replicas; may be used from any thread, every call is one transaction.
 
     Each call may raise ``oslo_db.exception.DBError``.
+
+    :param node: whose writer it works for; rows that another node has in hand are left alone
     """
 
-    def __init__(self, database: enginefacade._TransactionContextManager) -> None:
+    def __init__(
+        self, database: enginefacade._TransactionContextManager, node: str | None = None
+    ) -> None:
         self._database = database
+        self._node = node
 
     @retried
     def begin(self, upload: Upload, targets: Iterable[str]) -> dict[str, Replica]:
-        """The rows of an upload by target; those that are missing are made, ``pending``."""
+        """The rows of an upload by target; those that are missing are made, ``pending``.
+
+        Where the image has a replica at a target that was planned or begun after this upload, as
+        while this node was away, it gets no second one. One that still waits for its bytes gets
+        those of this upload.
+        """
         with self._database.writer.using(Context()) as session:
+            settled = self._settled_targets(session, upload, targets)
             now = timeutils.utcnow()
             rows = [
                 ReplicaRow(
@@ -38,10 +50,12 @@ class ReplicaStore:
                     upload_id=upload.upload_id,
                     status=ReplicaStatus.PENDING,
                     size=upload.size,
+                    node=self._node,
                     created_at=now,
                     updated_at=now,
                 )
                 for target in targets
+                if target not in settled
             ]
             add_missing(session, rows)
             session.flush()
@@ -63,14 +77,18 @@ class ReplicaStore:
         With ``status``, rows that may not legally become that are left alone.
         """
         statement = sa.update(ReplicaRow).where(
-            ReplicaRow.upload_id == upload_id, ReplicaRow.target.in_(list(targets))
+            ReplicaRow.upload_id == upload_id,
+            ReplicaRow.target.in_(list(targets)),
+            sa.or_(ReplicaRow.node.is_(None), ReplicaRow.node == self._node),
         )
+        if status is ReplicaStatus.UPLOADING:
+            values["node"] = self._node
         if status is not None:
             legal = [before for before in ReplicaStatus if before.may_become(status)]
             statement = statement.where(ReplicaRow.status.in_(legal))
-            values["status"] = status
         with self._database.writer.using(Context()) as session:
-            result = session.execute(statement.values(updated_at=timeutils.utcnow(), **values))
+            values = {"version": ReplicaRow.version + 1, **changes(status, values)}
+            result = session.execute(statement.values(**values))
             return result.rowcount
 
     @retried
@@ -81,7 +99,11 @@ class ReplicaStore:
             for (upload_id, target), bytes_sent in sorted(sent.items()):
                 session.execute(
                     sa.update(ReplicaRow)
-                    .where(ReplicaRow.upload_id == upload_id, ReplicaRow.target == target)
+                    .where(
+                        ReplicaRow.upload_id == upload_id,
+                        ReplicaRow.target == target,
+                        ReplicaRow.node == self._node,
+                    )
                     .values(bytes_sent=bytes_sent, updated_at=timeutils.utcnow())
                 )
 
@@ -105,16 +127,17 @@ class ReplicaStore:
 
     @retried
     def unfinished(self) -> list[Replica]:
-        """Rows of uploads that a writer had in hand and that reached no end of any kind."""
+        """Rows of uploads that this node had in hand and that reached no end of any kind."""
         return self._select(
             sa.select(ReplicaRow).where(
+                sa.or_(ReplicaRow.node.is_(None), ReplicaRow.node == self._node),
                 sa.or_(
                     ReplicaRow.status == ReplicaStatus.UPLOADING,
                     sa.and_(
                         ReplicaRow.status == ReplicaStatus.PENDING,
                         ReplicaRow.next_attempt_at.is_(None),
                     ),
-                )
+                ),
             )
         )
 
@@ -138,6 +161,39 @@ class ReplicaStore:
         :raises ConfigError: it is another database, whose schema only an operator may change
         """
         schema.prepare(self._database)
+
+    def _settled_targets(
+        self, session: orm.Session, upload: Upload, targets: Iterable[str]
+    ) -> set[str]:
+        """Those that need no new row: it is there, or the image has a later one there."""
+        own = sa.select(ReplicaRow.target).where(ReplicaRow.upload_id == upload.upload_id)
+        settled = set(session.scalars(own))
+        for later in self._later_rows(session, upload):
+            if later.target in targets and later.target not in settled:
+                if later.node is None and later.status in WAITING_FOR_BYTES:
+                    self._claim(later, upload)
+                settled.add(later.target)
+        return settled
+
+    def _later_rows(self, session: orm.Session, upload: Upload) -> Iterable[ReplicaRow]:
+        """Rows of the image's other uploads that are neither older nor this node's own."""
+        began_at = datetime.datetime.fromtimestamp(upload.created_at, datetime.UTC)
+        return session.scalars(
+            sa.select(ReplicaRow).where(
+                ReplicaRow.image_id == upload.image_id,
+                ReplicaRow.upload_id != upload.upload_id,
+                ReplicaRow.created_at >= began_at.replace(tzinfo=None),
+                ReplicaRow.status.not_in([ReplicaStatus.DELETING, ReplicaStatus.DELETED]),
+                sa.or_(ReplicaRow.node.is_(None), ReplicaRow.node != self._node),
+            )
+        )
+
+    def _claim(self, row: ReplicaRow, upload: Upload) -> None:
+        row.upload_id = upload.upload_id
+        row.status = ReplicaStatus.PENDING
+        row.node = self._node
+        row.next_attempt_at = None
+        row.version += 1
 
     def _select(self, statement: sa.Select[Any]) -> list[Replica]:
         with self._database.reader.using(Context()) as session:

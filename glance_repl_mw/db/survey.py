@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import dataclasses
 import datetime
 import uuid
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from typing import Any
 
 import sqlalchemy as sa
@@ -12,18 +13,29 @@ from oslo_db.sqlalchemy import enginefacade
 from oslo_utils import timeutils
 
 from glance_repl_mw.db.models import ReplicaRow
-from glance_repl_mw.db.session import Context, add_missing, replica_of, retried
-from glance_repl_mw.model import Priority, Replica, ReplicaStatus
+from glance_repl_mw.db.session import Context, add_missing, changes, replica_of, retried
+from glance_repl_mw.model import SHARE_LETTERS, Priority, Replica, ReplicaStatus
 
 
 class ReplicaSurvey:
     """Rows of replicas; may be used from any thread, every call is one transaction.
 
     Each call may raise ``oslo_db.exception.DBError``.
+
+    :param node: whose writer it works for, None for an operator's command
+    :param share: tells which images are this node's to look after, by how their ids begin; None
+        for all
     """
 
-    def __init__(self, database: enginefacade._TransactionContextManager) -> None:
+    def __init__(
+        self,
+        database: enginefacade._TransactionContextManager,
+        node: str | None = None,
+        share: Callable[[], Collection[str] | None] = lambda: None,
+    ) -> None:
+        self.node = node
         self._database = database
+        self._share = share
 
     @retried
     def of_images(self, image_ids: Collection[str]) -> dict[str, list[Replica]]:
@@ -38,7 +50,7 @@ class ReplicaSurvey:
         """The next images, by id, that have rows which are not closed."""
         statement = (
             sa.select(ReplicaRow.image_id)
-            .where(ReplicaRow.image_id > after, _open())
+            .where(ReplicaRow.image_id > after, _open(), *self._mine())
             .distinct()
             .order_by(ReplicaRow.image_id)
             .limit(limit)
@@ -58,6 +70,7 @@ class ReplicaSurvey:
             ReplicaRow.target == target,
             ReplicaRow.status.in_(list(statuses)),
             ReplicaRow.id > after,
+            *self._mine(),
             limit=limit,
         )
 
@@ -88,6 +101,7 @@ class ReplicaSurvey:
                     ReplicaRow.next_attempt_at > now + horizon,
                 ),
                 ReplicaRow.target.in_(list(targets)),
+                *self._mine(),
             )
             .order_by(ReplicaRow.priority, ReplicaRow.next_attempt_at, ReplicaRow.id)
             .limit(limit)
@@ -101,6 +115,7 @@ class ReplicaSurvey:
         return self._select(
             ReplicaRow.status == ReplicaStatus.ACTIVE,
             ReplicaRow.next_attempt_at <= now,
+            *self._mine(),
             limit=limit,
         )
 
@@ -112,6 +127,7 @@ class ReplicaSurvey:
             ReplicaRow.status == ReplicaStatus.ACTIVE,
             ReplicaRow.verified_at.is_(None),
             ReplicaRow.id > after,
+            *self._mine(),
             limit=limit,
         )
 
@@ -137,6 +153,7 @@ class ReplicaSurvey:
             ReplicaRow.target == target,
             ReplicaRow.status == ReplicaStatus.ACTIVE,
             sa.or_(moment.is_(None), moment < before),
+            *self._mine(),
         )
         if after is not None:
             statement = statement.where(_is_verified_after(after, read_back))
@@ -211,28 +228,45 @@ class ReplicaSurvey:
         """
         targets = []
         for replica in replicas:
-            changes = {"upload_id": upload_id, "bytes_sent": 0, "next_attempt_at": None}
-            if self.change(replica, ReplicaStatus.PENDING, **changes):
+            values = {"upload_id": upload_id, "bytes_sent": 0, "next_attempt_at": None}
+            if self.change(replica, ReplicaStatus.PENDING, node=self.node, **values):
                 targets.append(replica.target)
         return targets
 
-    def change(self, replica: Replica, status: ReplicaStatus | None = None, **values: Any) -> bool:
-        """Change a row, unless it has changed since it was read; returns whether it did so."""
+    @retried
+    def left_behind(
+        self, nodes: Collection[str], before: datetime.datetime, limit: int
+    ) -> list[Replica]:
+        """Rows in the hand of other nodes than these that have not changed since ``before``."""
+        return self._select(
+            ReplicaRow.node.is_not(None),
+            ReplicaRow.node.not_in(list(nodes)),
+            ReplicaRow.updated_at < before,
+            _open(),
+            *self._mine(),
+            limit=limit,
+        )
+
+    def change(
+        self, replica: Replica, status: ReplicaStatus | None = None, **values: Any
+    ) -> Replica | None:
+        """Change a row, unless it has changed since it was read.
+
+        Returns the replica as it is now, None where the row has changed.
+        """
         wanted = status or replica.status
         if not replica.status.may_become(wanted):
-            return False
-        return self._change(
-            replica, {"status": wanted, "updated_at": timeutils.utcnow(), **values}
-        )
+            return None
+        changed = {**changes(wanted, values), "version": replica.version + 1}
+        return dataclasses.replace(replica, **changed) if self._change(replica, changed) else None
 
     @retried
     def _change(self, replica: Replica, values: dict[str, Any]) -> bool:
-        is_as_read = sa.and_(
-            ReplicaRow.upload_id == replica.upload_id, ReplicaRow.status == replica.status
-        )
+        is_as_read = ReplicaRow.version == replica.version
         # What a try has done whose end the database did not come to tell.
         is_done = sa.and_(
-            ReplicaRow.updated_at == values["updated_at"], ReplicaRow.status == values["status"]
+            ReplicaRow.version == values["version"],
+            ReplicaRow.updated_at == values["updated_at"],
         )
         statement = (
             sa.update(ReplicaRow)
@@ -241,6 +275,13 @@ class ReplicaSurvey:
         )
         with self._database.writer.using(Context()) as session:
             return session.execute(statement).rowcount == 1
+
+    def _mine(self) -> Collection[sa.ColumnElement[bool]]:
+        share = self._share()
+        if share is None:
+            return ()
+        beginning = sa.func.lower(sa.func.substr(ReplicaRow.image_id, 1, SHARE_LETTERS))
+        return (beginning.in_(list(share)),)
 
     def _select(self, *conditions: Any, limit: int | None = None) -> list[Replica]:
         statement = sa.select(ReplicaRow).where(*conditions).order_by(ReplicaRow.id).limit(limit)

@@ -12,13 +12,13 @@ from oslo_log import log
 from oslo_utils import timeutils
 
 from glance_repl_mw import exceptions
-from glance_repl_mw.model import Image, Replica, ReplicaStatus
+from glance_repl_mw.model import WAITING_FOR_BYTES, Image, Replica, ReplicaStatus
 from glance_repl_mw.reconciler import gone
 from glance_repl_mw.reconciler.fetch import fetch
 from glance_repl_mw.reconciler.look import close
 from glance_repl_mw.reconciler.relay import Relay
 from glance_repl_mw.reconciler.tasks import Task
-from glance_repl_mw.reconciler.tools import WAITING_FOR_BYTES, Stopping, Tools
+from glance_repl_mw.reconciler.tools import Stopping, Tools
 from glance_repl_mw.spool.upload import Origin, UploadState
 
 LOG = log.getLogger(__name__)
@@ -154,7 +154,7 @@ class Feeder(Task):
         waiting: dict[str, Replica] = {}
         for row in rows:
             is_waiting = row.status in WAITING_FOR_BYTES and row.next_attempt_at is not None
-            if row.target not in targets or not is_waiting or self.tools.is_in_hand(row.upload_id):
+            if row.target not in targets or not is_waiting or self.tools.is_in_hand(row):
                 continue
             others = [other for other in rows if other.target == row.target]
             if row.target in waiting or any(_is_there(other) for other in others):

@@ -56,7 +56,7 @@ def bury(tools: Tools, image_id: str, *, seen: bool) -> bool:
     if not seen:
         delay = max(delay, tools.conf.replication.missing_image_delay_seconds)
     for row in rows:
-        if row.status in _CLOSED or tools.is_in_hand(row.upload_id):
+        if row.status in _CLOSED or tools.is_in_hand(row):
             continue
         if row.status is not ReplicaStatus.ACTIVE or not delay:
             close(tools, row, _GONE)

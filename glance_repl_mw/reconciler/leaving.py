@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import datetime
 
 from oslo_log import log
@@ -99,7 +98,7 @@ class Leaving(Task):
 
     def _is_its_turn(self, replica: Replica) -> bool:
         is_over = replica.status is ReplicaStatus.ACTIVE  # even if the job waits for other targets
-        if not is_over and self.tools.is_in_hand(replica.upload_id):
+        if not is_over and self.tools.is_in_hand(replica):
             return False
         if (replica.error or "").startswith(CANNOT_LEAVE):
             return not _has_changed_within(_LOOK_AGAIN, replica)
@@ -157,13 +156,13 @@ class Leaving(Task):
     def _forget(self, replica: Replica) -> None:
         """Close the row without contact with the target, where the object stays if it is there."""
         survey = self.tools.survey
+        now: Replica | None = replica
         if not replica.status.may_become(ReplicaStatus.DELETED):
-            if not survey.change(replica, ReplicaStatus.DELETING, next_attempt_at=None):
-                return
-            replica = dataclasses.replace(replica, status=ReplicaStatus.DELETING)
-        survey.change(
-            replica, ReplicaStatus.DELETED, error=_WHY[Wish.REMOVE], next_attempt_at=None
-        )
+            now = survey.change(replica, ReplicaStatus.DELETING, next_attempt_at=None)
+        if now:
+            survey.change(
+                now, ReplicaStatus.DELETED, error=_WHY[Wish.REMOVE], next_attempt_at=None
+            )
 
 
 def _has_changed_within(time: datetime.timedelta, replica: Replica) -> bool:

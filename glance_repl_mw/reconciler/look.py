@@ -5,6 +5,7 @@ from __future__ import annotations
 import datetime
 import time
 from collections.abc import Collection, Sequence
+from typing import Any
 
 from oslo_log import log
 from oslo_utils import timeutils
@@ -17,6 +18,7 @@ from glance_repl_mw.reconciler.tools import Tools
 LOG = log.getLogger(__name__)
 
 _SETTLED = datetime.timedelta(seconds=5)
+_SETTLED_ELSEWHERE = datetime.timedelta(seconds=60)
 _ABOUT_TO_BE_FETCHED = datetime.timedelta(minutes=1)
 _SECOND_LOOK_SECONDS = 2.0
 _CLOSED = (ReplicaStatus.DELETED, ReplicaStatus.DELETING)
@@ -60,16 +62,21 @@ class Look:
         missing = []
         for target in self._tools.targets:
             mine = [row for row in rows if row.target == target]
-            if target in leaving or any(self._tools.is_in_hand(row.upload_id) for row in mine):
+            if target in leaving or any(self._tools.is_in_hand(row) for row in mine):
                 continue
             live = [row for row in mine if row.status not in _CLOSED]
             if not live:
                 missing += self._absent(image, target, mine)
             else:
                 look_again |= self._present(image, live)
-        if missing and image.image_id not in in_spool and (now or _has_settled(image)):
+        if missing and image.image_id not in in_spool and (now or self._has_settled(image)):
             self._tools.survey.plan(image.image_id, missing, Priority.BACKFILL, image.size)
         return renewal.renew(self._tools, image, rows) or look_again
+
+    def _has_settled(self, image: Image) -> bool:
+        """Whether no writer, of this node or another, can be about to take it in hand."""
+        pause = _SETTLED if self._tools.nodes.is_alone else _SETTLED_ELSEWHERE
+        return image.updated_at is None or image.updated_at < timeutils.utcnow() - pause
 
     def _remove_closed(self, image: Image, rows: Sequence[Replica]) -> None:
         """Remove locations of replicas that have ended, as a late request may add them."""
@@ -174,13 +181,12 @@ def close(tools: Tools, row: Replica, why: str, **values: bool) -> bool:
     :raises oslo_db.exception.DBError:
     """
     if row.object_name is None:
-        return tools.survey.change(
-            row, ReplicaStatus.DELETED, error=why, next_attempt_at=None, **values
-        )
-    now = timeutils.utcnow()
-    return tools.survey.change(
-        row, ReplicaStatus.DELETING, error=why, attempts=0, next_attempt_at=now, **values
-    )
+        changes: dict[str, Any] = {"next_attempt_at": None}
+        status = ReplicaStatus.DELETED
+    else:
+        changes = {"attempts": 0, "next_attempt_at": timeutils.utcnow()}
+        status = ReplicaStatus.DELETING
+    return tools.survey.change(row, status, error=why, **changes, **values) is not None
 
 
 def images_in_spool(tools: Tools) -> set[str]:
@@ -196,10 +202,6 @@ def _is_forgotten(row: Replica) -> bool:
     if row.status is ReplicaStatus.PENDING:
         return row.updated_at < timeutils.utcnow() - _ABOUT_TO_BE_FETCHED
     return row.status is ReplicaStatus.ERROR
-
-
-def _has_settled(image: Image) -> bool:
-    return image.updated_at is None or image.updated_at < timeutils.utcnow() - _SETTLED
 
 
 def _upload_of(image: Image, name: str) -> str | None:

@@ -13,6 +13,7 @@ import contextlib
 import dataclasses
 import itertools
 import re
+import zlib
 from collections.abc import Collection, Iterator, Sequence
 
 from oslo_log import log
@@ -110,6 +111,8 @@ class OrphanSweep(Task):
         self.name = f"search for orphans at target {target}"
         self._target = tools.targets[target]
         self._interval = tools.conf.replication.orphan_interval_seconds
+        # One node looks at each target, whichever has the images that this begins like.
+        self._key = f"{zlib.crc32(target.encode()):08x}"
         self._suspects: set[str] = set()
         self._is_first_look = True
 
@@ -128,7 +131,8 @@ class OrphanSweep(Task):
 
     def _may_look(self) -> bool:
         is_removed = self.tools.wishes.all().get(self._target.name) is Wish.REMOVE
-        return self.tools.health[self._target.name].is_up and not is_removed
+        is_up = self.tools.health[self._target.name].is_up
+        return is_up and not is_removed and self.tools.nodes.looks_after(self._key)
 
     def _look(self) -> None:
         orphans = [orphan for orphan in find_orphans(self.tools, self._target) if orphan.ours]
@@ -163,7 +167,7 @@ def _accounted_for(tools: Tools, target: Target, objects: Sequence[_Object]) -> 
     unknown = []
     for each in objects:
         mine = [row for row in rows.get(each.image_id, ()) if row.target == target.name]
-        if not _is_known(each, mine) and not tools.is_in_hand(each.upload_id):
+        if not _is_known(each, mine) and not tools.is_spooled(each.upload_id):
             unknown.append(each)
     images = _images(tools, {each.image_id for each in unknown})
     orphans = {

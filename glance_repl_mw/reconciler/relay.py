@@ -5,7 +5,6 @@ Each target costs one read of the image, and a broken transfer begins again.
 
 from __future__ import annotations
 
-import dataclasses
 import datetime
 import uuid
 from collections.abc import Sequence
@@ -23,6 +22,7 @@ from glance_repl_mw.spool.reader import TAIL_BYTES
 LOG = log.getLogger(__name__)
 
 _NO_PACE = Pace(0)
+_TAKEN_OVER = "another node has taken the replica over"
 
 
 class Relay:
@@ -50,12 +50,10 @@ class Relay:
                 object_name=name,
                 bytes_sent=0,
                 next_attempt_at=None,
+                node=self._tools.survey.node,
             )
             if begun:
-                now = dataclasses.replace(
-                    row, status=ReplicaStatus.UPLOADING, upload_id=upload_id, object_name=name
-                )
-                self._copy(now, old_name)
+                self._copy(begun, old_name)
 
     def _copy(self, row: Replica, old_name: str | None) -> None:
         target = self._tools.targets[row.target]
@@ -68,9 +66,10 @@ class Relay:
         except (exceptions.ReplicationError, OSError) as error:
             self._failed(row, error)
             return
-        self._tools.survey.change(
+        is_ours = self._tools.survey.change(
             row,
             ReplicaStatus.STORED,
+            node=None,
             location_url=stored.location_url,
             checksum=self._image.checksum,
             size=stored.size,
@@ -79,6 +78,9 @@ class Relay:
             error=None,
             next_attempt_at=timeutils.utcnow(),
         )
+        if not is_ours:
+            LOG.warning("Image %s, target %s: %s", row.image_id, row.target, _TAKEN_OVER)
+            target.delete(row.object_name or "")
 
     def _failed(self, row: Replica, error: Exception) -> None:
         LOG.warning("Image %s, target %s: %s", row.image_id, row.target, error)
@@ -86,6 +88,7 @@ class Relay:
         self._tools.survey.change(
             row,
             ReplicaStatus.ERROR,
+            node=None,
             error=str(error),
             attempts=row.attempts + 1,
             next_attempt_at=timeutils.utcnow() + datetime.timedelta(seconds=pause),

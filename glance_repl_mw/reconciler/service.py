@@ -13,6 +13,7 @@ from glance_repl_mw.reconciler.orphans import OrphanSweep
 from glance_repl_mw.reconciler.probing import Probing
 from glance_repl_mw.reconciler.scrub import ReadBack, Scrub
 from glance_repl_mw.reconciler.sweep import Sweep
+from glance_repl_mw.reconciler.takeover import TakeOver
 from glance_repl_mw.reconciler.tools import Tools
 from glance_repl_mw.reconciler.withdrawal import Withdrawal
 
@@ -23,7 +24,13 @@ def start(tools: Tools, on_change: Callable[[str], None], on_gone: Callable[[str
     :param on_change: called, in the thread of a task, with an image to which something was done
     :param on_gone: likewise, with an image that was deleted and cannot be restored
     """
-    for task in (Notes(tools, on_change, on_gone), Sweep(tools), Feeder(tools), Leaving(tools)):
+    for task in (
+        Notes(tools, on_change, on_gone),
+        Sweep(tools),
+        Feeder(tools),
+        Leaving(tools),
+        TakeOver(tools),
+    ):
         tasks.start(task)
     for target in tools.targets:
         for kind in (Probing, Scrub, ReadBack, OrphanSweep):

@@ -37,7 +37,8 @@ class Sweep(Task):
     def run_once(self) -> float:
         look_again = False
         for page in pages(self.tools.images):
-            look_again |= self._compare(page)
+            mine = [image for image in page if self.tools.nodes.looks_after(image.image_id)]
+            look_again |= self._compare(mine)
             self.tools.rest(_REST_SECONDS)
         self._bury_missing()
         interval = min(

@@ -10,16 +10,16 @@ from collections.abc import Collection, Mapping
 from oslo_config import cfg
 from oslo_utils import timeutils
 
+from glance_repl_mw.coordination import Nodes
 from glance_repl_mw.db.survey import ReplicaSurvey
 from glance_repl_mw.db.wishes import TargetWishes
 from glance_repl_mw.images import ImageService
-from glance_repl_mw.model import Replica, ReplicaStatus
+from glance_repl_mw.model import WAITING_FOR_BYTES, Replica, ReplicaStatus
 from glance_repl_mw.pace import Pace
 from glance_repl_mw.reconciler.health import TargetHealth
 from glance_repl_mw.spool.directory import Spool
 from glance_repl_mw.targets.base import Target
 
-WAITING_FOR_BYTES = (ReplicaStatus.PENDING, ReplicaStatus.ERROR)
 _CLOCK_TOLERANCE = datetime.timedelta(minutes=1)
 
 
@@ -44,6 +44,7 @@ class Tools:
     :ivar health: by the name of each configured target
     :ivar paces: what transfers to a target keep to, likewise; missing ones have no limit
     :ivar stopping: set when the writer ends
+    :ivar nodes: that share the database
     """
 
     conf: cfg.ConfigOpts
@@ -56,6 +57,7 @@ class Tools:
     paces: Mapping[str, Pace] = dataclasses.field(default_factory=dict)
     shortage: Shortage = dataclasses.field(default_factory=Shortage)
     stopping: threading.Event = dataclasses.field(default_factory=threading.Event)
+    nodes: Nodes = dataclasses.field(default_factory=Nodes)
 
     def rest(self, seconds: float) -> None:
         """Wait, between two pages of work or until it is time again.
@@ -65,8 +67,15 @@ class Tools:
         if self.stopping.wait(seconds):
             raise Stopping
 
-    def is_in_hand(self, upload_id: str) -> bool:
-        """Whether the spool holds the upload, whose rows are the writer's own then."""
+    def is_in_hand(self, replica: Replica) -> bool:
+        """Whether the replica belongs to a writer: another node's, or this one's main loop.
+
+        The spool holds the uploads that the main loop has in hand.
+        """
+        return replica.node not in (None, self.survey.node) or self.is_spooled(replica.upload_id)
+
+    def is_spooled(self, upload_id: str) -> bool:
+        """Whether the spool of this node holds the upload."""
         return self.spool.sidecar_path(upload_id).exists()
 
     def due(

@@ -115,7 +115,7 @@ class Verifier:
             return f"the replica is {replica.status}"
         if replica.target not in self._tools.targets:
             return "the target is not configured"
-        if self._tools.is_in_hand(replica.upload_id):
+        if self._tools.is_in_hand(replica):
             return "its upload is not finished"
         return "it has just been made" if _is_fresh(replica) else ""
 

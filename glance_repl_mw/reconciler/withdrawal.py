@@ -84,7 +84,7 @@ class Withdrawal(Task):
             self.tools.rest(1 / _IMAGES_PER_SECOND)
 
     def _change(self, replica: Replica, status: ReplicaStatus, **values: Any) -> bool:
-        return self.tools.survey.change(replica, status, **values)
+        return self.tools.survey.change(replica, status, **values) is not None
 
     def _try_later(self, replica: Replica) -> None:
         self._put_off[replica.id] = time.monotonic() + _AGAIN_SECONDS
@@ -173,7 +173,7 @@ class Withdrawal(Task):
         if replica.next_attempt_at is not None or replica.id in self._put_off:
             return False
         is_ours = (replica.error or "").startswith(WITHDRAWN)
-        return is_ours or not self.tools.is_in_hand(replica.upload_id)
+        return is_ours or not self.tools.is_in_hand(replica)
 
     def _return_one(self, replica: Replica, image: Image) -> bool:
         """Returns whether the target has said what it holds."""

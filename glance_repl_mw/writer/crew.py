@@ -39,6 +39,8 @@ class Crew:
 
     ``at_glance`` and ``at_target`` are called by the main loop only; what they are given runs in a
     pool, and the outcome comes back to the main loop, which thereby owns all state.
+
+    :param is_alone: no other node's writer shares the database
     """
 
     def __init__(
@@ -48,8 +50,10 @@ class Crew:
         store: ReplicaStore,
         targets: dict[str, Target],
         images: ImageService,
+        is_alone: bool = True,
     ) -> None:
         self.conf = conf
+        self.is_alone = is_alone
         self.spool = spool
         self.store = store
         self.targets = targets
@@ -61,7 +65,7 @@ class Crew:
         self.events: queue.SimpleQueue[Callable[[], None]] = queue.SimpleQueue()
         self.at_work = 0
         self.is_stopping = False
-        self._unsaved: deque[Callable[[], Any]] = deque()
+        self._unsaved: deque[Callable[[], int]] = deque()
         pool = concurrent.futures.ThreadPoolExecutor
         self._pools = {GLANCE: pool(_GLANCE_THREADS, thread_name_prefix=GLANCE)}
         for name, target in targets.items():
@@ -95,22 +99,27 @@ class Crew:
         targets: Iterable[str],
         status: ReplicaStatus | None = None,
         **values: Any,
-    ) -> None:
-        """Store a change of rows; while the database fails, changes wait and keep their order."""
+    ) -> int | None:
+        """Store a change of rows; while the database fails, changes wait and keep their order.
+
+        Returns how many rows were changed, None where the change waits.
+        """
         self._unsaved.append(
             functools.partial(self.store.update, upload_id, list(targets), status, **values)
         )
-        self.save_again()
+        return self.save_again()
 
-    def save_again(self) -> None:
-        """Store what could not be stored before."""
+    def save_again(self) -> int | None:
+        """Store what could not be stored before; returns as ``save`` for the last change."""
+        changed = None
         while self._unsaved:
             try:
-                self._unsaved[0]()
+                changed = self._unsaved[0]()
             except oslo_db.exception.DBError as error:
                 LOG.error("The state of %s changes waits: %s", len(self._unsaved), error)
-                return
+                return None
             self._unsaved.popleft()
+        return changed
 
     def pause_seconds(self, failures: int, error: BaseException | None = None) -> float:
         """How long to wait after so many failures in a row, the last of which was ``error``."""

@@ -46,4 +46,5 @@ def closing(ending: Ending, push: Push, reason: str, pause_seconds: float) -> Ch
         "bytes_sent": 0,
         "attempts": push.attempts,
         "next_attempt_at": next_attempt_at,
+        "node": None,
     }

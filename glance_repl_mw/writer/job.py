@@ -145,7 +145,9 @@ class Job:
         if self._ending:
             self._end()
         elif error is None and stored is not None:
-            self._stored(push, stored)
+            self._pushes.keep(push, stored, self._checksum)
+        elif isinstance(error, exceptions.TakenOver):
+            self._pushes.yield_to_other(push)
         elif isinstance(error, exceptions.SpoolCorrupt):
             self._give_up(str(error))
         elif isinstance(error, exceptions.UploadCut | FileNotFoundError):
@@ -160,20 +162,6 @@ class Job:
             assert error is not None
             self._failed(push, push.status_after(error), error)
         self._register()
-
-    def _stored(self, push: Push, stored: Stored) -> None:
-        push.location_url = stored.location_url
-        push.may_register, push.is_doubted = True, False
-        self._pushes.save(
-            push,
-            ReplicaStatus.STORED,
-            location_url=stored.location_url,
-            checksum=self._checksum,
-            size=stored.size,
-            bytes_sent=stored.size,
-            error=None,
-            next_attempt_at=None,
-        )
 
     def _failed(self, push: Push, status: ReplicaStatus, error: BaseException) -> None:
         push.attempts += 1

@@ -35,6 +35,7 @@ class Push:
 
     :param row: what the database knows
     :param pace: what all pushes to the target keep to
+    :param is_shared: other nodes may take the row over
     :ivar running: ``put`` or ``confirm`` is under way
     :ivar may_register: the location may be asked for now
     :ivar is_doubted: the object may be there no more: Glance refuses it, or an earlier writer
@@ -42,10 +43,13 @@ class Push:
     :ivar retry_at: when to try again what has failed, by ``time.monotonic``
     """
 
-    def __init__(self, target: Target, row: Replica, pace: Pace) -> None:
+    def __init__(
+        self, target: Target, row: Replica, pace: Pace, *, is_shared: bool = False
+    ) -> None:
         kept = row.status in _KEPT_AT_START
         self.target = target
         self._pace = pace
+        self._is_shared = is_shared
         self.status = row.status if kept else ReplicaStatus.PENDING
         self.attempts = row.attempts
         self.object_name = row.object_name
@@ -79,6 +83,7 @@ class Push:
         found and removed, also by a later writer.
 
         :raises UploadCut: the upload was refused or handed back
+        :raises TakenOver: another node replicates the image to this target
         :raises TargetError:
         :raises FileNotFoundError: the spool file is gone
         :raises SpoolCorrupt: its bytes have changed since they were proven
@@ -89,7 +94,7 @@ class Push:
         if self.object_name is not None:
             self.target.delete(self.object_name)
         name = self._next_name(upload)
-        store.update(
+        is_ours = store.update(
             upload.upload_id,
             [self.target.name],
             ReplicaStatus.UPLOADING,
@@ -97,6 +102,8 @@ class Push:
             bytes_sent=0,
             next_attempt_at=None,
         )
+        if self._is_shared and not is_ours:
+            raise exceptions.TakenOver(upload.image_id, self.target.name, "put")
         self.object_name = name
         size = upload.size if upload.received is None else upload.received
         try:

@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
+from oslo_log import log
 from oslo_utils import timeutils
 
 from glance_repl_mw.model import Replica, ReplicaStatus, Stored, Wish
@@ -14,6 +15,8 @@ from glance_repl_mw.spool.reader import Gate
 from glance_repl_mw.spool.upload import Upload
 from glance_repl_mw.writer.crew import Crew
 from glance_repl_mw.writer.push import Push
+
+LOG = log.getLogger(__name__)
 
 
 class Pushes:
@@ -38,7 +41,7 @@ class Pushes:
         self._on_outcome = on_outcome
         self._path = crew.spool.data_path(upload.upload_id)
         self._by_target = {
-            name: Push(target, rows[name], crew.paces[name])
+            name: Push(target, rows[name], crew.paces[name], is_shared=not crew.is_alone)
             for name, target in crew.targets.items()
             if name in rows
         }
@@ -119,6 +122,30 @@ class Pushes:
         elif push.status is ReplicaStatus.ERROR:
             self.put(push)
 
+    def keep(self, push: Push, stored: Stored, checksum: str | None) -> None:
+        """The target has it all: it may become a location, unless another node was first.
+
+        :param checksum: the image's md5, None where that is not known
+        """
+        push.location_url = stored.location_url
+        push.may_register, push.is_doubted = True, False
+        saved = self.save(
+            push,
+            ReplicaStatus.STORED,
+            location_url=stored.location_url,
+            checksum=checksum,
+            size=stored.size,
+            bytes_sent=stored.size,
+            error=None,
+            next_attempt_at=None,
+        )
+        if saved == 0 and not self._crew.is_alone:
+            self.yield_to_other(push)
+        elif saved is None and not self._crew.is_alone:
+            # Only the database can tell that no other node has taken it over.
+            push.may_register, push.is_doubted = False, True
+            push.retry_at = time.monotonic() + self._crew.pause_seconds(1)
+
     def leave(self, target: str, wish: Wish) -> None:
         """The target shall hold no replicas any more; what is active there is not ours to end."""
         push = self._by_target.get(target)
@@ -129,12 +156,30 @@ class Pushes:
         now = timeutils.utcnow() if drained else None
         self.save(push, status, error=f"target {target}: {wish}", next_attempt_at=now)
 
-    def save(self, push: Push, status: ReplicaStatus, **values: Any) -> None:
-        """Let a row, and what is known here, become ``status``."""
+    def save(self, push: Push, status: ReplicaStatus, **values: Any) -> int | None:
+        """Let a row, and what is known here, become ``status``.
+
+        Returns how many rows have, None while the database fails.
+        """
         push.status = status
-        self._crew.save(self.upload.upload_id, [push.target.name], status, **values)
+        return self._crew.save(self.upload.upload_id, [push.target.name], status, **values)
+
+    def yield_to_other(self, push: Push) -> None:
+        """Another node has taken the replica over: what was made here goes, the row stays."""
+        LOG.warning("Image %s, target %s: taken over", self.upload.image_id, push.target.name)
+        push.status = ReplicaStatus.DELETED
+        name = push.object_name
+        if name is not None:
+            self._crew.at_target(
+                push.target.name, functools.partial(push.target.delete, name), _log_failure
+            )
 
     def progress(self) -> dict[tuple[str, str], int]:
         """Bytes handed to each target to which a push runs, by (upload id, target)."""
         sent = {push.target.name: push.bytes_sent for push in self}
         return {(self.upload.upload_id, name): n for name, n in sent.items() if n is not None}
+
+
+def _log_failure(_: None, error: BaseException | None) -> None:
+    if error is not None:
+        LOG.warning("An object that is no replica stays until orphans are looked for: %s", error)

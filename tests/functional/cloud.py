@@ -33,7 +33,7 @@ from tests.lab.webservers import Nginx
 MIB = 1 << 20
 CHUNK_BYTES = 256 << 10
 WAIT_SECONDS = 60
-LOCKS = {"writer.lock", "api.lock", "locks"}
+KEPT = {"writer.lock", "api.lock", "locks", "node"}
 TOP = Path(__file__).parents[2]
 PATIENT_SQLITE = ("--pythonpath", str(TOP), "--import", "tests.lab.patient_sqlite")
 CLOSED = (ReplicaStatus.ACTIVE, ReplicaStatus.DELETED)
@@ -286,8 +286,8 @@ class Cloud:
         ]
 
     def spool_files(self) -> set[str]:
-        """Names of the files in the spool; the locks, which always stay, are left out."""
-        return set(os.listdir(self.spool)) - LOCKS
+        """Names of the files in the spool; those that always stay are left out."""
+        return set(os.listdir(self.spool)) - KEPT
 
     def object_bytes(self, target: str, url: str) -> bytes:
         """The object of a location, as it lies on the target's disk."""
@@ -347,13 +347,7 @@ class Cloud:
 
     def writers(self) -> list[psutil.Process]:
         """The embedded writers that run for this Glance: at most one, unless there is a bug."""
-        mark = str(self.glance.config_dir)
-        found = []
-        for process in psutil.process_iter(["cmdline", "status"]):
-            words = process.info["cmdline"] or []
-            if "glance_repl_mw.cmd.writer" in words and any(mark in word for word in words):
-                found.append(process)
-        return found
+        return writers_of(self.glance)
 
     def writer(self, seconds: float = WAIT_SECONDS) -> psutil.Process:
         """The embedded writer; waits until it runs (Glance starts it with its first request)."""
@@ -375,6 +369,17 @@ class Cloud:
             for name, target in self.targets.items()
         }
         return {"replication": replication, **sections}
+
+
+def writers_of(glance: Glance) -> list[psutil.Process]:
+    """The embedded writers that run for this Glance."""
+    mark = str(glance.config_dir)
+    found = []
+    for process in psutil.process_iter(["cmdline", "status"]):
+        words = process.info["cmdline"] or []
+        if "glance_repl_mw.cmd.writer" in words and any(mark in word for word in words):
+            found.append(process)
+    return found
 
 
 def three_targets(directory: Path) -> dict[str, Nginx]:

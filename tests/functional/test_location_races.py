@@ -27,25 +27,27 @@ def racing(keystone, workdir, require):
         yield cloud
 
 
-def patch(cloud, image_id, *changes):
+def patch(cloud, image_id, *changes, glance=None):
     """Change an image as the administrator, again until Glance takes it."""
+    path = f"v2/images/{image_id}"
     while True:
         answer = cloud.request(
-            "PATCH", f"v2/images/{image_id}", user="admin", headers=PATCH_TYPE, json=changes
+            "PATCH", path, user="admin", headers=PATCH_TYPE, json=changes, glance=glance
         )
         if answer.status_code not in TRY_AGAIN:
             return answer
 
 
-def add_location(cloud, image_id, url):
-    value = {"url": url, "metadata": {}}
-    answer = patch(cloud, image_id, {"op": "add", "path": "/locations/-", "value": value})
+def add_location(cloud, image_id, url, glance=None):
+    change = {"op": "add", "path": "/locations/-", "value": {"url": url, "metadata": {}}}
+    answer = patch(cloud, image_id, change, glance=glance)
     # Of several tries one that was answered 500 may have been the one that counts.
     assert answer.status_code == 200 or "already exists" in answer.text, answer.text
 
 
-def rename(cloud, image_id, name):
-    answer = patch(cloud, image_id, {"op": "replace", "path": "/name", "value": name})
+def rename(cloud, image_id, name, glance=None):
+    change = {"op": "replace", "path": "/name", "value": name}
+    answer = patch(cloud, image_id, change, glance=glance)
     assert answer.status_code == 200, answer.text
 
 

@@ -9,7 +9,7 @@ import threading
 
 import pytest
 
-from glance_repl_mw.locking import ImageLocks
+from glance_repl_mw.locking import NodeImageLocks
 
 IMAGE = "6f1f5a5e-1c0d-4d7e-9d0b-0c5f4d1f0a11"
 OTHER = "6f1f5a5e-1c0d-4d7e-9d0b-0c5f4d1f0a12"
@@ -17,12 +17,12 @@ OTHER = "6f1f5a5e-1c0d-4d7e-9d0b-0c5f4d1f0a12"
 
 @pytest.fixture
 def locks(tmp_path):
-    return ImageLocks(tmp_path)
+    return NodeImageLocks(tmp_path)
 
 
 @pytest.fixture
 def impatient(tmp_path):
-    return ImageLocks(tmp_path, wait_seconds=0)
+    return NodeImageLocks(tmp_path, wait_seconds=0)
 
 
 def warnings(caplog):
@@ -50,8 +50,8 @@ def test_threads_take_turns(locks):
 def test_a_lock_is_held_against_other_processes(tmp_path, impatient, caplog):
     program = (
         "import pathlib, sys\n"
-        "from glance_repl_mw.locking import ImageLocks\n"
-        "with ImageLocks(pathlib.Path(sys.argv[1])).hold(sys.argv[2]):\n"
+        "from glance_repl_mw.locking import NodeImageLocks\n"
+        "with NodeImageLocks(pathlib.Path(sys.argv[1])).hold(sys.argv[2]):\n"
         "    print('held', flush=True)\n"
         "    sys.stdin.read()\n"
     )
@@ -108,7 +108,7 @@ def test_the_files_are_private_and_few(tmp_path, locks):
 
 def test_without_a_directory_changes_go_on_and_one_warning_is_logged(tmp_path, caplog):
     spool = tmp_path / "spool"
-    locks = ImageLocks(spool)
+    locks = NodeImageLocks(spool)
     for _ in range(3):
         with locks.hold(IMAGE):
             pass

@@ -19,6 +19,7 @@ RANKS = {
     "tee": 1,
     "locking": 1,
     "patches": 1,
+    "coordination": 2,
     "images": 2,
     "routes": 2,
     "targets.base": 2,

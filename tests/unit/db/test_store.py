@@ -15,7 +15,7 @@ TARGETS = ("a", "b")
 
 @pytest.fixture
 def store(database):
-    return ReplicaStore(database)
+    return ReplicaStore(database, "node-1")
 
 
 @pytest.fixture

@@ -1,0 +1,175 @@
+"""Several nodes share a database and a coordinator, and the work."""
+
+import os
+from collections import Counter
+
+import pytest
+
+from tests.functional.cloud import MIB, at_once, three_targets
+from tests.functional.cluster import Cluster
+from tests.functional.test_location_races import (
+    BODY,
+    add_location,
+    at_the_same_moment,
+    foreign_urls,
+    rename,
+)
+from tests.lab.faults import DOWN, HANGING, HEALTHY, Fault, FaultyProxy, FaultyTarget
+from tests.lab.process import wait_until
+from tests.lab.redis import Redis
+from tests.lab.webservers import Nginx
+
+NODES = 2
+ROUNDS = 40
+OPTIONS = {
+    "reconcile_interval_seconds": "2",
+    "retry_initial_seconds": "0.2",
+    "retry_max_seconds": "1",
+    "take_over_after_seconds": "3",
+    "missing_image_delay_seconds": "1",
+}
+HALF_WAY = Fault(hang_after=MIB)
+
+
+@pytest.fixture(scope="module")
+def redis(workdir, require):
+    require(Redis)
+    with Redis(workdir("redis"), "redis") as server:
+        yield server
+
+
+@pytest.fixture(scope="module")
+def cluster(keystone, workdir, require, redis):
+    """Two nodes; the second reaches the coordinator through a proxy. site-c can be held."""
+    require(Nginx)
+    directory = workdir("cluster")
+    targets = three_targets(directory)
+    targets["site-c"] = FaultyTarget(targets["site-c"])
+    way = FaultyProxy(redis)
+    # Seconds after which a node whose writer is silent counts as dead.
+    query = "timeout=3&lock_timeout=15"
+    urls = [f"{redis.url}?{query}", f"redis://127.0.0.1:{way.port}?{query}"]
+    with (
+        way,
+        Cluster(
+            directory,
+            keystone,
+            coordinator_urls=urls,
+            targets=targets,
+            options={"replication": OPTIONS},
+        ) as cluster,
+    ):
+        cluster.way_to_coordinator = way
+        yield cluster
+
+
+@pytest.fixture
+def site(cluster):
+    """A target that can be held."""
+    yield cluster.targets["site-c"]
+    cluster.targets["site-c"].switch(HEALTHY)
+
+
+def test_each_node_replicates_what_it_receives(cluster):
+    bodies = [os.urandom(MIB + number) for number in range(12)]
+
+    def upload(number):
+        return cluster.new_image(bodies[number], glance=cluster.nodes[number % NODES])
+
+    for body, image_id in zip(bodies, at_once(4, upload, range(len(bodies))), strict=True):
+        cluster.assert_replicated(image_id, body)
+        assert [len(cluster.puts(image_id, target)) for target in cluster.targets] == [1, 1, 1]
+        assert not cluster.downloads(image_id)
+
+
+def test_no_location_is_lost_that_other_nodes_add(cluster):
+    """The upload is one node's; a location and another name come through the other."""
+    first, second = cluster.nodes
+
+    def race(number):
+        (url,) = foreign_urls(cluster.targets["site-a"], number, "copy")
+        image_id = cluster.new_image(BODY, glance=first)
+        at_the_same_moment(
+            (add_location, cluster, image_id, url, second),
+            (rename, cluster, image_id, "another name", second),
+        )
+        return image_id, url
+
+    lost = Counter()
+    for image_id, url in at_once(4, race, range(ROUNDS)):
+        cluster.wait_replicated(image_id)
+        image = cluster.image(image_id)
+        lost["location"] += url not in [location["url"] for location in image["locations"]]
+        lost["name"] += image["name"] != "another name"
+    assert lost.total() == 0, f"lost in {ROUNDS} rounds: {lost}"
+
+
+def hold(cluster, site, node):
+    """Upload an image at the node, of which half is under way to the held target."""
+    cluster.wait_settled()
+    site.switch(HALF_WAY)
+    body = os.urandom(4 * MIB)
+    image_id = cluster.new_image(body, glance=node)
+    cluster.wait_replicated(image_id, ["site-a", "site-b"])
+    wait_until(lambda: site.received_bytes >= MIB, 30, "half is sent")
+    return image_id, body
+
+
+def test_work_of_a_dead_node_is_taken_over(cluster, site):
+    first, second = cluster.nodes
+    image_id, body = hold(cluster, site, second)
+    cluster.kill_node(second)
+    site.switch(HEALTHY)
+    cluster.wait_replicated(image_id)
+    assert "taken over from node" in first.log.read_text()
+    second.start()
+    cluster.wake()
+    cluster.assert_replicated(image_id, body)
+
+
+def test_upload_that_dies_with_its_node_leaves_nothing(cluster, site):
+    first, second = cluster.nodes
+    cluster.wait_settled()
+    image_id = cluster.create_image(glance=first)
+
+    def dying():
+        yield os.urandom(3 * MIB)
+        wait_until(lambda: site.received_bytes >= MIB, 30, "it is under way")
+        cluster.kill_node(second)
+        yield os.urandom(MIB)
+
+    site.switch(HEALTHY)
+    with pytest.raises(OSError):
+        cluster.upload(image_id, dying(), glance=second)
+    wait_until(
+        lambda: set(cluster.statuses(image_id).values()) == {"deleted"}, 60, "it is taken over"
+    )
+    second.start()
+    cluster.wake()
+    cluster.assert_no_trace(image_id)
+
+
+@pytest.mark.parametrize("fault", [DOWN, HANGING], ids=["refused", "silent"])
+def test_node_that_is_cut_off_while_it_holds_work(fault, cluster, site):
+    """It lives, but the others take it for dead, and take its work over."""
+    second = cluster.nodes[1]
+    image_id, body = hold(cluster, site, second)
+    cluster.way_to_coordinator.switch(fault)
+    try:
+        other_body = os.urandom(MIB)
+        other = cluster.new_image(other_body, glance=second)
+        wait_until(
+            lambda: cluster.row(image_id, "site-c").node != node_name(cluster, second),
+            60,
+            "the work is taken over",
+        )
+        site.switch(HEALTHY)
+        cluster.wait_replicated(image_id)
+    finally:
+        cluster.way_to_coordinator.switch(HEALTHY)
+    cluster.assert_replicated(image_id, body)
+    cluster.assert_replicated(other, other_body)
+
+
+def node_name(cluster, node):
+    return (cluster.spool_of(node) / "node").read_text()
