@@ -198,15 +198,24 @@ def check_url(url: str) -> None:
 
     :raises ConfigError:
     """
+    if not url:
+        return
     try:
-        if url:
-            coordination.get_coordinator(url, b"check")
-    except ToozError as error:
+        coordination.get_coordinator(url, b"check")
+    except (ToozError, ImportError, RuntimeError, ValueError) as error:
+        # stevedore's error for an unknown driver is a RuntimeError; none of them holds the URL.
         raise exceptions.ConfigError(
             operation="read configuration", hint=f"[replication] coordination_url: {error}"
         ) from error
-    except ImportError as error:
-        raise exceptions.ConfigError(
-            operation="read configuration",
-            hint=f"[replication] coordination_url: {error} (is the driver installed?)",
-        ) from error
+
+
+def look(url: str) -> frozenset[str]:
+    """The nodes that live; blocks, for what checks the configuration.
+
+    :raises ToozError: the coordinator cannot be reached
+    """
+    coordinator = connected(url, f"check-{uuid.uuid4().hex}")
+    try:
+        return _members(coordinator)
+    finally:
+        coordinator.stop()
