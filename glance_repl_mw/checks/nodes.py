@@ -25,7 +25,8 @@ def check(deployment: Deployment) -> Iterator[Finding]:
         coordination.check_url(url)
         members = coordination.look(url)
     except exceptions.ConfigError as problem:
-        yield error(_WHERE, problem.hint.removeprefix(f"{_WHERE}: "), "correct it, or install the driver that it names")
+        hint = problem.hint.removeprefix(f"{_WHERE}: ")
+        yield error(_WHERE, hint, "correct it, or install the driver that it names")
         return
     except ToozError as problem:
         yield error(_WHERE, f"cannot be reached: {problem}", "start it, or correct the URL")
