@@ -14,6 +14,7 @@ from oslo_utils import timeutils
 
 from glance_repl_mw.db.models import ReplicaRow
 from glance_repl_mw.db.session import Context, add_missing, changes, replica_of, retried
+from glance_repl_mw.db.urgency import is_verified_after, urgency
 from glance_repl_mw.model import SHARE_LETTERS, Priority, Replica, ReplicaStatus
 
 
@@ -156,8 +157,8 @@ class ReplicaSurvey:
             *self._mine(),
         )
         if after is not None:
-            statement = statement.where(_is_verified_after(after, read_back))
-        statement = statement.order_by(_class(read_back), moment, ReplicaRow.id).limit(limit)
+            statement = statement.where(is_verified_after(after, read_back))
+        statement = statement.order_by(urgency(read_back), moment, ReplicaRow.id).limit(limit)
         with self._database.reader.using(Context()) as session:
             return [replica_of(row) for row in session.scalars(statement)]
 
@@ -291,23 +292,3 @@ class ReplicaSurvey:
 
 def _open() -> sa.ColumnElement[bool]:
     return ReplicaRow.status != ReplicaStatus.DELETED
-
-
-def _class(read_back: bool) -> sa.ColumnElement[int]:
-    """0 for replicas that were never verified, 1 for those never read back, 2 for all others."""
-    was_verified = ReplicaRow.verified_at.is_not(None)
-    if not read_back:
-        return sa.case((was_verified, 2), else_=0)
-    return sa.case((ReplicaRow.read_back_at.is_not(None), 2), (was_verified, 1), else_=0)
-
-
-def _is_verified_after(replica: Replica, read_back: bool) -> sa.ColumnElement[bool]:
-    """What comes after the replica by class, moment and row id."""
-    moment = ReplicaRow.read_back_at if read_back else ReplicaRow.verified_at
-    known = replica.read_back_at if read_back else replica.verified_at
-    is_later_row = ReplicaRow.id > replica.id
-    if known is not None:
-        return sa.or_(moment > known, sa.and_(moment == known, is_later_row))
-    number = 1 if replica.verified_at else 0
-    same_class = sa.and_(_class(read_back) == number, is_later_row)
-    return sa.or_(_class(read_back) > number, same_class)
