@@ -45,7 +45,7 @@ class Stores:
 
     def __init__(self, database):
         self.engine = database.writer.get_engine()
-        self.store = ReplicaStore(database)
+        self.store = ReplicaStore(database, "node")
         self.survey = ReplicaSurvey(database)
         self.wishes = TargetWishes(database)
         self.errors = []

@@ -17,7 +17,7 @@ UPLOAD = Upload("u" * 32, "image", 10, UploadState.RECEIVING, 0.0)
 def store(tmp_path):
     database = schema.open_database(f"sqlite:///{tmp_path}/replicas.sqlite?timeout=0")
     schema.upgrade(database)
-    yield ReplicaStore(database)
+    yield ReplicaStore(database, "node")
     database.writer.get_engine().dispose()
 
 

@@ -101,7 +101,7 @@ def conf(tmp_path):
 def store(tmp_path):
     database = schema.open_database(f"sqlite:///{tmp_path}/replication.sqlite")
     schema.upgrade(database)
-    yield ReplicaStore(database)
+    yield ReplicaStore(database, "node")
     database.writer.get_engine().dispose()
 
 
