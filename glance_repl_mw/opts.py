@@ -42,7 +42,8 @@ REPLICATION_OPTIONS: Sequence[cfg.Opt] = (
         default="sqlite:////var/lib/glance/replication/replication.sqlite",
         secret=True,
         help="SQLAlchemy URL of the database with the state of the replicas. An SQLite file is "
-        "made and migrated by itself.",
+        "made and migrated by itself; on a MariaDB (mysql+pymysql://) or PostgreSQL "
+        "(postgresql+psycopg2://) server, glance-repl-manage db sync does it.",
     ),
     cfg.StrOpt(
         "writer",

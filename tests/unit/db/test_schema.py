@@ -17,7 +17,10 @@ def test_empty_database_is_not_current(tmp_path):
     assert not schema.is_current(schema.open_database(f"sqlite:///{tmp_path}/new.sqlite"))
 
 
-@pytest.mark.parametrize("connection", ["nonsense", "sqlite:////proc/none/state.sqlite"])
+@pytest.mark.parametrize(
+    "connection",
+    ["nonsense", "sqlite:////proc/none/state.sqlite", "mariadb+pymysql://user@host/database"],
+)
 def test_bad_connection_is_named(connection):
     with pytest.raises(exceptions.ConfigError, match=r"\[replication\] connection"):
         schema.open_database(connection)

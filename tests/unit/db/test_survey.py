@@ -50,6 +50,19 @@ def test_row_is_read_as_it_was_written(add):
     assert row.status is ReplicaStatus.ACTIVE
 
 
+@pytest.mark.parametrize(
+    ("said", "stored"),
+    [
+        ("a\0b", "a?b"),
+        ("file \udcff", "file ?"),
+        ("\N{PILE OF POO}" * 70000, "\N{PILE OF POO}" * 4000),
+    ],
+    ids=["NUL", "undecodable", "long"],
+)
+def test_error_that_no_database_would_take_as_it_is(add, said, stored):
+    assert add(error=said).error == stored
+
+
 def test_names_that_differ_in_case_are_different(survey, add):
     add(target="Site-A")
     add(target="site-a")
