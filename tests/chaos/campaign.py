@@ -22,7 +22,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 import prettytable
@@ -34,14 +34,17 @@ from tests.chaos.invariants import Finding, table
 from tests.chaos.load import Load
 from tests.chaos.observation import all_images
 from tests.functional.cloud import Cloud
+from tests.lab.databases import MariaDb, PostgreSql
 from tests.lab.keystone import Keystone
 from tests.lab.process import ServerError, wait_until
+from tests.lab.redis import Redis
 from tests.lab.webservers import Nginx
 
 _MEMORY = Path("/dev/shm")
 _LONGEST_CALM_SECONDS = 1.0
 _LONGEST_FAULT_SECONDS = 4.0
 _DOWNLOAD_BYTES = (1, 4_000, 300_000, 5_000_000)
+_DATABASES = {"mariadb": MariaDb, "postgresql": PostgreSql}
 _CHECKER = "tests.chaos.invariants"
 
 
@@ -57,6 +60,8 @@ class Plan:
     :ivar rest_seconds: within which it must
     :ivar minutes: no round begins later, None for no limit
     :ivar faults: by name, those that may strike
+    :ivar nodes: how many API nodes there are; each fault strikes one of them
+    :ivar database: where the replicas' rows are: sqlite, mariadb or postgresql
     """
 
     seed: int
@@ -65,6 +70,8 @@ class Plan:
     rest_seconds: float = 120.0
     minutes: float | None = None
     faults: tuple[str, ...] = tuple(FAULTS)
+    nodes: int = 1
+    database: str = "sqlite"
 
 
 class Campaign:
@@ -124,6 +131,8 @@ class Campaign:
         # Short ones are as likely as long ones: much happens in the first moments.
         lasts = _LONGEST_FAULT_SECONDS * self._rng.random() ** 2
         time.sleep(calm)
+        if len(self._cloud.nodes) > 1:
+            self._cloud.glance = self._rng.choice(self._cloud.nodes)
         with FAULTS[name](self._cloud, self._rng) as victim:
             self._struck[name] += 1
             self._tell(f"round {number}: {name} for {lasts:.1f} s: {victim}")
@@ -132,6 +141,7 @@ class Campaign:
     def _check(self, number: int) -> None:
         """Let everything come to rest, and see that it does."""
         self._load.pause()
+        self._cloud.wake()
         begun = time.monotonic()
         self._load.clear_away()
         checked = self._run_checker()
@@ -153,7 +163,8 @@ class Campaign:
         return subprocess.run(
             [
                 *(sys.executable, "-m", _CHECKER, "--glance", cloud.glance.url, *places),
-                *("--spool", str(cloud.spool), "--config-file", str(cloud.glance.config_file)),
+                *(f"--spool={cloud.spool_of(node)}" for node in cloud.nodes),
+                *("--config-file", str(cloud.glance.config_file)),
                 *("--wait", str(self._plan.rest_seconds), "--format", "json"),
             ],
             cwd=Path(__file__).parents[2],
@@ -194,8 +205,10 @@ def run(directory: Path, keystone: Keystone, plan: Plan) -> str:
 
     :raises Violated:
     """
-    with downloads(directory / "downloads", plan.seed) as (server, bodies):
-        cloud = chaos_cloud(directory, keystone, server.port)
+    with downloads(directory / "downloads", plan.seed) as (server, bodies), ExitStack() as stack:
+        cloud = chaos_cloud(
+            directory, keystone, server.port, nodes=plan.nodes, **_shared(directory, plan, stack)
+        )
         with cloud:
             wait_until(lambda: cloud.request("GET", "v2/images").ok, 30, "Glance answers")
             campaign = Campaign(cloud, bodies, plan)
@@ -209,6 +222,21 @@ def run(directory: Path, keystone: Keystone, plan: Plan) -> str:
             return campaign.summary()
 
 
+def _shared(directory: Path, plan: Plan, stack: ExitStack) -> dict[str, str]:
+    """Start what several nodes share, until the stack ends; returns how it is reached."""
+    shared = {}
+    if plan.nodes > 1:
+        (directory / "redis").mkdir(parents=True)
+        redis = stack.enter_context(Redis(directory / "redis", "redis"))
+        # After so many seconds a node whose writer is silent counts as dead.
+        shared["coordinator"] = f"{redis.url}?timeout=3&lock_timeout=15"
+    if plan.database != "sqlite":
+        (directory / "database").mkdir(parents=True)
+        server = stack.enter_context(_DATABASES[plan.database](directory / "database"))
+        shared["connection"] = server.new_database()
+    return shared
+
+
 def main() -> int:
     """Run a campaign with servers of its own, and leave nothing unless it fails."""
     options = _arguments()
@@ -220,6 +248,8 @@ def main() -> int:
         rest_seconds=options.rest_seconds,
         minutes=options.minutes,
         faults=tuple(options.only or FAULTS),
+        nodes=options.nodes,
+        database=options.database,
     )
     print(f"seed {plan.seed}", flush=True)
     parent = _MEMORY if _MEMORY.is_dir() else None
@@ -248,6 +278,8 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument(
         "--only", action="append", choices=FAULTS, metavar="FAULT", help="may be given repeatedly"
     )
+    parser.add_argument("--nodes", type=int, default=Plan.nodes)
+    parser.add_argument("--database", choices=("sqlite", *_DATABASES), default=Plan.database)
     parser.add_argument("--check-every", type=int, default=Plan.rounds_per_check, metavar="ROUNDS")
     parser.add_argument(
         "--rest-seconds",

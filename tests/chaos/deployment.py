@@ -3,8 +3,10 @@
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 from tests.functional.cloud import Cloud
+from tests.functional.cluster import Cluster
 from tests.lab.faults import FaultyTarget
 from tests.lab.keystone import Keystone
 from tests.lab.webservers import Nginx
@@ -23,6 +25,7 @@ _QUICK = {
     "scrub_bytes_per_second": str(32 << 20),
     "orphan_interval_seconds": "3",
     "writer_grace_seconds": "3",
+    "take_over_after_seconds": "2",
 }
 _QUICK_TARGET = {"connect_timeout_seconds": "2", "stall_timeout_seconds": "3"}
 
@@ -36,20 +39,33 @@ def keystone_with_users(directory: Path) -> Iterator[Keystone]:
         yield keystone
 
 
-def chaos_cloud(directory: Path, keystone: Keystone, download_port: int) -> Cloud:
+def chaos_cloud(
+    directory: Path,
+    keystone: Keystone,
+    download_port: int,
+    *,
+    nodes: int = 1,
+    connection: str | None = None,
+    coordinator: str = "",
+) -> Cloud:
     """Glance and three nginx behind proxies that can fail; not started.
 
     :param download_port: from which web-download may read
+    :param nodes: how many API nodes there are
+    :param connection: of the replicas' database, None for a file
+    :param coordinator: URL of what several nodes need
     """
     targets = {name: FaultyTarget(Nginx(directory / name, autoindex=True)) for name in SITES}
     ports = [80, 443, download_port, *(target.port for target in targets.values())]
-    return Cloud(
-        directory,
-        keystone,
-        targets=targets,
-        target_options=dict.fromkeys(targets, _QUICK_TARGET),
-        options={
+    arguments: dict[str, Any] = {
+        "targets": targets,
+        "target_options": dict.fromkeys(targets, _QUICK_TARGET),
+        "options": {
             "replication": _QUICK,
             "import_filtering_opts": {"allowed_ports": f"[{','.join(map(str, ports))}]"},
         },
-    )
+        "connection": connection,
+    }
+    if nodes == 1:
+        return Cloud(directory, keystone, **arguments)
+    return Cluster(directory, keystone, coordinator_urls=[coordinator] * nodes, **arguments)

@@ -53,6 +53,15 @@ def glance_killed(cloud: Cloud, _rng: random.Random) -> Iterator[str]:
 
 
 @contextmanager
+def node_killed(cloud: Cloud, rng: random.Random) -> Iterator[str]:
+    """Glance and the writer at the same moment, as when the machine dies."""
+    _signal_writers(cloud, signal.SIGKILL)
+    with glance_killed(cloud, rng) as victim:
+        _signal_writers(cloud, signal.SIGKILL)
+        yield victim
+
+
+@contextmanager
 def glance_restarted(cloud: Cloud, _rng: random.Random) -> Iterator[str]:
     cloud.glance.stop()
     yield "all processes"
@@ -169,6 +178,7 @@ FAULTS: dict[str, Fault] = {
         api_worker_killed,
         api_worker_stopped,
         glance_killed,
+        node_killed,
         glance_restarted,
         glance_reloaded,
         writer_killed,

@@ -214,7 +214,7 @@ def main(arguments: Sequence[str]) -> int:
         loading.load_session_from_argparse_arguments(options, auth=auth),
         options.glance,
         tuple(options.target),
-        options.spool,
+        tuple(options.spool),
         options.config_file,
     )
     try:
@@ -236,7 +236,7 @@ def _parser(arguments: Sequence[str]) -> argparse.ArgumentParser:
     parser.add_argument(
         "--target", action="append", required=True, type=_place, metavar="NAME=URL[,DIRECTORY]"
     )
-    parser.add_argument("--spool", required=True, type=Path, metavar="DIRECTORY")
+    parser.add_argument("--spool", action="append", required=True, type=Path, metavar="DIRECTORY")
     parser.add_argument("--config-file", required=True, type=Path, metavar="PATH")
     parser.add_argument(
         "--wait", type=float, default=0.0, metavar="SECONDS", help="look until all hold"

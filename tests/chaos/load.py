@@ -42,7 +42,13 @@ class Load:
         self._running = threading.Event()
         self._ended = threading.Event()
         self._workers = [
-            _Worker(self, cloud, downloads, random.Random(f"{seed} worker {number}"))
+            _Worker(
+                self,
+                cloud,
+                downloads,
+                random.Random(f"{seed} worker {number}"),
+                cloud.nodes[number % len(cloud.nodes)].url,
+            )
             for number in range(workers)
         ]
 
@@ -97,7 +103,12 @@ class Load:
 
 class _Worker:
     def __init__(
-        self, load: Load, cloud: Cloud, downloads: Mapping[str, bytes], rng: random.Random
+        self,
+        load: Load,
+        cloud: Cloud,
+        downloads: Mapping[str, bytes],
+        rng: random.Random,
+        glance: str,
     ) -> None:
         self.is_at_work = False
         self.counts: collections.Counter[tuple[str, str]] = collections.Counter()
@@ -106,7 +117,7 @@ class _Worker:
         self._ledger = load.ledger
         self._rng = rng
         self._downloads = dict(downloads)
-        self._glance = cloud.glance.url
+        self._glance = glance
         self._keystone: Session = cloud.keystone.session("alice", "demo")
         self._http = requests.Session()
         self._http.trust_env = False

@@ -22,7 +22,7 @@ _BLOCK_BYTES = 1 << 20
 _READERS = 4
 _TIMEOUT_SECONDS = (5, 30)
 # They stay as long as the spool directory.
-_LOCKS = {"writer.lock", "api.lock", "locks"}
+_KEPT = {"writer.lock", "api.lock", "locks", "node"}
 _STATUS = ("-m", "glance_repl_mw.cmd.manage")
 
 
@@ -83,7 +83,7 @@ class Observation:
 
     :ivar contents: by image id and location
     :ivar objects: the names at each target, unfinished ones too, by the target's name
-    :ivar spool: the names in the spool directory without its locks
+    :ivar spool: the names in the nodes' spool directories, without those that always stay
     :ivar rows: as ``glance-repl-manage status --format json`` shows them
     """
 
@@ -105,14 +105,14 @@ class Outside:
 
     :param session: of an administrator
     :param glance: URL of Glance, with the slash at its end
-    :param spool: the spool directory
+    :param spools: the nodes' spool directories
     :param config_file: Glance's configuration file, for ``glance-repl-manage``
     """
 
     session: Session
     glance: str
     places: tuple[Place, ...]
-    spool: Path
+    spools: tuple[Path, ...]
     config_file: Path
 
     def look(self) -> Observation:
@@ -126,7 +126,7 @@ class Outside:
             images=images,
             contents=read_all(image for image in images.values() if image.has_data),
             objects={place.name: object_names(place) for place in self.places},
-            spool=spool_files(self.spool),
+            spool=[name for spool in self.spools for name in spool_files(spool)],
             rows=replica_rows(self.config_file),
         )
 
@@ -191,12 +191,12 @@ def object_names(place: Place) -> list[str]:
 
 
 def spool_files(directory: Path) -> list[str]:
-    """The names in the spool directory, without its locks.
+    """The names in a spool directory, without those that always stay.
 
     :raises NotSeen:
     """
     try:
-        return sorted({path.name for path in directory.iterdir()} - _LOCKS)
+        return sorted({path.name for path in directory.iterdir()} - _KEPT)
     except OSError as error:
         raise NotSeen(f"the spool: {error}") from error
 

@@ -52,6 +52,7 @@ class Cloud:
     :param glance: further arguments of `tests.lab.glance.Glance` (stores, processes, ...)
     :ivar glance: the Glance server: reload(), kill(), requests(), worker_pids(), log ...
     :ivar targets: the servers by name
+    :ivar nodes: the Glance servers of all nodes, here just the one
     :ivar spool: the spool directory
     :ivar connection: SQLAlchemy URL of the replicas' database
     """
@@ -81,6 +82,7 @@ class Cloud:
             **{"uwsgi_arguments": PATIENT_SQLITE, **glance},
         )
         self.glance.options = merged(self._options(target_options or {}), options or {})
+        self.nodes = [self.glance]
         self._http = requests.Session()
         self._http.trust_env = False
         self._http.mount("http://", HTTPAdapter(pool_maxsize=64))
@@ -348,6 +350,16 @@ class Cloud:
     def writers(self) -> list[psutil.Process]:
         """The embedded writers that run for this Glance: at most one, unless there is a bug."""
         return writers_of(self.glance)
+
+    def wake(self) -> None:
+        """Send each node that runs a request, with which its writer starts."""
+        for node in self.nodes:
+            if node.running:
+                self.request("GET", "v2/images", glance=node).raise_for_status()
+
+    def spool_of(self, node: Glance) -> Path:
+        """The spool directory of a node."""
+        return Path(node.options["replication"]["spool_dir"])
 
     def writer(self, seconds: float = WAIT_SECONDS) -> psutil.Process:
         """The embedded writer; waits until it runs (Glance starts it with its first request)."""

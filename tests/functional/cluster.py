@@ -15,9 +15,8 @@ from tests.lab.process import wait_until
 class Cluster(Cloud):
     """As `Cloud`, whose Glance is the first node.
 
-    :param nodes: how many there are
     :param coordinator_urls: the coordinator as each node reaches it
-    :ivar nodes: the Glance of each node
+    :ivar glance: any of the nodes, which the methods of `Cloud` go to; at first the first one
     """
 
     def __init__(
@@ -49,6 +48,7 @@ class Cluster(Cloud):
             node.options = merged(node.options, {"replication": {"coordination_url": url}})
 
     def start(self) -> "Cluster":
+        self.glance = self.nodes[0]
         super().start()
         for node in self.nodes[1:]:
             node.start()
@@ -56,6 +56,7 @@ class Cluster(Cloud):
         return self
 
     def stop(self) -> None:
+        self.glance = self.nodes[0]
         for node in self.nodes[1:]:
             node.stop()
         try:
@@ -66,10 +67,9 @@ class Cluster(Cloud):
                     writer.kill()
 
     def wake(self) -> None:
-        """Send each node a request, with which its writer starts."""
+        super().wake()
         for node in self.nodes:
             if node.running:
-                self.request("GET", "v2/images", glance=node).raise_for_status()
                 self.writer_at(node)
 
     def writer_at(self, node: Glance) -> psutil.Process:
@@ -83,10 +83,6 @@ class Cluster(Cloud):
         for writer in writers:
             writer.kill()
         wait_until(lambda: not writers_of(node), 20, "the writer is dead")
-
-    def spool_of(self, node: Glance) -> Path:
-        """The node's spool directory."""
-        return Path(node.options["replication"]["spool_dir"])
 
     def spool_files(self) -> set[str]:
         spools = [self.spool_of(node) for node in self.nodes]
