@@ -1,15 +1,13 @@
 """What the nodes that share a database know of each other, through tooz.
 
-Without ``coordination_url`` a node is alone: it looks after all images, and its locks are files
-beside the spool.
+Only what has a ``coordination_url`` imports this: tooz brings much along, such as eventlet where
+that is installed.
 """
 
 from __future__ import annotations
 
 import contextlib
 import os
-import pathlib
-import socket
 import threading
 import uuid
 from collections.abc import Collection, Iterator
@@ -18,75 +16,43 @@ from oslo_log import log
 from tooz import ToozError, coordination, hashring
 
 from glance_repl_mw import exceptions
-from glance_repl_mw.locking import ImageLocks, NodeImageLocks, number_of
+from glance_repl_mw.locking import ImageLocks, number_of
 from glance_repl_mw.model import SHARE_LETTERS
+from glance_repl_mw.nodes import Nodes
 
 LOG = log.getLogger(__name__)
 
-NODE_FILE = "node"
 _GROUP = b"glance-repl-mw"
 _LOOK_SECONDS = 2.0
 _SHARES = [f"{number:0{SHARE_LETTERS}x}" for number in range(16**SHARE_LETTERS)]
 
 
-def node_name(spool: pathlib.Path) -> str:
-    """The name of the node that this spool belongs to, made when it is first asked for.
+class CoordinatedNodes(Nodes):
+    """The nodes that a coordinator knows.
 
-    It outlives restarts and another host name, so that a node knows its rows again.
-
-    :raises OSError: the spool cannot be written
-    """
-    path = spool / NODE_FILE
-    with contextlib.suppress(FileNotFoundError):
-        if name := path.read_text().strip():
-            return name
-    host = socket.gethostname().partition(".")[0][:40]
-    temporary = path.with_suffix(".tmp")
-    temporary.write_text(f"{host}-{uuid.uuid4().hex[:12]}")
-    with contextlib.suppress(FileExistsError):
-        os.link(temporary, path)
-    temporary.unlink()
-    return path.read_text()
-
-
-class Nodes:
-    """The nodes whose writers live, and which images are this one's to look after.
-
-    May be used from any thread; nothing blocks.
-
-    :param url: of the coordinator as tooz wants it, empty where the node is alone
+    :param url: of the coordinator as tooz wants it
     """
 
-    def __init__(self, url: str = "", name: str = "") -> None:
-        self.name = name
-        self.is_alone = not url
+    is_alone = False
+
+    def __init__(self, url: str, name: str) -> None:
+        super().__init__(name)
         self._url = url
-        self._members: frozenset[str] | None = frozenset((name,)) if self.is_alone else None
+        self._members: frozenset[str] | None = None
         self._share: frozenset[str] = frozenset()
         self._coordinator: coordination.CoordinationDriver | None = None
 
     @property
     def alive(self) -> Collection[str] | None:
-        """The names of the nodes whose writers live, None while that is not known."""
         return self._members
 
-    def share(self) -> Collection[str] | None:
-        """How the ids of the images begin that are this node's; None for all.
-
-        Empty while the coordinator cannot be asked: the other nodes look after them.
-        """
-        return None if self.is_alone else self._share
-
-    def looks_after(self, key: str) -> bool:
-        """Whether what has this id, as an image, is this node's to look after."""
-        return self.is_alone or key[:SHARE_LETTERS].lower() in self._share
+    def share(self) -> Collection[str]:
+        return self._share
 
     def start(self, stopping: threading.Event) -> None:
-        """Join the other nodes, and keep looking who they are until ``stopping`` is set."""
-        if not self.is_alone:
-            threading.Thread(
-                target=self._look_forever, args=(stopping,), name="coordination", daemon=True
-            ).start()
+        threading.Thread(
+            target=self._look_forever, args=(stopping,), name="coordination", daemon=True
+        ).start()
 
     def _look_forever(self, stopping: threading.Event) -> None:
         self._look()
@@ -135,14 +101,6 @@ def _members(coordinator: coordination.CoordinationDriver) -> frozenset[str]:
     except coordination.GroupNotCreated:
         return frozenset()
     return frozenset(member.decode() for member in members)
-
-
-def image_locks(url: str, spool: pathlib.Path) -> ImageLocks:
-    """The locks that all nodes share, or those of a node that is alone.
-
-    :raises OSError: the spool cannot be written
-    """
-    return SharedImageLocks(url, node_name(spool)) if url else NodeImageLocks(spool)
 
 
 class SharedImageLocks(ImageLocks):
@@ -198,8 +156,6 @@ def check_url(url: str) -> None:
 
     :raises ConfigError:
     """
-    if not url:
-        return
     try:
         coordination.get_coordinator(url, b"check")
     except (ToozError, ImportError, RuntimeError, ValueError) as error:

@@ -20,6 +20,7 @@ own configuration.
 from __future__ import annotations
 
 import collections
+import pathlib
 from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Any
 
@@ -28,10 +29,11 @@ from oslo_config import cfg
 from oslo_log import log
 from oslo_middleware import base
 
-from glance_repl_mw import coordination, images, opts, routes
+from glance_repl_mw import images, nodes, opts, routes
 from glance_repl_mw.api import ReplicaAPI
 from glance_repl_mw.attempt import Attempt
 from glance_repl_mw.launcher import WriterLauncher
+from glance_repl_mw.locking import ImageLocks, NodeImageLocks
 from glance_repl_mw.spool.directory import Spool
 from glance_repl_mw.spool.upload import Origin
 from glance_repl_mw.targets import loader
@@ -68,8 +70,7 @@ class ReplicationFilter(base.ConfigurableMiddleware):
             options.spool_dir, options.spool_max_bytes, options.spool_min_free_bytes
         )
         self._spool.prepare()
-        coordination.check_url(options.coordination_url)
-        self._locks = coordination.image_locks(options.coordination_url, self._spool.directory)
+        self._locks = _image_locks(options.coordination_url, self._spool.directory)
         self._launcher: WriterLauncher | None = None
         if options.writer == "embedded":
             # The writer's own complaint about its credentials would be far from the start.
@@ -157,6 +158,15 @@ class ReplicationFilter(base.ConfigurableMiddleware):
 def _is_ours(environ: dict[str, Any]) -> bool:
     """Whether the service user sends the request: what he does is known."""
     return environ.get("HTTP_USER_AGENT", "").startswith(images.USER_AGENT)
+
+
+def _image_locks(coordination_url: str, spool: pathlib.Path) -> ImageLocks:
+    if not coordination_url:
+        return NodeImageLocks(spool)
+    from glance_repl_mw import coordination
+
+    coordination.check_url(coordination_url)
+    return coordination.SharedImageLocks(coordination_url, nodes.node_name(spool))
 
 
 _not_now = webob.exc.HTTPServiceUnavailable("the image's lock cannot be had now")

@@ -4,9 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from tooz import ToozError
-
-from glance_repl_mw import coordination, exceptions
+from glance_repl_mw import exceptions
 from glance_repl_mw.checks.database import sqlite_file
 from glance_repl_mw.checks.deployment import Deployment
 from glance_repl_mw.checks.finding import Finding, error, ok, warning
@@ -21,6 +19,10 @@ def check(deployment: Deployment) -> Iterator[Finding]:
     if not url:
         yield ok(_WHERE, "is empty: this is the only node that uses the database")
         return
+    from tooz import ToozError
+
+    from glance_repl_mw import coordination
+
     try:
         coordination.check_url(url)
         members = coordination.look(url)

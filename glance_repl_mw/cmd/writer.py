@@ -15,12 +15,13 @@ import oslo_db.exception
 from oslo_config import cfg
 from oslo_log import log
 
-from glance_repl_mw import coordination, exceptions, launcher, opts
+from glance_repl_mw import exceptions, launcher, opts
 from glance_repl_mw.db import schema
 from glance_repl_mw.db.store import ReplicaStore
 from glance_repl_mw.db.survey import ReplicaSurvey
 from glance_repl_mw.db.wishes import TargetWishes
 from glance_repl_mw.images import ImageService
+from glance_repl_mw.nodes import Nodes, node_name
 from glance_repl_mw.reconciler import service as reconciler
 from glance_repl_mw.reconciler.health import TargetHealth
 from glance_repl_mw.reconciler.tools import Tools
@@ -101,8 +102,7 @@ def _service(conf: cfg.ConfigOpts) -> WriterService:
         raise exceptions.ConfigError(
             operation="open the database", hint=f"[replication] connection: {error}"
         ) from error
-    coordination.check_url(options.coordination_url)
-    nodes = coordination.Nodes(options.coordination_url, coordination.node_name(spool.directory))
+    nodes = _nodes(options.coordination_url, node_name(spool.directory))
     crew = Crew(conf, spool, ReplicaStore(database, nodes.name), targets, images, nodes.is_alone)
     tools = Tools(
         conf,
@@ -119,6 +119,15 @@ def _service(conf: cfg.ConfigOpts) -> WriterService:
     service = WriterService(crew, tools, is_needed)
     reconciler.start(tools, service.look_again, service.forget)
     return service
+
+
+def _nodes(coordination_url: str, name: str) -> Nodes:
+    if not coordination_url:
+        return Nodes(name)
+    from glance_repl_mw import coordination
+
+    coordination.check_url(coordination_url)
+    return coordination.CoordinatedNodes(coordination_url, name)
 
 
 def _own_lock(conf: cfg.ConfigOpts, directory: pathlib.Path) -> Callable[[], bool]:

@@ -10,11 +10,11 @@ from collections.abc import Collection, Mapping
 from oslo_config import cfg
 from oslo_utils import timeutils
 
-from glance_repl_mw.coordination import Nodes
 from glance_repl_mw.db.survey import ReplicaSurvey
 from glance_repl_mw.db.wishes import TargetWishes
 from glance_repl_mw.images import ImageService
 from glance_repl_mw.model import WAITING_FOR_BYTES, Replica, ReplicaStatus
+from glance_repl_mw.nodes import Nodes
 from glance_repl_mw.pace import Pace
 from glance_repl_mw.reconciler.health import TargetHealth
 from glance_repl_mw.spool.directory import Spool

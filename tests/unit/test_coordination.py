@@ -1,43 +1,13 @@
 """What a node knows of the others; a real coordinator is in tests/functional/test_nodes.py."""
 
-import threading
-
 import pytest
 
 from glance_repl_mw import coordination, exceptions
-from glance_repl_mw.coordination import Nodes, node_name
-
-
-def test_name_stays_and_tells_the_host(tmp_path, monkeypatch):
-    monkeypatch.setattr(coordination.socket, "gethostname", lambda: "api-1.example")
-    name = node_name(tmp_path)
-    assert name.startswith("api-1-")
-    monkeypatch.setattr(coordination.socket, "gethostname", lambda: "renamed")
-    assert node_name(tmp_path) == name
-    assert [path.name for path in tmp_path.iterdir()] == ["node"]
-
-
-def test_processes_that_name_a_node_at_once_agree(tmp_path):
-    names = []
-    threads = [
-        threading.Thread(target=lambda: names.append(node_name(tmp_path))) for _ in range(8)
-    ]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    assert len(set(names)) == 1
-
-
-def test_node_that_is_alone_looks_after_all():
-    nodes = Nodes("", "me")
-    nodes.start(threading.Event())
-    assert (nodes.alive, nodes.share()) == ({"me"}, None)
-    assert nodes.looks_after("a0b1")
+from glance_repl_mw.coordination import CoordinatedNodes
 
 
 def test_node_that_does_not_know_the_others_looks_after_none():
-    nodes = Nodes("redis://127.0.0.1:1", "me")
+    nodes = CoordinatedNodes("redis://127.0.0.1:1", "me")
     assert (nodes.alive, nodes.share()) == (None, frozenset())
     assert not nodes.looks_after("a0b1")
 
@@ -46,7 +16,7 @@ def test_nodes_share_all_images_and_each_has_some():
     members = frozenset({"one", "two", "three"})
     shares = []
     for name in sorted(members):
-        nodes = Nodes("redis://127.0.0.1:1", name)
+        nodes = CoordinatedNodes("redis://127.0.0.1:1", name)
         nodes._know(members)
         shares.append(set(nodes.share()))
     assert len(set().union(*shares)) == sum(len(share) for share in shares) == 256
