@@ -17,15 +17,13 @@ import glanceclient.exc
 import keystoneauth1.exceptions
 import requests
 from glanceclient.v2 import client as glance_client
-from keystoneauth1 import loading
 from oslo_config import cfg
 from oslo_utils import timeutils
 
-from glance_repl_mw import exceptions, opts, patches
+from glance_repl_mw import credentials, exceptions, patches
 from glance_repl_mw.model import Image
 from glance_repl_mw.signing import without_signatures
 
-_BY_PASSWORD = ("password", "v3password")
 USER_AGENT = "glance-repl-mw"
 _CHANGE_ATTEMPTS = 5
 # Glance shows these for a moment, and for ever where it died in the middle of a delete.
@@ -44,22 +42,13 @@ class ImageService:
     """
 
     def __init__(self, conf: cfg.ConfigOpts, sign: Callable[[str], str] = str) -> None:
-        try:
-            auth = loading.load_auth_from_conf_options(conf, opts.GROUP)
-            if auth is None:
-                raise _wrong_credentials("auth_type: is missing")
-            session = loading.load_session_from_conf_options(conf, opts.GROUP, auth=auth)
-            adapter = loading.load_adapter_from_conf_options(conf, opts.GROUP, session=session)
-            _check_password(conf)
-        except keystoneauth1.exceptions.NoMatchingPlugin as error:
-            raise _wrong_credentials(f"auth_type: {error}") from error
-        except (keystoneauth1.exceptions.ClientException, cfg.Error, TypeError) as error:
-            raise _wrong_credentials(str(error)) from error
-        self._session = session
+        adapter = credentials.load_adapter(conf)
+        self._session = adapter.session
         self._sign = sign
         self._client = glance_client.Client(
-            session=session,
+            session=adapter.session,
             service_type=adapter.service_type,
+            service_name=adapter.service_name,
             interface=adapter.interface,
             region_name=adapter.region_name,
             endpoint_override=adapter.endpoint_override,
@@ -265,16 +254,6 @@ def _http_status(error: BaseException | None) -> int:
     return next((status for status in found if isinstance(status, int)), 0)
 
 
-def _check_password(conf: cfg.ConfigOpts) -> None:
-    """Say now what Keystone would say at the first request."""
-    options = conf[conf[opts.GROUP].auth_section or opts.GROUP]
-    if options.auth_type in _BY_PASSWORD:
-        if not (options.username or options.user_id):
-            raise _wrong_credentials("username: is missing")
-        if not options.password:
-            raise _wrong_credentials("password: is missing")
-
-
 def _image(body: Mapping[str, Any]) -> Image:
     locations = body.get("locations", ())
     return Image(
@@ -296,9 +275,3 @@ def _time(text: str | None) -> datetime.datetime | None:
 
 def _text(error: Exception) -> str:
     return without_signatures(" ".join(str(error).split())) or type(error).__name__
-
-
-def _wrong_credentials(hint: str) -> exceptions.ConfigError:
-    return exceptions.ConfigError(
-        operation="read configuration", hint=f"[{opts.GROUP}] service user: {hint}"
-    )
