@@ -106,16 +106,42 @@ backend = dogpile.cache.memory
         self._passwords[name] = password
 
     def add_service(self, service_type: str, url: str, region: str = REGION) -> None:
-        """Put the service into the catalogue, or move the one that is there to the URL."""
+        """Put the service into the catalogue, or move the one of this region to the URL."""
+        self.add_endpoints(service_type, dict.fromkeys(INTERFACES, url), region)
+
+    def add_endpoints(
+        self, service_type: str, urls: Mapping[str, str], region: str = REGION
+    ) -> None:
+        """Let these be the region's endpoints of the service, by interface."""
         client = self._client()
         found = client.services.list(type=service_type)
         service = found[0] if found else client.services.create(service_type, service_type)
-        if region not in {each.id for each in client.regions.list()}:
-            client.regions.create(region)
-        for endpoint in client.endpoints.list(service=service, region=region):
+        for endpoint in client.endpoints.list(service=service, region_id=region):
             client.endpoints.delete(endpoint)
-        for interface in INTERFACES:
+        for interface, url in urls.items():
             client.endpoints.create(service, url, interface=interface, region=region)
+
+    def remove_service(self, service_type: str) -> None:
+        client = self._client()
+        for service in client.services.list(type=service_type):
+            client.services.delete(service)
+
+    def add_application_credential(self, username: str, project: str, name: str) -> dict[str, str]:
+        """Make one with the user's roles; return the options of `v3applicationcredential`."""
+        session = self.session(username, project)
+        client = Client(session=session, interface="public")
+        made = client.application_credentials.create(name, user=session.get_user_id())
+        return {
+            "auth_url": self.auth_url,
+            "application_credential_id": made.id,
+            "application_credential_secret": made.secret,
+        }
+
+    def revoke_tokens(self, username: str) -> None:
+        """End all tokens of the user; setting a password does, also to what it was."""
+        users = self._client().users
+        (user,) = users.list(name=username)
+        users.update(user, password=self._passwords[username])
 
     def _client(self) -> Client:
         return Client(session=self.session(), interface="public")
