@@ -28,6 +28,7 @@ USER_AGENT = "glance-repl-mw"
 _CHANGE_ATTEMPTS = 5
 # Glance shows these for a moment, and for ever where it died in the middle of a delete.
 _BEING_DELETED = ("deleted", "pending_delete")
+_NO_PROPERTY = "glance_repl_no_such_property"
 _PATCH_TYPE = "application/openstack-images-v2.1-json-patch"
 
 
@@ -177,6 +178,34 @@ class ImageService:
             "container_format": "bare",
         }
         self._send(image_id, "create the image", "POST", "/v2/images", data=body)
+
+    def find_foreign(self) -> str | None:
+        """An active image that another project has for itself, None where this user sees none."""
+        own = self._session.get_project_id()
+        for visibility in ("private", "shared"):
+            path = f"/v2/images?visibility={visibility}&status=active&limit=100"
+            for image in self._request(None, "list images", "GET", path)["images"]:
+                if image["owner"] != own:
+                    return image["id"]
+        return None
+
+    def try_location(self, image_id: str, url: str) -> None:
+        """Have Glance judge a location without adding it.
+
+        The request ends with a change that Glance refuses to everybody, for one reason or another;
+        it makes all changes of a request or none.
+
+        :raises GlanceRefused: it refuses the location
+        """
+        changes: list[Mapping[str, Any]] = [
+            {"op": "add", "path": "/locations/-", "value": {"url": url, "metadata": {}}},
+            {"op": "remove", "path": f"/{_NO_PROPERTY}"},
+        ]
+        try:
+            self._patch(image_id, "try a location", changes)
+        except exceptions.GlanceRefused as error:
+            if status_of(error) not in (http.HTTPStatus.FORBIDDEN, http.HTTPStatus.CONFLICT):
+                raise
 
     def delete(self, image_id: str) -> None:
         """Delete an image."""

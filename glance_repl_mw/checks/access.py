@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import tempfile
 import uuid
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from functools import partial
 from pathlib import Path
@@ -25,9 +25,14 @@ _BODY = b"glance-repl-manage looks whether this can become a location\n"
 _WHERE = f"[{opts.GROUP}] service user"
 _ROLE = "give the user the role admin in its project, or what Glance's policies ask for"
 
+_Add = Callable[[ImageService, str, str], None]
+
 
 def check(conf: cfg.ConfigOpts, targets: Sequence[Target]) -> Iterator[Finding]:
     """Get a token, make an image for a trial, give it a location at each target, delete it.
+
+    A user who may do no more than replicate cannot make images. Then Glance is asked to judge
+    locations for an image that is there, which does not change.
 
     :param targets: those that were found to work
     """
@@ -59,17 +64,39 @@ def _try_image(images: ImageService, targets: Iterable[Target]) -> list[Finding]
         remedy = "see that it runs, and that the catalogue or endpoint_override is right"
         return [error(_WHERE, f"Glance cannot be reached: {problem.hint}", remedy)]
     except (exceptions.GlanceRefused, exceptions.ImageGone) as problem:
-        text = f"may not write images of other projects: {problem.hint}"
-        return [error(_WHERE, text, _ROLE)]
+        return _try_existing(images, targets, problem.hint)
     findings: list[Finding] = []
     try:
-        findings += _try_policy(images, image_id)
-        if not findings:
-            findings.append(ok(_WHERE, "may add locations to images of other projects"))
-            for target in targets:
-                findings += _try_location(images, image_id, target)
+        findings += _try_locations(images, image_id, targets, _add)
     finally:
         findings += _delete(images, image_id)
+    return findings
+
+
+def _try_existing(images: ImageService, targets: Iterable[Target], hint: str) -> list[Finding]:
+    try:
+        image_id = images.find_foreign()
+    except exceptions.ReplicationError as problem:
+        return [error(_WHERE, f"may not list images: {problem.hint}", _ROLE)]
+    if image_id is None:
+        text = f"may not write images of other projects: {hint}"
+        remedy = f"{_ROLE}; if it has, upload an image in another project for this check"
+        return [error(_WHERE, text, remedy)]
+    return _try_locations(images, image_id, targets, ImageService.try_location)
+
+
+def _add(images: ImageService, image_id: str, url: str) -> None:
+    images.add_locations(image_id, [url])
+
+
+def _try_locations(
+    images: ImageService, image_id: str, targets: Iterable[Target], add: _Add
+) -> list[Finding]:
+    findings = _try_policy(images, image_id)
+    if not findings:
+        findings.append(ok(_WHERE, "may add locations to images of other projects"))
+        for target in targets:
+            findings += _try_location(images, image_id, target, add)
     return findings
 
 
@@ -89,12 +116,14 @@ def _try_policy(images: ImageService, image_id: str) -> list[Finding]:
     return []
 
 
-def _try_location(images: ImageService, image_id: str, target: Target) -> Iterator[Finding]:
+def _try_location(
+    images: ImageService, image_id: str, target: Target, add: _Add
+) -> Iterator[Finding]:
     name = PREFIX + uuid.uuid4().hex
     try:
         with _body() as reader:
             stored = target.put(name, reader, len(_BODY))
-        images.add_locations(image_id, [stored.location_url])
+        add(images, image_id, stored.location_url)
     except exceptions.TargetError as problem:
         yield error(target.name, str(problem.hint), "see what the server's log says")
     except exceptions.ReplicationError as problem:

@@ -10,6 +10,7 @@ class Level(enum.StrEnum):
     """How bad it is; the order is that of severity."""
 
     OK = "ok"
+    NOTE = "note"
     WARNING = "warning"
     ERROR = "error"
 
@@ -34,6 +35,11 @@ class Finding:
 
 def ok(where: str, text: str) -> Finding:
     return Finding(Level.OK, where, text)
+
+
+def note(where: str, text: str) -> Finding:
+    """What the operator should know, and is not wrong."""
+    return Finding(Level.NOTE, where, text)
 
 
 def warning(where: str, text: str, remedy: str) -> Finding:

@@ -13,13 +13,16 @@ from urllib import parse
 
 from oslo_config import cfg
 
+from glance_repl_mw import opts
 from glance_repl_mw.checks.deployment import Deployment
 from glance_repl_mw.checks.finding import Finding, error, ok
 from glance_repl_mw.targets.base import Target
 
 _STORE_OPTIONS = (cfg.ListOpt("stores", default=["file", "http"]),)
 _STORE_GROUP = "glance_store"
-_OPTIONS = (
+# By any of these, the service user may be sent to an internal Glance.
+_ANOTHER_GLANCE = ("endpoint_override", "valid_interfaces", "interface")
+OPTIONS = (
     cfg.BoolOpt("show_multiple_locations", default=False),
     cfg.DictOpt("enabled_backends", default={}),
 )
@@ -35,20 +38,23 @@ _FILTER_OPTIONS = (
 
 
 def check_locations(deployment: Deployment) -> Iterator[Finding]:
+    """Whether Glance takes locations, here or where the service user is sent to."""
     conf = deployment.glance
-    conf.register_opts(_OPTIONS)
+    conf.register_opts(OPTIONS)
+    where = "[DEFAULT] show_multiple_locations"
+    service_user = deployment.replication.replication
     if conf.show_multiple_locations:
-        yield ok("[DEFAULT] show_multiple_locations", "is on")
+        yield ok(where, "is on")
+    elif any(service_user[name] for name in _ANOTHER_GLANCE):
+        yield ok(where, f"is off here; it must be on at the Glance that [{opts.GROUP}] names")
     else:
-        remedy = "set it to True; restrict the policies of OSSN-0065"
-        yield error(
-            "[DEFAULT] show_multiple_locations", "is off, Glance takes no locations", remedy
-        )
+        remedy = "set it to True, or give the service user a Glance of its own"
+        yield error(where, "is off, Glance takes no locations", remedy)
 
 
 def check_store(deployment: Deployment) -> Iterator[Finding]:
     conf = deployment.glance
-    conf.register_opts(_OPTIONS)
+    conf.register_opts(OPTIONS)
     conf.register_opts(_STORE_OPTIONS, group=_STORE_GROUP)
     targets = deployment.replication.replication.enabled_targets
     if not any(target.endswith(":http") for target in targets):
@@ -76,7 +82,7 @@ def check_import_filter(deployment: Deployment, targets: dict[str, Target]) -> I
         yield error(f"[{_FILTER_GROUP}]", str(problem), remedy)
         return
     for target in targets.values():
-        url = _location_url(target)
+        url = location_url(target)
         if parse.urlsplit(url).scheme not in ("http", "https"):
             continue
         refusal = rules.refusal(url)
@@ -87,7 +93,8 @@ def check_import_filter(deployment: Deployment, targets: dict[str, Target]) -> I
             yield error(target.name, f"[{_FILTER_GROUP}] {option} refuses {text}", remedy)
 
 
-def _location_url(target: Target) -> str:
+def location_url(target: Target) -> str:
+    """Where Glance reads the target's objects; empty where that is no URL of an option."""
     for option in ("location_url", "url"):
         # A GroupAttr's get() raises for an option that the driver does not have.
         url = getattr(target.conf, option, None)

@@ -11,6 +11,7 @@ from oslo_config import cfg
 from glance_repl_mw.checks import (
     access,
     database,
+    exposure,
     glance,
     leaving,
     nodes,
@@ -48,12 +49,15 @@ def _findings(deployment: Deployment, targets: dict[str, Target]) -> Iterator[Fi
         ("pipeline", lambda: pipeline.check(deployment)),
         ("glance", lambda: glance.check_locations(deployment)),
         ("glance", lambda: glance.check_store(deployment)),
+        ("glance", lambda: exposure.check_policies(deployment)),
         ("spool", lambda: spooldir.check(deployment)),
         ("database", lambda: database.check(deployment)),
         ("database", lambda: leaving.check(deployment)),
         ("coordination", lambda: nodes.check(deployment)),
         ("targets", lambda: _load(deployment, targets)),
         ("glance", lambda: glance.check_import_filter(deployment, targets)),
+        ("files", lambda: exposure.check_files(deployment.replication, targets.values())),
+        ("targets", lambda: exposure.check_targets(targets.values())),
         ("targets", lambda: _try_out(deployment, targets)),
     ]
     for area, step in steps:

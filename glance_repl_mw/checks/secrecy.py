@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 
 import sqlalchemy as sa
 from keystoneauth1 import loading
@@ -28,7 +28,7 @@ def redact(text: str, secrets: Iterable[str] = ()) -> str:
 def secrets_of(conf: cfg.ConfigOpts, targets: Iterable[Target]) -> set[str]:
     """The values of all secret options of replication that are set."""
     values = set(_values(conf, opts.GROUP, opts.REPLICATION_OPTIONS))
-    values.update(_service_user(conf))
+    values.update(_values(conf, *service_user_options(conf)))
     for target in targets:
         values.update(
             str(target.conf[opt.dest])
@@ -40,15 +40,16 @@ def secrets_of(conf: cfg.ConfigOpts, targets: Iterable[Target]) -> set[str]:
     return values - {""}
 
 
-def _service_user(conf: cfg.ConfigOpts) -> Iterator[str]:
+def service_user_options(conf: cfg.ConfigOpts) -> tuple[str, Sequence[cfg.Opt]]:
+    """The section of the service user's credentials and the options of their plugin."""
     group = conf.replication.auth_section or opts.GROUP
     conf.register_opts(loading.get_auth_common_conf_options(), group=group)
     try:
         options = loading.get_auth_plugin_conf_options(conf[group].auth_type or "password")
     except ClientException:
-        return
+        return group, ()
     conf.register_opts(options, group=group)
-    yield from _values(conf, group, options)
+    return group, options
 
 
 def _values(conf: cfg.ConfigOpts, group: str, options: Iterable[cfg.Opt]) -> Iterator[str]:

@@ -7,6 +7,7 @@ import shutil
 import subprocess
 import sys
 from configparser import ConfigParser
+from pathlib import Path
 
 import pytest
 
@@ -29,6 +30,7 @@ FIELDS = [
     "created_at",
     "updated_at",
 ]
+SAMPLES = Path(__file__).parents[2] / "etc/glance-repl-mw"
 MEMBER_PASSWORD = "lab-alice-password"
 SECRETS = (MEMBER_PASSWORD, "lab-replicator-password", "lab-admin-password", "hush-hush")
 DEAD_URL = f"http://127.0.0.1:{free_port()}/images/"
@@ -57,7 +59,13 @@ class Config:
         shutil.copytree(glance.config_dir, directory)
         self.path = directory / glance.config_file.name
         self.paste_path = directory / glance.paste_file.name
-        self.edit(paste_deploy={"config_file": str(self.paste_path)})
+        self.edit(
+            paste_deploy={"config_file": str(self.paste_path)},
+            # As where users have a Glance that hides locations, so that nothing is open.
+            DEFAULT={"show_multiple_locations": "False"},
+            oslo_policy={"policy_file": str(SAMPLES / "glance-policy-public.yaml.sample")},
+        )
+        self.path.chmod(0o640)
 
     def edit(self, **sections):
         """Set options of glance-api.conf by section; None removes the option, or the section."""
@@ -109,13 +117,13 @@ def check(config, status):
     assert process.returncode == status, process.stdout + process.stderr
     assert process.stderr == ""
     *lines, summary = process.stdout.splitlines()
-    assert all(re.match(r"(ok|warning|error): \S", line) for line in lines), process.stdout
+    assert all(re.match(r"(ok|note|warning|error): \S", line) for line in lines), process.stdout
     assert (summary == READY) == (status == 0)
     return lines
 
 
 def bad(lines):
-    return [line for line in lines if not line.startswith("ok: ")]
+    return [line for line in lines if not line.startswith(("ok: ", "note: "))]
 
 
 def leftovers(cloud):
@@ -133,10 +141,10 @@ def test_healthy_deployment_has_no_finding_and_keeps_nothing_of_the_check(cloud,
     assert leftovers(cloud) == ([], {})
 
 
-def test_configuration_is_found_as_glance_finds_it(cloud):
-    process = manage("check", OS_GLANCE_CONFIG_DIR=str(cloud.glance.config_dir))
+def test_configuration_is_found_as_glance_finds_it(config):
+    process = manage("check", OS_GLANCE_CONFIG_DIR=str(config.path.parent))
     assert process.returncode == 0, process.stdout
-    assert str(cloud.glance.paste_file) in process.stdout
+    assert str(config.paste_path) in process.stdout
 
 
 def options(section, **values):
@@ -174,7 +182,7 @@ GLANCE = {
         "error: pipeline: /nowhere/glance-api-paste.ini: No such file or directory; name the file",
     ),
     "locations invisible": (
-        options("DEFAULT", show_multiple_locations="False"),
+        options("replication", endpoint_override=None),
         r"\[DEFAULT\] show_multiple_locations: is off.*; set it to True",
     ),
     "no http store among several": (
@@ -279,6 +287,47 @@ REPLICATION = {
         r"\[replication\] connection: the database cannot be used: .*; see that the database runs",
     ),
 }
+
+
+OPEN = {
+    "locations are shown": (
+        lambda config: config.edit(
+            DEFAULT={"show_multiple_locations": "True"},
+            oslo_policy={"policy_file": str(SAMPLES / "glance-policy-single.yaml.sample")},
+        ),
+        r"\[DEFAULT\] show_multiple_locations: shows locations to whoever .*; give ",
+    ),
+    "direct_url is shown": (
+        options("DEFAULT", show_image_direct_url="True"),
+        r"\[DEFAULT\] show_image_direct_url: shows locations to whoever .*; give ",
+    ),
+    "Glance's own policies": (
+        options("oslo_policy", policy_file="none.yaml"),
+        r"Glance's policies: the owner of an image may give .* \(add_image_location\); take ",
+    ),
+    "a file that everybody reads": (
+        lambda config: config.path.chmod(0o644),
+        r"glance-api.conf: holds credentials and is readable by everybody; chmod",
+    ),
+}
+
+
+@pytest.mark.parametrize(("spoil", "finding"), OPEN.values(), ids=OPEN)
+def test_what_is_open_is_a_warning(config, spoil, finding):
+    spoil(config)
+    (found,) = bad(check(config, 1))
+    assert re.search(f"^warning: .*{finding}", found), found
+
+
+def test_policies_that_let_users_change_locations(config, tmp_path):
+    policies = tmp_path / "policy.yaml"
+    config.edit(
+        DEFAULT={"show_multiple_locations": "True"}, oslo_policy={"policy_file": str(policies)}
+    )
+    for text, number in (("{}", 2), ('"delete_image_location": "role:member"', 3)):
+        policies.write_text(text)
+        found = [line for line in bad(check(config, 1)) if "the owner of an image may" in line]
+        assert len(found) == number, found
 
 
 @pytest.mark.parametrize(("spoil", "finding"), GLANCE.values(), ids=GLANCE)
