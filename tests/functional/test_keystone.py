@@ -115,7 +115,7 @@ def test_tokens_that_were_revoked_are_renewed_where_that_is_possible(
     assert renewed == [way for way in WAYS if "token" not in way]
     token = keystone.session(USER, PROJECT).get_token()
     for way in ("v3token", "token"):
-        with pytest.raises(exceptions.GlanceRefused, match="401|validate token"):
+        with pytest.raises(exceptions.GlanceRefused, match=r"401|validate token"):
             services[way].get(image_id)
         plugins[way]["token"] = token
 

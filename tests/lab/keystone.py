@@ -15,6 +15,7 @@ from tests.lab.uwsgi import UwsgiServer
 
 REGION = "RegionOne"
 INTERFACES = ("public", "internal", "admin")
+TOKEN_SECONDS = 3600
 
 
 def open_session(credentials: Mapping[str, str]) -> Session:
@@ -33,6 +34,7 @@ class Keystone(UwsgiServer):
     def __init__(self, directory: Path, name: str = "keystone", port: int | None = None) -> None:
         super().__init__(directory, name, port)
         self.config_file = self.directory / "keystone.conf"
+        self._token_seconds = TOKEN_SECONDS
         self._passwords = {"admin": "lab-admin-password"}
 
     @property
@@ -45,11 +47,25 @@ class Keystone(UwsgiServer):
     def prepare(self) -> None:
         for repository in ("fernet", "credential"):
             self._write_keys(self.directory / repository)
+        self._write_config()
+        self._manage("db_sync")
+        urls = [f"--bootstrap-{interface}-url={self.auth_url}" for interface in INTERFACES]
+        password = f"--bootstrap-password={self._passwords['admin']}"
+        self._manage("bootstrap", password, f"--bootstrap-region-id={REGION}", *urls)
+
+    def issue_tokens_for(self, seconds: int) -> None:
+        """Let tokens live so long; those that were issued before keep their time."""
+        self._token_seconds = seconds
+        self._write_config()
+        self.reload()
+
+    def _write_config(self) -> None:
         self.config_file.write_text(
             f"""[database]
 connection = sqlite:///{self.directory}/keystone.sqlite
 [token]
 provider = fernet
+expiration = {self._token_seconds}
 [fernet_tokens]
 key_repository = {self.directory}/fernet
 [fernet_receipts]
@@ -63,10 +79,6 @@ enabled = true
 backend = dogpile.cache.memory
 """
         )
-        self._manage("db_sync")
-        urls = [f"--bootstrap-{interface}-url={self.auth_url}" for interface in INTERFACES]
-        password = f"--bootstrap-password={self._passwords['admin']}"
-        self._manage("bootstrap", password, f"--bootstrap-region-id={REGION}", *urls)
 
     def credentials(self, username: str = "admin", project: str = "admin") -> dict[str, str]:
         """Return keystoneauth's options for the plugin `password`, as a service reads them."""
