@@ -103,6 +103,8 @@ class ReplicationFilter(base.ConfigurableMiddleware):
     ) -> Iterable[bytes]:
         attempt = Attempt(self._spool, image_id, _announced_size(environ), origin)
         environ["wsgi.input"] = TeeInput(_body(environ), attempt.append)
+        # A filter before this one may have made the body seekable, and WebOb would seek in it.
+        environ.pop("webob.is_body_seekable", None)
         try:
             response = base.NoContentTypeRequest(environ).get_response(self._application)
         except BaseException:

@@ -7,6 +7,9 @@ that gets it for itself knows that the last of them has gone.
 
 What ``writer.lock`` holds tells which configuration the writer has read. An API process that
 starts with another one, as after a reload, ends that writer, and a new one takes its place.
+
+The thread asks again and again, and never blocks: under eventlet, as in glance-api before release
+33, it is a green one, and a call that blocks would stop the whole process.
 """
 
 from __future__ import annotations
@@ -29,6 +32,7 @@ LOG = log.getLogger(__name__)
 
 WRITER_LOCK = "writer.lock"
 API_LOCK = "api.lock"
+_POLL_SECONDS = 0.5
 _SHORT_LIFE_SECONDS = 10.0
 _LONGEST_PAUSE_SECONDS = 60.0
 
@@ -83,14 +87,15 @@ class WriterLauncher:
                 self._end_outdated_writer()
                 if presence is None:
                     presence = open_lock(self._directory, API_LOCK)
-                    fcntl.flock(presence, fcntl.LOCK_SH)
+                    _wait_for_lock(presence, fcntl.LOCK_SH)
                 with open_lock(self._directory, WRITER_LOCK) as lock:
-                    fcntl.flock(lock, fcntl.LOCK_EX)
+                    _wait_for_lock(lock, fcntl.LOCK_EX)
                     lock.truncate(0)
                     writer = self._start_writer(lock.fileno())
                 started = time.monotonic()
                 LOG.info("Started the replication writer, process %s", writer.pid)
-                status = writer.wait()
+                while (status := writer.poll()) is None:
+                    time.sleep(_POLL_SECONDS)
                 lived = time.monotonic() - started
                 LOG.warning("The replication writer %s ended with status %s", writer.pid, status)
             except OSError as error:
@@ -120,7 +125,7 @@ class WriterLauncher:
             arguments += ["--config-dir", path]
         environment = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
         return subprocess.Popen(
-            [_python(), "-m", "glance_repl_mw.cmd.writer", *arguments],
+            [_python(self._conf), "-m", "glance_repl_mw.cmd.writer", *arguments],
             stdin=subprocess.DEVNULL,
             pass_fds=(lock_descriptor,),
             start_new_session=True,
@@ -134,10 +139,27 @@ def _paths(value: str | list[str] | None) -> list[str]:
     return [value] if isinstance(value, str) else list(value)
 
 
-def _python() -> str:
-    """The interpreter; inside a WSGI server ``sys.executable`` may be the server itself."""
+def _wait_for_lock(lock: BinaryIO, kind: int) -> None:
+    while True:
+        try:
+            fcntl.flock(lock, kind | fcntl.LOCK_NB)
+            return
+        except BlockingIOError:
+            time.sleep(_POLL_SECONDS)
+
+
+def _python(conf: cfg.ConfigOpts) -> str:
+    """The interpreter; inside a WSGI server ``sys.executable`` may be the server itself.
+
+    What the operator has told Glance for its own programs wins.
+    """
+    told = getattr(getattr(conf, "wsgi", None), "python_interpreter", None)
+    if told:
+        return told
+    version = sys.version_info
     for directory in (sys.prefix, sys.base_prefix):
-        candidate = pathlib.Path(directory, "bin", f"python{sys.version_info.major}")
-        if os.access(candidate, os.X_OK):
-            return str(candidate)
+        for name in (f"python{version.major}.{version.minor}", f"python{version.major}"):
+            candidate = pathlib.Path(directory, "bin", name)
+            if os.access(candidate, os.X_OK):
+                return str(candidate)
     return sys.executable

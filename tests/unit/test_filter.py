@@ -124,6 +124,19 @@ def test_an_accepted_upload_is_in_the_spool(filtered, spool):
     assert not spool.is_abandoned(upload)
 
 
+def test_a_body_that_a_filter_before_has_made_seekable_is_spooled(filtered, spool):
+    glance = Glance()
+    request = webob.Request(environ_of())
+    request.body = BODY
+    # As filters built on WebOb call the next one, which seeks where that is said to work.
+    nested = filtered(
+        lambda environ, start: webob.Request(environ).get_response(glance)(environ, start)
+    )
+    assert request.get_response(nested).status_int == 204
+    assert glance.body == BODY
+    assert data(spool) == BODY
+
+
 def test_the_acceptance_is_recorded_before_the_uploader_sees_it(filtered, spool):
     states = []
     application = filtered(Glance(before_answer=lambda: states.append(only(spool).state)))
