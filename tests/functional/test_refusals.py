@@ -2,20 +2,15 @@
 
 import os
 import random
-import select
-import socket
 import uuid
-from collections import Counter
-from contextlib import suppress
-from http.client import HTTPResponse
-from typing import NamedTuple
 
 import psutil
 import pytest
 
-from tests.functional.cloud import MIB, Cloud, at_once, pieces
+from tests.functional.cloud import MIB, Cloud, at_once
+from tests.functional.rawupload import Upload
 from tests.lab.glance import Glance
-from tests.lab.process import HOST, wait_until
+from tests.lab.process import wait_until
 from tests.lab.webservers import Nginx
 
 CAP = 4 * MIB
@@ -25,77 +20,11 @@ LIMITS = {"DEFAULT": {"image_size_cap": str(CAP), "user_storage_quota": f"{QUOTA
 SMALL = b"some bytes"
 LARGE = os.urandom(3 * MIB)
 KINDS = {"length": False, "chunked": True}
-OF_THE_MOMENT = {"date", "x-openstack-request-id"}
 
 
 @pytest.fixture(params=KINDS.values(), ids=KINDS)
 def chunked(request):
     return request.param
-
-
-class Answer(NamedTuple):
-    status: int
-    headers: Counter
-    body: bytes
-
-
-class Upload:
-    """A PUT of image data over a bare socket; `length` None sends it chunked."""
-
-    def __init__(self, glance, image_id, length=None, *, token, **headers):
-        self.chunked = length is None
-        self.socket = socket.create_connection((HOST, glance.port), timeout=60)
-        size = "Transfer-Encoding: chunked" if self.chunked else f"Content-Length: {length}"
-        sent = {"Content-Type": "application/octet-stream", **headers}
-        if token:
-            sent["X-Auth-Token"] = token
-        lines = [
-            f"PUT /v2/images/{image_id}/file HTTP/1.1",
-            f"Host: {HOST}:{glance.port}",
-            size,
-            *(f"{name.replace('_', '-')}: {value}" for name, value in sent.items()),
-        ]
-        self._write("\r\n".join([*lines, "", ""]).encode())
-
-    def send(self, data):
-        """Send a part of the body; a server that has answered already reads no more of it."""
-        for piece in pieces(data):
-            self._write(b"%x\r\n%s\r\n" % (len(piece), piece) if self.chunked else piece)
-        return self
-
-    def finish(self):
-        """Send the end of the body, and return the answer; None where there is none."""
-        if self.chunked:
-            self._write(b"0\r\n\r\n")
-        return self.answer()
-
-    def answer(self):
-        response = HTTPResponse(self.socket)
-        try:
-            response.begin()
-            body = response.read()
-        except ConnectionError:
-            return None
-        finally:
-            response.close()
-            self.socket.close()
-        headers = Counter(
-            (name.lower(), value)
-            for name, value in response.getheaders()
-            if name.lower() not in OF_THE_MOMENT
-        )
-        return Answer(response.status, headers, body)
-
-    @property
-    def answered(self):
-        return bool(select.select([self.socket], [], [], 0)[0])
-
-    def leave(self):
-        self.socket.close()
-
-    def _write(self, data):
-        with suppress(ConnectionError):
-            self.socket.sendall(data)
 
 
 class Pair:

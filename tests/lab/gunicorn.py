@@ -1,12 +1,13 @@
 """Glance under gunicorn."""
 
 import re
-import signal
 import sys
 from pathlib import Path
 
 from tests.lab.glance import Glance
-from tests.lab.process import HOST, answers_http
+from tests.lab.process import HOST
+
+TOP = Path(__file__).parents[2]
 
 
 class GunicornGlance(Glance):
@@ -23,12 +24,13 @@ class GunicornGlance(Glance):
             *("--workers", str(self.processes)),
             *("--threads", str(self.threads)),
             *("--access-logfile", "-"),
+            # Names no setting of gunicorn, but is imported before Glance.
+            *("--config", "python:tests.lab.patient_sqlite"),
             self.module,
         ]
 
-    def ready(self) -> bool:
-        return answers_http(self.url)
+    def environment(self) -> dict[str, str]:
+        return {**super().environment(), "PYTHONPATH": str(TOP)}
 
-    def reload(self) -> None:
-        """Replace all workers gracefully; they are replaced one after the other."""
-        self.signal(signal.SIGHUP)
+    def _loaded_pids(self) -> set[int]:
+        return set(self.worker_pids())

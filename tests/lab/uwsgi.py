@@ -33,9 +33,13 @@ class UwsgiServer(Server):
         self.threads = threads
         self.uwsgi_arguments = uwsgi_arguments
 
+    def listening(self) -> dict[str, str]:
+        """The option that says where, and in which protocol."""
+        return {"http-socket": f"{HOST}:{self.port}"}
+
     def command(self) -> list[str]:
         options = {
-            "http-socket": f"{HOST}:{self.port}",
+            **self.listening(),
             "module": self.module,
             "processes": str(self.processes),
             "threads": str(self.threads),
@@ -87,10 +91,18 @@ class UwsgiServer(Server):
         """Return the processes that serve requests now."""
         return sorted(child.pid for child in psutil.Process(self.pid).children())
 
+    def begin_reload(self) -> None:
+        """Ask for new workers; requests that run are finished by the old ones."""
+        self.signal(signal.SIGHUP)
+
     def reload(self) -> None:
         """Replace all workers gracefully, and return when the new ones serve."""
         old = set(self.worker_pids())
-        self.signal(signal.SIGHUP)
+        self.begin_reload()
+        self.wait_reloaded(old)
+
+    def wait_reloaded(self, old: set[int]) -> None:
+        """Return when none of the old workers is left and the new ones serve."""
         wait_until(
             lambda: not old & set(self.worker_pids()) and self._all_workers_have_loaded(),
             60,
