@@ -46,8 +46,8 @@ create_venv() {
         die "no virtual environment could be made: install the venv module (Debian, Ubuntu: apt install python3-venv)"
 }
 
-# prepare_venv DIRECTORY REQUIREMENTS_FILE...: the project (editable) and these requirements, in
-# DIRECTORY. It installs only when one of the files has changed.
+# prepare_venv DIRECTORY FILE...: the project (editable) and these requirements, in DIRECTORY. Files
+# of tools/releases hold constraints. It installs only when one of the files has changed.
 prepare_venv() {
     local venv=$1 python wanted file arguments=()
     shift
@@ -56,7 +56,12 @@ prepare_venv() {
     if [ "$(cat "$venv/installed" 2>/dev/null)" = "$wanted" ]; then
         return
     fi
-    for file in "$@"; do arguments+=(-r "$file"); done
+    for file in "$@"; do
+        case "$file" in
+            tools/releases/*) arguments+=(-c "$file") ;;
+            *) arguments+=(-r "$file") ;;
+        esac
+    done
     say "Installing into $venv (the first time this takes a minute or two)"
     # A set-up that was interrupted has no stamp, and starts afresh.
     if [ ! -e "$venv/installed" ] || [ "$("$venv/bin/python" -VV)" != "$("$python" -VV)" ]; then
