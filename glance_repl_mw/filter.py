@@ -37,7 +37,7 @@ from glance_repl_mw.locking import ImageLocks, NodeImageLocks
 from glance_repl_mw.spool.directory import Spool
 from glance_repl_mw.spool.upload import Origin
 from glance_repl_mw.targets import loader
-from glance_repl_mw.tee import ChunkedInput, TeeInput
+from glance_repl_mw.tee import ChunkedInput, tee
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import WSGIApplication
@@ -102,7 +102,7 @@ class ReplicationFilter(base.ConfigurableMiddleware):
         start_response: Callable,
     ) -> Iterable[bytes]:
         attempt = Attempt(self._spool, image_id, _announced_size(environ), origin)
-        environ["wsgi.input"] = TeeInput(_body(environ), attempt.append)
+        environ["wsgi.input"] = tee(_body(environ), attempt.append)
         # A filter before this one may have made the body seekable, and WebOb would seek in it.
         environ.pop("webob.is_body_seekable", None)
         try:

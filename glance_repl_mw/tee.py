@@ -12,8 +12,8 @@ class Input(Protocol):
     def read(self, size: int = ..., /) -> bytes: ...
 
 
-class TeeInput:
-    """Passes reads through unchanged, errors and short reads included.
+class TeeIterable:
+    """Passes the pieces of the body through unchanged, errors included.
 
     :param source: the server's own input
     :param sink: called with every non-empty piece of the body, in order; must not raise
@@ -28,6 +28,19 @@ class TeeInput:
             self._sink(data)
         return data
 
+    def __iter__(self) -> Iterator[bytes]:
+        for piece in self._source:
+            yield self._tee(piece)
+
+    def close(self) -> None:
+        close = getattr(self._source, "close", None)
+        if close is not None:
+            close()
+
+
+class TeeInput(TeeIterable):
+    """As above for a source that is a file; short reads pass unchanged as well."""
+
     def read(self, *size: int | None) -> bytes:
         return self._tee(self._source.read(*size))
 
@@ -37,14 +50,10 @@ class TeeInput:
     def readlines(self, *hint: int | None) -> list[bytes]:
         return [self._tee(line) for line in self._source.readlines(*hint)]
 
-    def __iter__(self) -> Iterator[bytes]:
-        for line in self._source:
-            yield self._tee(line)
 
-    def close(self) -> None:
-        close = getattr(self._source, "close", None)
-        if close is not None:
-            close()
+def tee(source: Any, sink: Callable[[bytes], None]) -> TeeIterable:
+    """The proxy that fits: a caller inside the process may hand in what can only be iterated."""
+    return (TeeInput if hasattr(source, "read") else TeeIterable)(source, sink)
 
 
 class ChunkedInput:

@@ -4,7 +4,7 @@ import io
 
 import pytest
 
-from glance_repl_mw.tee import ChunkedInput, TeeInput
+from glance_repl_mw.tee import ChunkedInput, TeeInput, tee
 
 BODY = b"first line\nsecond\n\nlast without end"
 
@@ -89,3 +89,17 @@ def test_chunked_input_asks_no_more_after_the_end():
 def test_readlines_stops_at_its_hint():
     file = io.BytesIO(b"one\ntwo\nthree\n")
     assert ChunkedInput(lambda: file.read(4)).readlines(5) == [b"one\n", b"two\n"]
+
+
+def test_a_source_that_can_only_be_iterated_offers_nothing_else():
+    seen = []
+    proxy = tee(iter([b"one", b"", b"two"]), seen.append)
+    assert not hasattr(proxy, "read")
+    assert list(proxy) == [b"one", b"", b"two"]
+    assert seen == [b"one", b"two"]
+
+
+def test_a_source_that_can_be_read_stays_a_file():
+    seen = []
+    assert tee(io.BytesIO(b"body"), seen.append).read() == b"body"
+    assert seen == [b"body"]
