@@ -100,6 +100,8 @@ class Glance(UwsgiServer):
         after_context = words.index("context") + 1
         words[after_context:after_context] = self.paste_filters
         paste["composite:api"][FLAVOR] = " ".join(words)
+        # It would look in /etc/glance only.
+        paste["filter:cors"]["oslo_config_file"] = str(self.config_file)
         paste.read_dict({f"filter:{name}": body for name, body in self.paste_filters.items()})
         return paste
 

@@ -10,6 +10,7 @@ import subprocess
 import sys
 import tempfile
 import xml.etree.ElementTree
+from collections.abc import Iterator
 
 import glance
 import prettytable
@@ -63,11 +64,15 @@ def main() -> int:
         with Nginx(top / "site") as site:
             config = top / "replication.conf"
             config.write_text(CONFIG.format(directory=top, url=site.url))
-            print("== Without the filter", flush=True)
-            without = run(top, files, "without", {})
-            print("== With the filter", flush=True)
-            with writer(config):
-                within = run(top, files, "with", {plugin.CONFIG_VARIABLE: str(config)})
+            paths = [f"glance/tests/functional/{file}.py" for file in files]
+            without, within = run_both(top, paths, config)
+            # Some of these tests do not always end the same, filter or not: once more.
+            if again := [node(name) for name in differences(without, within)]:
+                print(f"== {len(again)} tests differ and are run again")
+                for first, second in zip(
+                    (without, within), run_both(top, again, config), strict=True
+                ):
+                    first.update(second)
             spooled = len(list((top / "spool").glob("*.data")))
             sent = sum(request.method == "PUT" for request in site.requests())
     return report(
@@ -75,8 +80,17 @@ def main() -> int:
     )
 
 
+def run_both(top: pathlib.Path, tests: list[str], config: pathlib.Path) -> tuple[Results, Results]:
+    """Run these files or tests without the filter and with it."""
+    print("== Without the filter", flush=True)
+    without = run(top, tests, "without", {})
+    print("== With the filter", flush=True)
+    with writer(config):
+        return without, run(top, tests, "with", {plugin.CONFIG_VARIABLE: str(config)})
+
+
 @contextlib.contextmanager
-def writer(config: pathlib.Path):
+def writer(config: pathlib.Path) -> Iterator[None]:
     """The writer of the spool; it finds no Glance, which exists only inside the tests."""
     with (config.parent / "writer.log").open("wb") as log:
         process = subprocess.Popen(
@@ -93,14 +107,14 @@ def writer(config: pathlib.Path):
             process.wait()
 
 
-def run(top: pathlib.Path, files: list[str], name: str, variables: dict[str, str]) -> Results:
+def run(top: pathlib.Path, tests: list[str], name: str, variables: dict[str, str]) -> Results:
     """Run the tests in processes side by side; returns the outcome by test."""
     report_file = top / f"{name}.xml"
     command = [
         *(sys.executable, "-m", "pytest", "-q", "--tb=short", "-W", "ignore"),
         *("-p", "tools.glance_tests.plugin", "-p", "no:cacheprovider", "--rootdir", str(top)),
         *("-n", "2", f"--junitxml={report_file}"),
-        *(f"glance/tests/functional/{file}.py" for file in files),
+        *tests,
     ]
     environment = {**os.environ, "PYTHONPATH": str(TOP), **variables}
     with (TOP / f".glance-tests-{name}.log").open("wb") as log:
@@ -118,13 +132,24 @@ def results(report_file: pathlib.Path) -> Results:
     return found
 
 
-def report(without: Results, within: Results, remark: str) -> int:
-    """Print a line for each file and each difference; returns 1 when there is one."""
-    different = {
+def differences(without: Results, within: Results) -> dict[str, tuple[str, str]]:
+    """Outcome without and with the filter of each test that has two."""
+    return {
         name: (without.get(name, "missing"), within.get(name, "missing"))
         for name in {*without, *within}
         if without.get(name) != within.get(name)
     }
+
+
+def node(name: str) -> str:
+    """The argument for pytest: path/of/file.py::Class::test."""
+    module, test_class, test = name.rsplit(".", 2)
+    return f"{module.replace('.', '/')}.py::{test_class}::{test}"
+
+
+def report(without: Results, within: Results, remark: str) -> int:
+    """Print a line for each file and each difference; returns 1 when there is one."""
+    different = differences(without, within)
     table = prettytable.PrettyTable(
         ["File", "Tests", "Passed without", "Passed with", "Differences"]
     )
