@@ -37,7 +37,9 @@ def stage(cloud, image_id, body, **more):
     return cloud.request("PUT", f"v2/images/{image_id}/stage", data=body, headers=headers, **more)
 
 
-@pytest.mark.parametrize(("body", "size"), [(BODY, len(BODY)), (pieces(BODY), None)])
+@pytest.mark.parametrize(
+    ("body", "size"), [(BODY, len(BODY)), (pieces(BODY), None)], ids=["length", "chunked"]
+)
 def test_staged_bytes_wait_in_the_spool_for_their_import(quiet, spool, body, size):
     image_id = quiet.create_image()
     assert stage(quiet, image_id, body).status_code == 204
