@@ -6,14 +6,17 @@ that is installed.
 
 from __future__ import annotations
 
+import concurrent.futures
 import contextlib
 import os
 import threading
+import time
 import uuid
 from collections.abc import Collection, Iterator
 
+import tenacity
 from oslo_log import log
-from tooz import ToozError, coordination, hashring
+from tooz import ToozError, coordination, hashring, locking
 
 from glance_repl_mw import exceptions
 from glance_repl_mw.locking import ImageLocks, number_of
@@ -24,6 +27,8 @@ LOG = log.getLogger(__name__)
 
 _GROUP = b"glance-repl-mw"
 _LOOK_SECONDS = 2.0
+_PATIENCE_SECONDS = 1.0
+_PAUSE_SECONDS = 5.0
 _SHARES = [f"{number:0{SHARE_LETTERS}x}" for number in range(16**SHARE_LETTERS)]
 
 
@@ -59,7 +64,7 @@ class CoordinatedNodes(Nodes):
         while not stopping.wait(_LOOK_SECONDS):
             self._look()
         if self._coordinator is not None:
-            with contextlib.suppress(ToozError):
+            with contextlib.suppress(Exception):
                 self._coordinator.leave_group(_GROUP).get()
                 self._coordinator.stop()
 
@@ -68,7 +73,8 @@ class CoordinatedNodes(Nodes):
             if self._coordinator is None:
                 self._coordinator = connected(self._url, self.name)
             self._know(self._listed(self._coordinator))
-        except ToozError as error:
+        # Drivers of tooz let errors of their libraries out, each another kind.
+        except Exception as error:
             if self._members is not None or self._coordinator is None:
                 LOG.warning("The other nodes are not known now: %s", error)
             self._members, self._share = None, frozenset()
@@ -106,6 +112,9 @@ def _members(coordinator: coordination.CoordinationDriver) -> frozenset[str]:
 class SharedImageLocks(ImageLocks):
     """Shared by all nodes.
 
+    Drivers of tooz may try for a minute to reach a coordinator that is gone, so each lock is asked
+    for in a thread of its own; after a failure none is asked for during a pause.
+
     :param node: the name of this one
     """
 
@@ -116,21 +125,48 @@ class SharedImageLocks(ImageLocks):
         self._coordinator: coordination.CoordinationDriver | None = None
         self._process = 0
         self._connecting = threading.Lock()
+        self._ask_again_at = 0.0
 
     @contextlib.contextmanager
     def _locked(self, image_id: str) -> Iterator[None]:
-        try:
-            lock = self._connection().get_lock(f"{number_of(image_id):03x}".encode())
-            # tooz takes seconds here as well, which its annotation does not say.
-            if not lock.acquire(blocking=self._wait_seconds):  # type: ignore[arg-type]
-                raise TimeoutError
-        except ToozError as error:
-            raise OSError(str(error)) from error
+        lock = self._acquired(f"{number_of(image_id):03x}".encode())
         try:
             yield
         finally:
-            with contextlib.suppress(ToozError):
+            with contextlib.suppress(Exception):
                 lock.release()
+
+    def _acquired(self, name: bytes) -> locking.Lock:
+        """The lock of this name, held.
+
+        :raises TimeoutError: somebody else holds it for too long
+        :raises OSError: there are no locks
+        """
+        if time.monotonic() < self._ask_again_at:
+            raise OSError("the coordinator cannot be reached")
+        asking: concurrent.futures.Future[locking.Lock | None] = concurrent.futures.Future()
+        threading.Thread(target=self._ask, args=(name, asking), daemon=True).start()
+        try:
+            lock = asking.result(self._wait_seconds + _PATIENCE_SECONDS)
+        except Exception as error:
+            self._ask_again_at = time.monotonic() + _PAUSE_SECONDS
+            asking.add_done_callback(_release)
+            raise OSError(f"{type(error).__name__}: {error}") from error
+        if lock is None:
+            raise TimeoutError
+        return lock
+
+    def _ask(self, name: bytes, asking: concurrent.futures.Future[locking.Lock | None]) -> None:
+        try:
+            lock = self._connection().get_lock(name)
+            # tooz takes seconds here as well, which its annotation does not say.
+            is_acquired = lock.acquire(blocking=self._wait_seconds)  # type: ignore[arg-type]
+            asking.set_result(lock if is_acquired else None)
+        except tenacity.RetryError:
+            # How the driver for etcd tells that the time is over.
+            asking.set_result(None)
+        except Exception as error:
+            asking.set_exception(error)
 
     def _connection(self) -> coordination.CoordinationDriver:
         """One for each process: a server may fork after the filter was made."""
@@ -141,10 +177,18 @@ class SharedImageLocks(ImageLocks):
             return self._coordinator
 
 
+def _release(asked: concurrent.futures.Future[locking.Lock | None]) -> None:
+    """Give back a lock that came too late."""
+    with contextlib.suppress(Exception):
+        lock = asked.result()
+        if lock is not None:
+            lock.release()
+
+
 def connected(url: str, member: str) -> coordination.CoordinationDriver:
     """A connection to the coordinator, kept alive by a thread of its own.
 
-    :raises ToozError: it cannot be reached
+    :raises Exception: of the driver's own kind, if it cannot be reached
     """
     coordinator = coordination.get_coordinator(url, member.encode())
     coordinator.start(start_heart=True)
@@ -168,7 +212,7 @@ def check_url(url: str) -> None:
 def look(url: str) -> frozenset[str]:
     """The nodes that live; blocks, for what checks the configuration.
 
-    :raises ToozError: the coordinator cannot be reached
+    :raises Exception: of the driver's own kind, if the coordinator cannot be reached
     """
     coordinator = connected(url, f"check-{uuid.uuid4().hex}")
     try:

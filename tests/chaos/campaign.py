@@ -34,10 +34,10 @@ from tests.chaos.invariants import Finding, table
 from tests.chaos.load import Load
 from tests.chaos.observation import all_images
 from tests.functional.cloud import Cloud
+from tests.lab.coordinators import Redis
 from tests.lab.databases import MariaDb, PostgreSql
 from tests.lab.keystone import Keystone
 from tests.lab.process import ServerError, wait_until
-from tests.lab.redis import Redis
 from tests.lab.webservers import Nginx
 
 _MEMORY = Path("/dev/shm")
@@ -228,8 +228,7 @@ def _shared(directory: Path, plan: Plan, stack: ExitStack) -> dict[str, str]:
     if plan.nodes > 1:
         (directory / "redis").mkdir(parents=True)
         redis = stack.enter_context(Redis(directory / "redis", "redis"))
-        # After so many seconds a node whose writer is silent counts as dead.
-        shared["coordinator"] = f"{redis.url}?timeout=3&lock_timeout=15"
+        shared["coordinator"] = redis.url
     if plan.database != "sqlite":
         (directory / "database").mkdir(parents=True)
         server = stack.enter_context(_DATABASES[plan.database](directory / "database"))

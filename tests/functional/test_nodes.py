@@ -14,9 +14,9 @@ from tests.functional.test_location_races import (
     foreign_urls,
     rename,
 )
+from tests.lab.coordinators import Redis
 from tests.lab.faults import DOWN, HANGING, HEALTHY, Fault, FaultyProxy, FaultyTarget
 from tests.lab.process import wait_until
-from tests.lab.redis import Redis
 from tests.lab.webservers import Nginx
 
 NODES = 2
@@ -46,9 +46,7 @@ def cluster(keystone, workdir, require, redis):
     targets = three_targets(directory)
     targets["site-c"] = FaultyTarget(targets["site-c"])
     way = FaultyProxy(redis)
-    # Seconds after which a node whose writer is silent counts as dead.
-    query = "timeout=3&lock_timeout=15"
-    urls = [f"{redis.url}?{query}", f"redis://127.0.0.1:{way.port}?{query}"]
+    urls = [redis.url, redis.url_at(way.port)]
     with (
         way,
         Cluster(
