@@ -111,7 +111,7 @@ class Replica:
     :ivar verified_at: when the object's size was last found right; UTC, without a time zone
     :ivar read_back_at: when all of its bytes were last found right; likewise
     :ivar node: whose writer has it in hand, None where no writer has
-    :ivar version: counts the changes, so that none is made that another one has overtaken
+    :ivar version: counts the changes of status and owner, so that none is made after another
     """
 
     image_id: str

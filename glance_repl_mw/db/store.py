@@ -84,10 +84,12 @@ class ReplicaStore:
         if status is ReplicaStatus.UPLOADING:
             values["node"] = self._node
         if status is not None:
+            values["version"] = ReplicaRow.version + 1
+        if status is not None:
             legal = [before for before in ReplicaStatus if before.may_become(status)]
             statement = statement.where(ReplicaRow.status.in_(legal))
         with self._database.writer.using(Context()) as session:
-            values = {"version": ReplicaRow.version + 1, **changes(status, values)}
+            values = changes(status, values)
             result = session.execute(statement.values(**values))
             return result.rowcount
 

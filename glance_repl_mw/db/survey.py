@@ -17,6 +17,8 @@ from glance_repl_mw.db.session import Context, add_missing, changes, replica_of,
 from glance_repl_mw.db.urgency import is_verified_after, urgency
 from glance_repl_mw.model import SHARE_LETTERS, Priority, Replica, ReplicaStatus
 
+_OWNERSHIP = {"upload_id", "node"}
+
 
 class ReplicaSurvey:
     """Rows of replicas; may be used from any thread, every call is one transaction.
@@ -251,14 +253,15 @@ class ReplicaSurvey:
     def change(
         self, replica: Replica, status: ReplicaStatus | None = None, **values: Any
     ) -> Replica | None:
-        """Change a row, unless it has changed since it was read.
+        """Change a row, unless it has changed its status or owner since it was read.
 
         Returns the replica as it is now, None where the row has changed.
         """
         wanted = status or replica.status
         if not replica.status.may_become(wanted):
             return None
-        changed = {**changes(wanted, values), "version": replica.version + 1}
+        counts = wanted is not replica.status or not values.keys().isdisjoint(_OWNERSHIP)
+        changed = {**changes(wanted, values), "version": replica.version + counts}
         return dataclasses.replace(replica, **changed) if self._change(replica, changed) else None
 
     @retried

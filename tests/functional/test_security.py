@@ -11,7 +11,6 @@ from tests.functional.recipes import SERVICE_USER, STRANGER
 from tests.functional.test_glance_faults import hold
 from tests.functional.test_images_service import service_of
 from tests.functional.test_manage import manage
-from tests.functional.test_target_faults import assert_complete
 from tests.lab.certificates import Authority
 from tests.lab.faults import HEALTHY
 from tests.lab.keystone import TOKEN_SECONDS
@@ -325,9 +324,9 @@ def remove_replicas(cloud, image_id):
 def test_replicas_are_made_healed_and_deleted(safe):
     body = os.urandom(2 * MIB)
     image_id = safe.new_image(body)
-    assert_complete(safe, image_id, body)
+    safe.assert_replicated(image_id, body)
     remove_replicas(safe, image_id)
-    assert_complete(safe, image_id, body)
+    safe.assert_replicated(image_id, body)
     assert safe.request("DELETE", f"v2/images/{image_id}").status_code == 204
     wait_until(lambda: safe.objects(image_id) == {}, 60, "the objects are gone")
 
@@ -340,7 +339,7 @@ def test_image_that_glance_imports_is_read_from_it(safe):
     method = {"name": "web-download", "uri": f"{server.url}origin"}
     answer = safe.request("POST", f"v2/images/{image_id}/import", json={"method": method})
     assert answer.status_code == 202, answer.text
-    assert_complete(safe, image_id, body)
+    safe.assert_replicated(image_id, body)
     assert reads_from_glance(safe, image_id)
 
 
@@ -400,7 +399,7 @@ def test_token_of_an_application_credential_is_revoked_while_a_push_runs(
     keystone.revoke_tokens(SERVICE_USER)
     assert refuses(one_glance, token)
     released.switch(HEALTHY)
-    assert_complete(one_glance, image_id, body)
+    one_glance.assert_replicated(image_id, body)
 
 
 def test_token_expires_while_a_push_runs(one_glance, keystone, released):
@@ -413,6 +412,6 @@ def test_token_expires_while_a_push_runs(one_glance, keystone, released):
         token = keystone.session(SERVICE_USER, SERVICE_USER).get_token()
         wait_until(lambda: refuses(one_glance, token), 30, "tokens have expired")
         released.switch(HEALTHY)
-        assert_complete(one_glance, image_id, body)
+        one_glance.assert_replicated(image_id, body)
     finally:
         keystone.issue_tokens_for(TOKEN_SECONDS)

@@ -3,6 +3,7 @@
 import datetime
 import json
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -257,6 +258,6 @@ def test_no_signature_is_shown(cloud, image_id):
 
 def test_check_of_a_good_configuration(cloud):
     checked = manage(cloud, "check")
-    assert checked.returncode == 0, checked.stdout
+    assert not re.findall("^(error: .*|warning: signed: .*)", checked.stdout, re.MULTILINE)
     assert "ok: signed: Glance takes locations there" in checked.stdout
     assert SIGNATURE.decode() not in checked.stdout + checked.stderr

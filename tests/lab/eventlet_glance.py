@@ -1,6 +1,6 @@
 """Glance under its own server, which releases before 33 still have."""
 
-import importlib.util
+import importlib.metadata
 import re
 import sys
 from pathlib import Path
@@ -18,8 +18,8 @@ class EventletGlance(Glance):
 
     @classmethod
     def available(cls) -> str | None:
-        found = importlib.util.find_spec("glance.cmd.api")
-        return None if found else "this release of Glance has no server of its own"
+        release = int(importlib.metadata.version("glance").partition(".")[0])
+        return None if release < 33 else f"Glance {release} has no server of its own"
 
     def command(self) -> list[str]:
         # As the program glance-api does, whose module makes everything green when it is imported.

@@ -95,9 +95,18 @@ def test_earlier_upload_at_another_node_does_not_stand_in_the_way(first, second)
 def test_change_that_another_one_has_overtaken_is_not_made(survey):
     survey.plan(IMAGE, ["a"], Priority.REPAIR, 100)
     read = rows(survey)["a"]
-    assert survey.change(read, error="first") is not None
-    assert survey.change(read, error="second") is None
-    assert rows(survey)["a"].error == "first"
+    assert survey.change(read, ReplicaStatus.ERROR) is not None
+    assert survey.change(read, ReplicaStatus.DELETED) is None
+    assert survey.change(read, error="late") is None
+    assert rows(survey)["a"].status is ReplicaStatus.ERROR
+
+
+def test_remark_stands_in_the_way_of_no_change(survey):
+    """Such as that a replica was verified while its image is being deleted."""
+    survey.plan(IMAGE, ["a"], Priority.REPAIR, 100)
+    read = rows(survey)["a"]
+    assert survey.change(read, verified_at=timeutils.utcnow()) is not None
+    assert survey.change(read, ReplicaStatus.DELETED) is not None
 
 
 def test_changes_follow_each_other(survey):
