@@ -58,9 +58,14 @@ def open_database(connection: str) -> enginefacade._TransactionContextManager:
 def upgrade(database: enginefacade._TransactionContextManager, revision: str = "head") -> None:
     """Bring the schema to a revision, the newest one by default; nothing where it is there.
 
+    :raises ConfigError: the schema is of a newer release, which this one does not know
     :raises sqlalchemy.exc.SQLAlchemyError: the database refuses
     """
     with database.writer.get_engine().begin() as connection:
+        now = migration.MigrationContext.configure(connection).get_current_revision()
+        known = script.ScriptDirectory.from_config(_config(connection)).walk_revisions()
+        if now is not None and now not in {each.revision for each in known}:
+            raise _unusable(f"the schema {now} is that of a newer release")
         command.upgrade(_config(connection), revision)
 
 
@@ -68,13 +73,14 @@ def upgrade(database: enginefacade._TransactionContextManager, revision: str = "
 def prepare(database: enginefacade._TransactionContextManager) -> None:
     """Make an SQLite file ready by itself; see that any other database is ready.
 
-    :raises ConfigError: the schema is behind, which only an operator may change
+    :raises ConfigError: the schema is behind, which only an operator may change, or of a newer
+        release
     :raises oslo_db.exception.DBError: the database cannot be reached
     """
     if database.writer.get_engine().dialect.name == "sqlite":
         upgrade(database)
     elif not is_current(database):
-        raise _unusable("the schema is behind; run glance-repl-manage db sync")
+        raise _unusable("the schema is not that of this release; run glance-repl-manage db sync")
 
 
 def is_current(database: enginefacade._TransactionContextManager) -> bool:

@@ -44,3 +44,15 @@ def test_frequent_queries_use_an_index(database, tmp_path):
             plans.append(connection.execute(query).fetchone()[3])
     connection.close()
     assert all("USING INDEX" in plan for plan in plans), plans
+
+
+def test_schema_of_a_newer_release_is_left_alone_and_named(tmp_path):
+    database = schema.open_database(f"sqlite:///{tmp_path}/state.sqlite")
+    schema.prepare(database)
+    with sqlite3.connect(tmp_path / "state.sqlite") as connection:
+        connection.execute("UPDATE alembic_version SET version_num = '9999'")
+    connection.close()
+    for bring_up in (schema.prepare, schema.upgrade):
+        with pytest.raises(exceptions.ConfigError, match="9999 is that of a newer release"):
+            bring_up(database)
+    assert not schema.is_current(database)
