@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import fcntl
 import hashlib
+import importlib.metadata
 import os
 import pathlib
 import signal
@@ -47,14 +48,16 @@ def open_lock(directory: pathlib.Path, name: str) -> BinaryIO:
 
 
 def fingerprint(conf: cfg.ConfigOpts) -> str:
-    """What changes when the content of any configuration file changes.
+    """What changes with the release, and with the content of any configuration file.
 
     :raises OSError:
     """
     files = [pathlib.Path(path) for path in _paths(conf.config_file)]
     for directory in _paths(conf.config_dir):
         files += sorted(pathlib.Path(directory).glob("*.conf"))
-    return hashlib.sha256(b"\0".join(file.read_bytes() for file in files)).hexdigest()
+    release = importlib.metadata.version("glance-repl-mw").encode()
+    parts = [release, *(file.read_bytes() for file in files)]
+    return hashlib.sha256(b"\0".join(parts)).hexdigest()
 
 
 class WriterLauncher:
