@@ -1,5 +1,7 @@
 """What holds for all unit tests."""
 
+import gc
+import warnings
 from pathlib import Path
 
 import pytest
@@ -14,3 +16,11 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
             item.add_marker(
                 pytest.mark.filterwarnings("error::pytest.PytestUnraisableExceptionWarning")
             )
+
+
+@pytest.fixture(autouse=True, scope="module")
+def _without_garbage_of_others():
+    """What functional tests in the same process leave is not for unit tests to answer for."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ResourceWarning)
+        gc.collect()

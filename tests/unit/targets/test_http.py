@@ -151,8 +151,10 @@ def test_slow_server_is_waited_for_while_it_reads(web, make_target, put, size):
                 return b"".join(parts)
 
         handler.rfile = Slow()
-        handler.put()
-        handler.rfile = original
+        try:
+            handler.put()
+        finally:
+            handler.rfile = original
 
     web.faults["PUT"] = read_slowly
     target = make_target(publish="direct", stall_timeout_seconds=0.4)
