@@ -309,7 +309,6 @@ def record(pair, glance, image_id):
 
 def test_an_api_process_that_is_killed(pair, chunked):
     image_id = pair.create()
-    writer = pair.cloud.writer()
 
     def attempt(glance):
         upload = pair.begin(glance, image_id, LARGE, chunked).send(LARGE[:-MIB])
@@ -327,9 +326,10 @@ def test_an_api_process_that_is_killed(pair, chunked):
     assert pair.compare(attempt) is None
     assert pair.status(image_id) == "saving"
     pair.assert_no_trace(image_id)
-    assert pair.cloud.writers() == [writer]
     after = pair.cloud.new_image(SMALL, chunked=chunked)
     pair.cloud.wait_replicated(after)
+    # Perhaps another one: a process that has had no request yet keeps no writer alive.
+    assert len(pair.cloud.writers()) == 1
 
 
 def applications_loaded(glance):

@@ -107,8 +107,13 @@ def download(stage: Stage, image_id: str) -> Download:
         digest = sha512(process.stdout.read)
         process.wait()
     client.check(process)
-    readers = [name for name in stage.targets if _reads(stage, name) > before[name]]
-    return Download(digest, ", ".join(readers) or "none of the targets")
+
+    def readers() -> list[str]:
+        return [name for name in stage.targets if _reads(stage, name) > before[name]]
+
+    # A server may write its log after its answer; the writer may read a replica back meanwhile.
+    wait_until(readers, 10, "a target's access log has the request")
+    return Download(digest, ", ".join(readers()))
 
 
 def _tracks(stage: Stage, image_id: str) -> list[Track]:
