@@ -118,6 +118,8 @@ class SharedImageLocks(ImageLocks):
     :param node: the name of this one
     """
 
+    is_shared = True
+
     def __init__(self, url: str, node: str, wait_seconds: float = 10.0) -> None:
         super().__init__(wait_seconds)
         self._url = url

@@ -49,6 +49,8 @@ except ImportError:  # another WSGI server: a chunked body is in wsgi.input ther
 
 LOG = log.getLogger(__name__)
 
+_NOT_NOW = webob.exc.HTTPServiceUnavailable("the image's lock cannot be had now")
+
 
 class ReplicationFilter(base.ConfigurableMiddleware):
     """Tees uploads to the spool and keeps the embedded writer alive.
@@ -128,9 +130,9 @@ class ReplicationFilter(base.ConfigurableMiddleware):
         # Others must not wait for a client that sends slowly.
         request.body = request.body_file.read()
         with self._locks.hold(action.image_id) as is_held:
-            if not is_held and _is_ours(environ):
+            if not is_held and self._locks.is_shared and _is_ours(environ):
                 # The writer asks again; a user would not.
-                return _not_now(environ, start_response)
+                return _NOT_NOW(environ, start_response)
             response = request.get_response(self._application)
         if action.is_noteworthy and 200 <= response.status_int < 300 and not _is_ours(environ):
             self._note(action.image_id)
@@ -169,9 +171,6 @@ def _image_locks(coordination_url: str, spool: pathlib.Path) -> ImageLocks:
 
     coordination.check_url(coordination_url)
     return coordination.SharedImageLocks(coordination_url, nodes.node_name(spool))
-
-
-_not_now = webob.exc.HTTPServiceUnavailable("the image's lock cannot be had now")
 
 
 def _announced_size(environ: dict[str, Any]) -> int | None:

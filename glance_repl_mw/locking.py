@@ -31,7 +31,10 @@ class ImageLocks(abc.ABC):
     """The locks of all images; those of several images may be one.
 
     :param wait_seconds: the longest time that a request waits for another one
+    :ivar is_shared: by several nodes
     """
+
+    is_shared = False
 
     def __init__(self, wait_seconds: float) -> None:
         self._wait_seconds = wait_seconds

@@ -28,7 +28,11 @@ def node_name(spool: pathlib.Path) -> str:
             return name
     host = socket.gethostname().partition(".")[0][:40]
     temporary = spool / f"{uuid.uuid4().hex}.tmp"
-    temporary.write_text(f"{host}-{uuid.uuid4().hex[:12]}")
+    with temporary.open("w") as file:
+        file.write(f"{host}-{uuid.uuid4().hex[:12]}")
+        file.flush()
+        # Else a crash of the machine may leave an empty name.
+        os.fsync(file.fileno())
     with contextlib.suppress(FileExistsError):
         os.link(temporary, path)
     temporary.unlink()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import datetime
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from typing import Any
 
 import sqlalchemy as sa
@@ -13,7 +13,7 @@ from sqlalchemy import orm
 
 from glance_repl_mw.db import schema
 from glance_repl_mw.db.models import ReplicaRow
-from glance_repl_mw.db.session import Context, add_missing, changes, replica_of, retried
+from glance_repl_mw.db.session import Context, changes, replica_of, retried
 from glance_repl_mw.model import WAITING_FOR_BYTES, Replica, ReplicaStatus
 from glance_repl_mw.spool.upload import Upload
 
@@ -33,17 +33,23 @@ class ReplicaStore:
         self._node = node
 
     @retried
-    def begin(self, upload: Upload, targets: Iterable[str]) -> dict[str, Replica]:
+    def begin(self, upload: Upload, targets: Collection[str]) -> dict[str, Replica]:
         """The rows of an upload by target; those that are missing are made, ``pending``.
 
         Where the image has a replica at a target that was planned or begun after this upload, as
         while this node was away, it gets no second one. One that still waits for its bytes gets
-        those of this upload.
+        those of this upload. What was fetched serves only rows that it was fetched for.
         """
         with self._database.writer.using(Context()) as session:
-            settled = self._settled_targets(session, upload, targets)
+            of_image = sa.select(ReplicaRow).where(ReplicaRow.image_id == upload.image_id)
+            rows = session.scalars(of_image).all()
+            settled = {row.target for row in rows if row.upload_id == upload.upload_id}
+            for row in (row for row in rows if self._is_later(row, upload)):
+                if row.target in targets and row.target not in settled:
+                    self._claim(session, row, upload)
+                    settled.add(row.target)
             now = timeutils.utcnow()
-            rows = [
+            session.add_all(
                 ReplicaRow(
                     image_id=upload.image_id,
                     target=target,
@@ -55,9 +61,8 @@ class ReplicaStore:
                     updated_at=now,
                 )
                 for target in targets
-                if target not in settled
-            ]
-            add_missing(session, rows)
+                if target not in settled and not upload.is_fetched
+            )
             session.flush()
             present = session.scalars(
                 sa.select(ReplicaRow).where(ReplicaRow.upload_id == upload.upload_id)
@@ -164,38 +169,30 @@ class ReplicaStore:
         """
         schema.prepare(self._database)
 
-    def _settled_targets(
-        self, session: orm.Session, upload: Upload, targets: Iterable[str]
-    ) -> set[str]:
-        """Those that need no new row: it is there, or the image has a later one there."""
-        own = sa.select(ReplicaRow.target).where(ReplicaRow.upload_id == upload.upload_id)
-        settled = set(session.scalars(own))
-        for later in self._later_rows(session, upload):
-            if later.target in targets and later.target not in settled:
-                if later.node is None and later.status in WAITING_FOR_BYTES:
-                    self._claim(later, upload)
-                settled.add(later.target)
-        return settled
-
-    def _later_rows(self, session: orm.Session, upload: Upload) -> Iterable[ReplicaRow]:
-        """Rows of the image's other uploads that are neither older nor this node's own."""
+    def _is_later(self, row: ReplicaRow, upload: Upload) -> bool:
+        """Whether the row is of another upload, and neither older nor this node's own."""
         began_at = datetime.datetime.fromtimestamp(upload.created_at, datetime.UTC)
-        return session.scalars(
-            sa.select(ReplicaRow).where(
-                ReplicaRow.image_id == upload.image_id,
-                ReplicaRow.upload_id != upload.upload_id,
-                ReplicaRow.created_at >= began_at.replace(tzinfo=None),
-                ReplicaRow.status.not_in([ReplicaStatus.DELETING, ReplicaStatus.DELETED]),
-                sa.or_(ReplicaRow.node.is_(None), ReplicaRow.node != self._node),
-            )
+        return (
+            row.upload_id != upload.upload_id
+            and row.created_at >= began_at.replace(tzinfo=None)
+            and row.status not in (ReplicaStatus.DELETING, ReplicaStatus.DELETED)
+            and (row.node is None or row.node != self._node)
         )
 
-    def _claim(self, row: ReplicaRow, upload: Upload) -> None:
-        row.upload_id = upload.upload_id
-        row.status = ReplicaStatus.PENDING
-        row.node = self._node
-        row.next_attempt_at = None
-        row.version += 1
+    def _claim(self, session: orm.Session, row: ReplicaRow, upload: Upload) -> None:
+        """Let the upload serve the row, if that still waits for its bytes."""
+        if row.node is None and row.status in WAITING_FOR_BYTES:
+            session.execute(
+                sa.update(ReplicaRow)
+                .where(ReplicaRow.id == row.id, ReplicaRow.version == row.version)
+                .values(
+                    upload_id=upload.upload_id,
+                    status=ReplicaStatus.PENDING,
+                    node=self._node,
+                    next_attempt_at=None,
+                    version=row.version + 1,
+                )
+            )
 
     def _select(self, statement: sa.Select[Any]) -> list[Replica]:
         with self._database.reader.using(Context()) as session:

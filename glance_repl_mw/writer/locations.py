@@ -46,6 +46,7 @@ class LocationKeeper:
         self._crew = crew
         self._watched: deque[_Watched] = deque()
         self._looking = False
+        self._doubted: set[str] = set()
 
     def watch(self, upload: Upload, target: str, url: str) -> None:
         """Look at a location that was just added once more, later."""
@@ -65,7 +66,8 @@ class LocationKeeper:
             replica.attempts,
             known_lost=True,
         )
-        if not self._looking and entry.url not in {other.url for other in self._watched}:
+        known = {other.url for other in self._watched} | self._doubted
+        if not self._looking and entry.url not in known:
             self._watched.appendleft(entry)
 
     def tick(self, leaving: Collection[str] = ()) -> None:
@@ -125,6 +127,7 @@ class LocationKeeper:
 
     def _look_at_object(self, entry: _Watched, problem: exceptions.GlanceRefused) -> None:
         """Glance refuses locations also where it does not find the object."""
+        self._doubted.add(entry.url)
         target = self._crew.targets[entry.target]
         name = target.object_name(entry.url) or ""
         self._crew.at_target(
@@ -140,6 +143,7 @@ class LocationKeeper:
         stored: Stored | None,
         error: BaseException | None,
     ) -> None:
+        self._doubted.discard(entry.url)
         if stored is not None or error is not None:
             self._failed(entry, problem)
             return

@@ -526,6 +526,24 @@ def test_a_change_holds_the_lock_of_its_image(filtered, spool, change):
     assert is_free(spool)
 
 
+OURS = change_of(CHANGES[0], HTTP_USER_AGENT="glance-repl-mw")
+
+
+def test_without_the_lock_of_all_nodes_users_go_on_and_the_writer_waits(filtered):
+    glance = Glance()
+    application = filtered(glance, "coordination_url = redis://127.0.0.1:1")
+    application._locks._wait_seconds = 0.1
+    assert call(application, dict(OURS))[0].startswith("503")
+    assert glance.environ is None
+    assert call(application, change_of(CHANGES[0]))[0] == "204 No Content"
+
+
+def test_without_locks_a_node_that_is_alone_goes_on(filtered, spool):
+    application = filtered(Glance())
+    (spool.directory / "locks").write_text("in the way")
+    assert call(application, dict(OURS))[0] == "204 No Content"
+
+
 def test_no_lock_is_held_while_a_client_sends_a_change(filtered, spool):
     free = []
 

@@ -1,5 +1,6 @@
 """Rows that several nodes share: none has in hand what another one has."""
 
+import dataclasses
 import datetime
 
 import pytest
@@ -9,7 +10,7 @@ from glance_repl_mw.db import schema
 from glance_repl_mw.db.store import ReplicaStore
 from glance_repl_mw.db.survey import ReplicaSurvey
 from glance_repl_mw.model import Priority, ReplicaStatus
-from glance_repl_mw.spool.upload import Upload, UploadState
+from glance_repl_mw.spool.upload import Origin, Upload, UploadState
 
 IMAGE = "a0b1"
 TARGETS = ("a", "b")
@@ -84,6 +85,17 @@ def test_node_that_comes_back_serves_what_still_waits(first, survey):
     assert {row.upload_id for row in found.values()} == {"upload"}
     assert {row.node for row in rows(survey).values()} == {"node-1"}
     assert len(survey.of_images([IMAGE])[IMAGE]) == 2
+
+
+def test_fetch_whose_rows_were_taken_over_makes_no_others(first, survey):
+    """The node died while it fetched, and has been away since."""
+    survey.plan(IMAGE, ["a"], Priority.REPAIR, 100)
+    ReplicaSurvey(survey._database, "node-1").assign([rows(survey)["a"]], "fetch")
+    take_over(survey, "a")
+    survey.assign([rows(survey)["a"]], "other")
+    fetched = dataclasses.replace(upload("fetch", age_seconds=-1), origin=Origin.GLANCE)
+    assert first.begin(fetched, ["a"]) == {}
+    assert rows(survey)["a"].upload_id == "other"
 
 
 def test_earlier_upload_at_another_node_does_not_stand_in_the_way(first, second):
