@@ -106,11 +106,15 @@ backend = dogpile.cache.memory
         return open_session(self.credentials(username, project))
 
     def add_user(self, name: str, password: str, project: str, roles: tuple[str, ...]) -> None:
-        """Add a user with these roles in the project; project and roles are made if missing."""
+        """Let a user have these roles in the project; whatever is missing is made."""
         client = self._client()
         projects = {entry.name: entry for entry in client.projects.list()}
         home = projects.get(project) or client.projects.create(project, "default")
-        user = client.users.create(name, domain="default", password=password)
+        found = client.users.list(name=name)
+        if found:
+            user = client.users.update(found[0], password=password)
+        else:
+            user = client.users.create(name, domain="default", password=password)
         known = {role.name: role for role in client.roles.list()}
         for role in roles:
             entry = known.get(role) or client.roles.create(role)
