@@ -24,6 +24,7 @@ import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
+from typing import Any
 
 import prettytable
 from keystoneauth1.session import Session
@@ -36,13 +37,13 @@ from tests.chaos.observation import all_images
 from tests.functional.cloud import Cloud
 from tests.lab.coordinators import Redis
 from tests.lab.databases import MariaDb, PostgreSql
+from tests.lab.faults import FaultyProxy
 from tests.lab.keystone import Keystone
 from tests.lab.process import ServerError, wait_until
 from tests.lab.webservers import Nginx
 
 _MEMORY = Path("/dev/shm")
 _LONGEST_CALM_SECONDS = 1.0
-_LONGEST_FAULT_SECONDS = 4.0
 _DOWNLOAD_BYTES = (1, 4_000, 300_000, 5_000_000)
 _DATABASES = {"mariadb": MariaDb, "postgresql": PostgreSql}
 _CHECKER = "tests.chaos.invariants"
@@ -62,6 +63,7 @@ class Plan:
     :ivar faults: by name, those that may strike
     :ivar nodes: how many API nodes there are; each fault strikes one of them
     :ivar database: where the replicas' rows are: sqlite, mariadb or postgresql
+    :ivar fault_seconds: how long a fault lasts at most
     """
 
     seed: int
@@ -72,6 +74,7 @@ class Plan:
     faults: tuple[str, ...] = tuple(FAULTS)
     nodes: int = 1
     database: str = "sqlite"
+    fault_seconds: float = 4.0
 
 
 class Campaign:
@@ -129,7 +132,7 @@ class Campaign:
         calm = self._rng.uniform(0, _LONGEST_CALM_SECONDS)
         name = self._rng.choice(self._plan.faults)
         # Short ones are as likely as long ones: much happens in the first moments.
-        lasts = _LONGEST_FAULT_SECONDS * self._rng.random() ** 2
+        lasts = self._plan.fault_seconds * self._rng.random() ** 2
         time.sleep(calm)
         if len(self._cloud.nodes) > 1:
             self._cloud.glance = self._rng.choice(self._cloud.nodes)
@@ -222,13 +225,14 @@ def run(directory: Path, keystone: Keystone, plan: Plan) -> str:
             return campaign.summary()
 
 
-def _shared(directory: Path, plan: Plan, stack: ExitStack) -> dict[str, str]:
+def _shared(directory: Path, plan: Plan, stack: ExitStack) -> dict[str, Any]:
     """Start what several nodes share, until the stack ends; returns how it is reached."""
-    shared = {}
+    shared: dict[str, Any] = {}
     if plan.nodes > 1:
         (directory / "redis").mkdir(parents=True)
         redis = stack.enter_context(Redis(directory / "redis", "redis"))
-        shared["coordinator"] = redis.url
+        ways = [stack.enter_context(FaultyProxy(redis)) for _ in range(plan.nodes)]
+        shared["ways_to_coordinator"] = ways
     if plan.database != "sqlite":
         (directory / "database").mkdir(parents=True)
         server = stack.enter_context(_DATABASES[plan.database](directory / "database"))
@@ -249,6 +253,7 @@ def main() -> int:
         faults=tuple(options.only or FAULTS),
         nodes=options.nodes,
         database=options.database,
+        fault_seconds=options.fault_seconds,
     )
     print(f"seed {plan.seed}", flush=True)
     parent = _MEMORY if _MEMORY.is_dir() else None
@@ -280,6 +285,13 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--nodes", type=int, default=Plan.nodes)
     parser.add_argument("--database", choices=("sqlite", *_DATABASES), default=Plan.database)
     parser.add_argument("--check-every", type=int, default=Plan.rounds_per_check, metavar="ROUNDS")
+    parser.add_argument(
+        "--fault-seconds",
+        type=float,
+        default=Plan.fault_seconds,
+        metavar="SECONDS",
+        help="how long a fault lasts at most",
+    )
     parser.add_argument(
         "--rest-seconds",
         type=float,

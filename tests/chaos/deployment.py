@@ -1,13 +1,14 @@
 """The deployment that the campaign runs against: a `Cloud` that notices and heals things soon."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 from tests.functional.cloud import Cloud
 from tests.functional.cluster import Cluster
-from tests.lab.faults import FaultyTarget
+from tests.lab.coordinators import Redis
+from tests.lab.faults import FaultyProxy, FaultyTarget
 from tests.lab.keystone import Keystone
 from tests.lab.webservers import Nginx
 
@@ -46,14 +47,14 @@ def chaos_cloud(
     *,
     nodes: int = 1,
     connection: str | None = None,
-    coordinator: str = "",
+    ways_to_coordinator: Sequence[FaultyProxy] = (),
 ) -> Cloud:
     """Glance and three nginx behind proxies that can fail; not started.
 
     :param download_port: from which web-download may read
     :param nodes: how many API nodes there are
     :param connection: of the replicas' database, None for a file
-    :param coordinator: URL of what several nodes need
+    :param ways_to_coordinator: to the Redis that several nodes need, one for each
     """
     targets = {name: FaultyTarget(Nginx(directory / name, autoindex=True)) for name in SITES}
     ports = [80, 443, download_port, *(target.port for target in targets.values())]
@@ -68,4 +69,7 @@ def chaos_cloud(
     }
     if nodes == 1:
         return Cloud(directory, keystone, **arguments)
-    return Cluster(directory, keystone, coordinator_urls=[coordinator] * nodes, **arguments)
+    urls = [Redis.url_at(way.port) for way in ways_to_coordinator]
+    cluster = Cluster(directory, keystone, coordinator_urls=urls, **arguments)
+    cluster.ways_to_coordinator = ways_to_coordinator
+    return cluster

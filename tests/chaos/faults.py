@@ -17,6 +17,7 @@ from pathlib import Path
 import psutil
 
 from tests.functional.cloud import Cloud
+from tests.functional.cluster import Cluster
 from tests.lab.faults import DOWN, HANGING, HEALTHY, FaultyTarget
 from tests.lab.faults import Fault as Behaviour
 from tests.lab.process import HOST, clean_environment, wait_until
@@ -59,6 +60,21 @@ def node_killed(cloud: Cloud, rng: random.Random) -> Iterator[str]:
     with glance_killed(cloud, rng) as victim:
         _signal_writers(cloud, signal.SIGKILL)
         yield victim
+
+
+@contextmanager
+def coordinator_cut_off(cloud: Cloud, rng: random.Random) -> Iterator[str]:
+    """One node cannot reach it: connections are refused, or nothing answers."""
+    if not isinstance(cloud, Cluster):
+        yield "nothing: one node needs none"
+        return
+    number = cloud.nodes.index(cloud.glance)
+    behaviour = rng.choice((DOWN, HANGING))
+    cloud.ways_to_coordinator[number].switch(behaviour)
+    try:
+        yield f"from node {number + 1}, {_told(behaviour)}"
+    finally:
+        cloud.ways_to_coordinator[number].switch(HEALTHY)
 
 
 @contextmanager
@@ -179,6 +195,7 @@ FAULTS: dict[str, Fault] = {
         api_worker_stopped,
         glance_killed,
         node_killed,
+        coordinator_cut_off,
         glance_restarted,
         glance_reloaded,
         writer_killed,

@@ -1,12 +1,14 @@
 """A cloud with several API nodes: one database, one store, and a spool and a writer for each."""
 
 import os
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import psutil
 
 from tests.functional.cloud import KEPT, PATIENT_SQLITE, Cloud, merged, writers_of
+from tests.lab.faults import FaultyProxy
 from tests.lab.glance import Glance
 from tests.lab.keystone import Keystone
 from tests.lab.process import wait_until
@@ -17,7 +19,10 @@ class Cluster(Cloud):
 
     :param coordinator_urls: the coordinator as each node reaches it
     :ivar glance: any of the nodes, which the methods of `Cloud` go to; at first the first one
+    :ivar ways_to_coordinator: by which each node reaches it, where that can be cut
     """
+
+    ways_to_coordinator: Sequence[FaultyProxy] = ()
 
     def __init__(
         self, directory: Path, keystone: Keystone, *, coordinator_urls: list[str], **cloud: Any
