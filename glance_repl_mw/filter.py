@@ -78,7 +78,7 @@ class ReplicationFilter(base.ConfigurableMiddleware):
             # The writer's own complaint about its credentials would be far from the start.
             images.ImageService(self.oslo_conf)
             self._launcher = WriterLauncher(self.oslo_conf)
-        self._api = ReplicaAPI(self.oslo_conf, application)
+        self._api = ReplicaAPI(self.oslo_conf, application, self._spool)
         self._unrecorded: collections.deque[tuple[str, str]] = collections.deque()
 
     def __call__(self, environ: dict[str, Any], start_response: Callable) -> Iterable[bytes]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import datetime
 import enum
+from collections.abc import Iterable
 from typing import Any
 
 
@@ -38,6 +39,8 @@ _TRANSITIONS: dict[ReplicaStatus, frozenset[ReplicaStatus]] = {
 
 # With a next attempt planned, and in no writer's hand, such a replica is to be fetched.
 WAITING_FOR_BYTES = (ReplicaStatus.PENDING, ReplicaStatus.ERROR)
+
+CLOSED = (ReplicaStatus.DELETING, ReplicaStatus.DELETED)
 
 
 # Nodes share the images among them by so many letters that their ids begin with.
@@ -143,9 +146,27 @@ class Replica:
             return 1.0
         return min(1.0, self.bytes_sent / self.size) if self.size else 0.0
 
+    @property
+    def is_still_located(self) -> bool:
+        """Whether it shall be deleted, and its location in Glance has to go before its object."""
+        return self.status is ReplicaStatus.DELETING and self.next_attempt_at is None
+
     def as_dict(self) -> dict[str, Any]:
         """The replica as REST and the commands show it; times are ISO 8601 in UTC."""
         return {name: _plain(getattr(self, name)) for name in _SHOWN}
+
+
+def counting(replicas: Iterable[Replica]) -> list[Replica]:
+    """Of each image and target the one that counts, of those given oldest first.
+
+    A closed one, as of an upload that Glance refused, counts only where there is no other.
+    """
+    found: dict[tuple[str, str], Replica] = {}
+    for replica in replicas:
+        key = (replica.image_id, replica.target)
+        if key not in found or replica.status is not ReplicaStatus.DELETED:
+            found[key] = replica
+    return list(found.values())
 
 
 _SHOWN = (

@@ -8,6 +8,8 @@ from oslo_policy import policy
 
 READ = "replication:replicas:get"
 READ_URLS = "replication:replicas:get_urls"
+SYNCHRONISE = "replication:replicas:synchronise"
+DELETE = "replication:replicas:delete"
 
 
 def list_rules() -> Sequence[policy.RuleDefault]:
@@ -32,5 +34,19 @@ def list_rules() -> Sequence[policy.RuleDefault]:
                 {"method": "GET", "path": "/v2/images/{image_id}/replicas"},
                 {"method": "GET", "path": "/v2/images/{image_id}/replicas/{target}"},
             ],
+        ),
+        policy.DocumentedRuleDefault(
+            name=SYNCHRONISE,
+            check_str="role:admin or project_id:%(project_id)s",
+            description="Have an image synchronised to a target now, ahead of everything else. "
+            "project_id is that of the image's owner.",
+            operations=[{"method": "PUT", "path": "/v2/images/{image_id}/replicas/{target}"}],
+        ),
+        policy.DocumentedRuleDefault(
+            name=DELETE,
+            check_str="role:admin",
+            description="Delete a replica, location and object. project_id is that of the "
+            "image's owner.",
+            operations=[{"method": "DELETE", "path": "/v2/images/{image_id}/replicas/{target}"}],
         ),
     ]

@@ -14,7 +14,7 @@ from sqlalchemy import orm
 from glance_repl_mw.db import schema
 from glance_repl_mw.db.models import ReplicaRow
 from glance_repl_mw.db.session import Context, changes, replica_of, retried
-from glance_repl_mw.model import WAITING_FOR_BYTES, Replica, ReplicaStatus
+from glance_repl_mw.model import WAITING_FOR_BYTES, Replica, ReplicaStatus, counting
 from glance_repl_mw.spool.upload import Upload
 
 
@@ -125,12 +125,7 @@ class ReplicaStore:
         )
         if image_id is not None:
             statement = statement.where(ReplicaRow.image_id == image_id)
-        counting: dict[tuple[str, str], Replica] = {}
-        for replica in self._select(statement):
-            key = (replica.image_id, replica.target)
-            if key not in counting or replica.status is not ReplicaStatus.DELETED:
-                counting[key] = replica
-        return list(counting.values())
+        return counting(self._select(statement))
 
     @retried
     def unfinished(self) -> list[Replica]:

@@ -56,6 +56,8 @@ def bury(tools: Tools, image_id: str, *, seen: bool) -> bool:
     if not seen:
         delay = max(delay, tools.conf.replication.missing_image_delay_seconds)
     for row in rows:
+        if row.is_still_located:
+            tools.survey.change(row, next_attempt_at=timeutils.utcnow())
         if row.status in _CLOSED or tools.is_in_hand(row):
             continue
         if row.status is not ReplicaStatus.ACTIVE or not delay:

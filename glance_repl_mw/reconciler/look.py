@@ -11,7 +11,7 @@ from oslo_log import log
 from oslo_utils import timeutils
 
 from glance_repl_mw import exceptions
-from glance_repl_mw.model import Image, Priority, Replica, ReplicaStatus
+from glance_repl_mw.model import CLOSED, Image, Priority, Replica, ReplicaStatus
 from glance_repl_mw.reconciler import renewal
 from glance_repl_mw.reconciler.tools import Tools
 
@@ -21,7 +21,7 @@ _SETTLED = datetime.timedelta(seconds=5)
 _SETTLED_ELSEWHERE = datetime.timedelta(seconds=60)
 _ABOUT_TO_BE_FETCHED = datetime.timedelta(minutes=1)
 _SECOND_LOOK_SECONDS = 2.0
-_CLOSED = (ReplicaStatus.DELETED, ReplicaStatus.DELETING)
+_ONLY_LOCATION = "not deleted yet: it is the only location of the image"
 _LOST = "its location was removed by someone else"
 
 
@@ -64,7 +64,7 @@ class Look:
             mine = [row for row in rows if row.target == target]
             if target in leaving or any(self._tools.is_in_hand(row) for row in mine):
                 continue
-            live = [row for row in mine if row.status not in _CLOSED]
+            live = [row for row in mine if row.status not in CLOSED]
             if not live:
                 missing += self._absent(image, target, mine)
             else:
@@ -80,12 +80,24 @@ class Look:
 
     def _remove_closed(self, image: Image, rows: Sequence[Replica]) -> None:
         """Remove locations of replicas that have ended, as a late request may add them."""
-        live = {row.location_url for row in rows if row.status not in _CLOSED}
-        ended = {row.location_url for row in rows if row.status in _CLOSED} - live
+        live = {row.location_url for row in rows if row.status not in CLOSED}
+        ended = {row.location_url for row in rows if row.status in CLOSED} - live
         late = [url for url in image.locations if url in ended]
+        stays: Collection[str] = ()
         if late:
             LOG.warning("Image %s: removes the location of an ended replica", image.image_id)
-            self._tools.images.remove_locations(image.image_id, late)
+            stays = self._tools.images.remove_locations(image.image_id, late)
+        for row in rows:
+            if row.is_still_located:
+                self._remove_object(row, is_needed=row.location_url in stays)
+
+    def _remove_object(self, row: Replica, *, is_needed: bool) -> None:
+        """Let the object of a replica go whose location is gone; the only one stays till later."""
+        if not is_needed:
+            self._tools.survey.change(row, error=None, next_attempt_at=timeutils.utcnow())
+        elif row.error != _ONLY_LOCATION:
+            LOG.warning("Image %s, target %s: %s", row.image_id, row.target, _ONLY_LOCATION)
+            self._tools.survey.change(row, error=_ONLY_LOCATION)
 
     def _absent(self, image: Image, target: str, closed: Sequence[Replica]) -> list[str]:
         """The target in a list where a replica is to be made there."""

@@ -145,6 +145,9 @@ USERS = {
     "other project: PUT replicas/TARGET": lambda s: status(
         s.ask("PUT", f"images/{s.image_id}/replicas/site-a", STRANGER)
     ),
+    "other project: PUT replicas/TARGET, public image": lambda s: status(
+        s.ask("PUT", f"images/{s.public_id}/replicas/site-a", STRANGER)
+    ),
     "other project: PATCH, add a location": lambda s: status(
         s.patch(s.image_id, "add", "/locations/-", s.location(), user=STRANGER)
     ),

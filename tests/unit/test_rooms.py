@@ -34,7 +34,8 @@ RANKS = {
     "launcher": 4,
     "attempt": 4,
     "checks": 4,
-    "api": 4,
+    "rest": 4,
+    "api": 5,
     "filter": 6,
     "cmd": 6,
 }

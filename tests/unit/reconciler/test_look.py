@@ -163,3 +163,36 @@ def test_error_without_a_next_attempt_is_taken_up(lab):
     lab.survey.change(lab.row(image_id), ReplicaStatus.ERROR, next_attempt_at=None)
     at(lab, image_id)
     assert lab.row(image_id).next_attempt_at is not None
+
+
+def demanded_removal(lab, image_id):
+    row = lab.row(image_id)
+    return lab.survey.change(row, ReplicaStatus.DELETING, next_attempt_at=None, withheld=True)
+
+
+def test_location_goes_before_the_object_of_a_replica_that_shall_be_deleted(lab):
+    image_id = lab.add()
+    demanded_removal(lab, image_id)
+    at(lab, image_id)
+    assert lab.image(image_id).locations == (PRIMARY,)
+    (row,) = rows(lab, image_id)
+    assert (row.status, row.withheld) == ("deleting", True)
+    assert row.next_attempt_at is not None
+
+
+def test_the_only_location_is_deleted_when_there_is_another(lab):
+    image_id = lab.add()
+    url = lab.row(image_id).location_url
+    lab.images.change(image_id, locations=(url,))
+    demanded_removal(lab, image_id)
+    at(lab, image_id)
+    assert lab.image(image_id).locations == (url,)
+    (row,) = rows(lab, image_id)
+    assert row.is_still_located
+    assert "only location" in row.error
+    lab.images.change(image_id, locations=(PRIMARY, url))
+    at(lab, image_id)
+    assert lab.image(image_id).locations == (PRIMARY,)
+    (row,) = rows(lab, image_id)
+    assert not row.is_still_located
+    assert row.error is None

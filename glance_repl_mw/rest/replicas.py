@@ -1,0 +1,166 @@
+"""The replicas of one image: read, made now, deleted."""
+
+from __future__ import annotations
+
+import datetime
+from collections.abc import Collection, Sequence
+from typing import TYPE_CHECKING, Any
+
+import webob
+import webob.exc
+from oslo_log import log
+from oslo_utils import timeutils
+
+from glance_repl_mw import policies
+from glance_repl_mw.db.demands import ReplicaDemands
+from glance_repl_mw.model import CLOSED, Replica, ReplicaStatus
+from glance_repl_mw.rest.answers import json, refused
+from glance_repl_mw.rest.rights import Rights
+from glance_repl_mw.rest.visibility import SeenImage, seen_image
+from glance_repl_mw.spool.directory import Spool
+
+if TYPE_CHECKING:
+    from _typeshed.wsgi import WSGIApplication
+
+LOG = log.getLogger(__name__)
+
+_ADMINISTRATORS_ONLY = ("location_url", "error")
+_IN_HAND_SECONDS = 10
+_DATA_COMES_SECONDS = 5
+# Its writer looks at a new location once more, and adds it again where it was lost.
+_SETTLED = datetime.timedelta(seconds=10)
+
+
+class ImageReplicas:
+    """Answers requests for ``/v2/images/{image_id}/replicas`` and what is below.
+
+    :param application: the rest of the pipeline, which knows who may see which image
+    :param spool: where the writer of this node finds what happened
+    :param targets: the names of the configured targets
+    """
+
+    def __init__(
+        self,
+        demands: ReplicaDemands,
+        rights: Rights,
+        application: WSGIApplication,
+        spool: Spool,
+        targets: Collection[str],
+    ) -> None:
+        self._demands = demands
+        self._rights = rights
+        self._application = application
+        self._spool = spool
+        self._targets = targets
+
+    def list(self, request: webob.Request, image_id: str) -> webob.Response:
+        """All replicas of the image."""
+        image = self._readable(request, image_id)
+        replicas = self._demands.replicas(image.image_id)
+        return json({"replicas": [self._view(request, image, each) for each in replicas]})
+
+    def show(self, request: webob.Request, image_id: str, target: str) -> webob.Response:
+        """The replica at the target."""
+        image = self._readable(request, image_id)
+        return json(self._view(request, image, self._replica(image, target)))
+
+    def synchronise(self, request: webob.Request, image_id: str, target: str) -> webob.Response:
+        """200 where the replica is active; 202 where it is made, before everything else."""
+        image = seen_image(request, self._application, image_id)
+        self._rights.demand(request, policies.SYNCHRONISE, image.policy_target)
+        if target not in self._targets:
+            raise refused(webob.exc.HTTPNotFound, f"There is no target {target}.")
+        size = _size_of(image)
+        if self._demands.is_leaving(target):
+            raise refused(webob.exc.HTTPConflict, f"Target {target} is being emptied.")
+        replica = self._demands.synchronise(image.image_id, target, size)
+        is_active = replica.status is ReplicaStatus.ACTIVE
+        if not is_active:
+            self._note(image)
+        return json(self._view(request, image, replica), 200 if is_active else 202)
+
+    def remove(self, request: webob.Request, image_id: str, target: str) -> webob.Response:
+        """202: the location is removed, then the object."""
+        image = seen_image(request, self._application, image_id)
+        self._rights.demand(request, policies.DELETE, image.policy_target)
+        if image.status == "deactivated":
+            raise refused(
+                webob.exc.HTTPConflict, "A deactivated image keeps its locations; reactivate it."
+            )
+        rows = self._demands.rows(image.image_id, target)
+        live = [row for row in rows if row.status not in CLOSED]
+        _see_that_none_is_in_hand(live)
+        _see_that_none_is_the_only_location(image, live)
+        if live and not self._demands.remove(live):
+            raise refused(webob.exc.HTTPConflict, "The replica has just changed.", 1)
+        replica = self._replica(image, target)
+        if not live and replica.status is ReplicaStatus.DELETED:
+            raise _no_replica(target)
+        self._note(image)
+        return json(self._view(request, image, replica), 202)
+
+    def _readable(self, request: webob.Request, image_id: str) -> SeenImage:
+        image = seen_image(request, self._application, image_id)
+        self._rights.demand(request, policies.READ, image.policy_target)
+        return image
+
+    def _replica(self, image: SeenImage, target: str) -> Replica:
+        for replica in self._demands.replicas(image.image_id):
+            if replica.target == target:
+                return replica
+        raise _no_replica(target)
+
+    def _view(self, request: webob.Request, image: SeenImage, replica: Replica) -> dict[str, Any]:
+        may_see_urls = self._rights.may(request, policies.READ_URLS, image.policy_target)
+        hidden = () if may_see_urls else _ADMINISTRATORS_ONLY
+        return {
+            name: None if name in hidden else value for name, value in replica.as_dict().items()
+        }
+
+    def _note(self, image: SeenImage) -> None:
+        """Have the writer of this node look soon; without the note it does so later."""
+        try:
+            self._spool.note(image.image_id)
+        except OSError as error:
+            LOG.warning("Image %s: a demand cannot be noted: %s", image.image_id, error)
+
+
+def _size_of(image: SeenImage) -> int:
+    """The bytes of an image that can be replicated.
+
+    :raises Answered: 409
+    """
+    if image.status == "deactivated":
+        raise refused(webob.exc.HTTPConflict, "The image is deactivated.")
+    if image.status != "active":
+        why = f"The image has no data yet: it is {image.status}."
+        wait = None if image.status == "queued" else _DATA_COMES_SECONDS
+        raise refused(webob.exc.HTTPConflict, why, wait)
+    if not image.size:
+        raise refused(webob.exc.HTTPConflict, "An empty image can have no replica.")
+    return image.size
+
+
+def _see_that_none_is_in_hand(replicas: Sequence[Replica]) -> None:
+    """:raises Answered: 409"""
+    for replica in replicas:
+        is_being_added = (
+            replica.status is ReplicaStatus.STORED and replica.next_attempt_at is not None
+        )
+        age = timeutils.utcnow() - replica.updated_at
+        is_new = replica.status is ReplicaStatus.ACTIVE and datetime.timedelta() <= age < _SETTLED
+        if replica.node is not None or is_being_added or is_new:
+            raise refused(
+                webob.exc.HTTPConflict, "The replica is being written.", _IN_HAND_SECONDS
+            )
+
+
+def _see_that_none_is_the_only_location(image: SeenImage, replicas: Sequence[Replica]) -> None:
+    """:raises Answered: 409"""
+    ours = {replica.location_url for replica in replicas}
+    if image.locations and set(image.locations) <= ours:
+        raise refused(webob.exc.HTTPConflict, "It is the only location of the image.")
+
+
+def _no_replica(target: str) -> Exception:
+    return refused(webob.exc.HTTPNotFound, f"The image has no replica at target {target}.")
