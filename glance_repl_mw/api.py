@@ -13,10 +13,16 @@ from oslo_config import cfg
 from oslo_log import log
 
 from glance_repl_mw.db import schema
+from glance_repl_mw.db.catalogue import ReplicaCatalogue
 from glance_repl_mw.db.demands import ReplicaDemands
+from glance_repl_mw.db.states import TargetStates
+from glance_repl_mw.rest import listing
 from glance_repl_mw.rest.answers import Answered, refused
+from glance_repl_mw.rest.questions import is_target_name
 from glance_repl_mw.rest.replicas import ImageReplicas
 from glance_repl_mw.rest.rights import Rights
+from glance_repl_mw.rest.targets import Targets
+from glance_repl_mw.rest.waiting import WaitingRoom
 from glance_repl_mw.spool.directory import Spool
 from glance_repl_mw.targets import loader
 
@@ -27,7 +33,11 @@ LOG = log.getLogger(__name__)
 
 _REPLICAS = r"/v2/images/(?P<image_id>[0-9a-fA-F-]{36})/replicas/?"
 _REPLICA = r"/v2/images/(?P<image_id>[0-9a-fA-F-]{36})/replicas/(?P<target>[^/]+)/?"
-_OURS = re.compile("|".join(re.sub(r"\?P<\w+>", "", each) for each in (_REPLICAS, _REPLICA)))
+_LISTING = f"{listing.PATH}/?"
+_TARGETS = "/v2/replication/targets/?"
+_OURS = re.compile(
+    "|".join(re.sub(r"\?P<\w+>", "?:", each) for each in (_REPLICAS, _REPLICA, _LISTING, _TARGETS))
+)
 
 _Handler = Callable[..., webob.Response]
 
@@ -40,15 +50,23 @@ class ReplicaAPI:
     """
 
     def __init__(self, conf: cfg.ConfigOpts, application: WSGIApplication, spool: Spool) -> None:
-        demands = ReplicaDemands(schema.open_database(conf.replication.connection))
-        targets = list(loader.load_targets(conf))
-        replicas = ImageReplicas(demands, Rights(conf), application, spool, targets)
+        database = schema.open_database(conf.replication.connection)
+        demands, catalogue = ReplicaDemands(database), ReplicaCatalogue(database)
+        rights = Rights(conf)
+        targets = loader.load_targets(conf)
+        options = conf.replication
+        room = WaitingRoom(demands.replicas, options.api_max_waiters, options.api_wait_max_seconds)
+        of_image = ImageReplicas(demands, rights, application, spool, targets, room)
+        of_all = listing.Listing(catalogue, rights)
+        places = Targets(catalogue, TargetStates(database), rights, targets)
         self._routes: list[tuple[re.Pattern[str], dict[str, _Handler]]] = [
-            (re.compile(_REPLICAS), {"GET": replicas.list}),
+            (re.compile(_REPLICAS), {"GET": of_image.list}),
             (
                 re.compile(_REPLICA),
-                {"GET": replicas.show, "PUT": replicas.synchronise, "DELETE": replicas.remove},
+                {"GET": of_image.show, "PUT": of_image.synchronise, "DELETE": of_image.remove},
             ),
+            (re.compile(_LISTING), {"GET": of_all.answer}),
+            (re.compile(_TARGETS), {"GET": places.answer}),
         ]
 
     @staticmethod
@@ -80,4 +98,7 @@ class ReplicaAPI:
             return webob.exc.HTTPMethodNotAllowed(headers={"Allow": allowed})
         if request.content_length or request.headers.get("Transfer-Encoding"):
             raise refused(webob.exc.HTTPBadRequest, "This request takes no body.")
-        return handler(request, **match.groupdict())
+        named = match.groupdict()
+        if "target" in named and not is_target_name(named["target"]):
+            raise refused(webob.exc.HTTPNotFound, "There is no such target.")
+        return handler(request, **named)

@@ -63,6 +63,21 @@ class Wish(enum.StrEnum):
 
 
 @dataclasses.dataclass(frozen=True)
+class TargetState:
+    """What the writer of a node has last seen of a target.
+
+    :ivar error: of the last failure, None after a success
+    :ivar seen_at: UTC, without a time zone
+    """
+
+    node: str
+    target: str
+    is_up: bool
+    error: str | None
+    seen_at: datetime.datetime
+
+
+@dataclasses.dataclass(frozen=True)
 class Stored:
     """An object that is complete at a target.
 

@@ -107,6 +107,24 @@ REPLICATION_OPTIONS: Sequence[cfg.Opt] = (
     ),
 )
 
+REST_OPTIONS: Sequence[cfg.Opt] = (
+    cfg.FloatOpt(
+        "api_wait_max_seconds",
+        default=10.0,
+        min=0.0,
+        help="The longest time in seconds that a request with wait= is kept before it is "
+        "answered, whatever it asks for; it holds a thread of the API process meanwhile.",
+    ),
+    cfg.IntOpt(
+        "api_max_waiters",
+        default=1,
+        min=0,
+        help="How many threads of each API process may be held by requests with wait= at once. "
+        "Others are answered immediately and told when to ask again. Leave threads for everybody "
+        "else.",
+    ),
+)
+
 RECONCILER_OPTIONS: Sequence[cfg.Opt] = (
     cfg.FloatOpt(
         "reconcile_interval_seconds",
@@ -231,7 +249,7 @@ GLANCE_OPTIONS: Sequence[cfg.Opt] = (
 
 def register_opts(conf: cfg.ConfigOpts) -> None:
     """Register ``[replication]``, the service user's keystoneauth options included."""
-    conf.register_opts([*REPLICATION_OPTIONS, *RECONCILER_OPTIONS], group=GROUP)
+    conf.register_opts([*REPLICATION_OPTIONS, *REST_OPTIONS, *RECONCILER_OPTIONS], group=GROUP)
     loading.register_session_conf_options(conf, GROUP)
     loading.register_auth_conf_options(conf, GROUP)
     loading.register_adapter_conf_options(conf, GROUP)
@@ -248,4 +266,4 @@ def list_opts() -> Sequence[tuple[str, Sequence[cfg.Opt]]]:
         *loading.get_session_conf_options(),
         *loading.get_adapter_conf_options(),
     ]
-    return [(GROUP, [*REPLICATION_OPTIONS, *RECONCILER_OPTIONS, *keystone])]
+    return [(GROUP, [*REPLICATION_OPTIONS, *REST_OPTIONS, *RECONCILER_OPTIONS, *keystone])]

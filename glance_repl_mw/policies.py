@@ -10,43 +10,68 @@ READ = "replication:replicas:get"
 READ_URLS = "replication:replicas:get_urls"
 SYNCHRONISE = "replication:replicas:synchronise"
 DELETE = "replication:replicas:delete"
+LIST = "replication:replicas:list"
+TARGETS = "replication:targets:get"
+TARGET_DETAILS = "replication:targets:get_details"
+
+
+_RULES = [
+    policy.DocumentedRuleDefault(
+        name=READ,
+        check_str="",
+        description="Read the state of an image's replicas. Whoever may not see the image in "
+        "Glance gets Glance's own answer, whatever this rule says.",
+        operations=[
+            {"method": "GET", "path": "/v2/images/{image_id}/replicas"},
+            {"method": "GET", "path": "/v2/images/{image_id}/replicas/{target}"},
+        ],
+    ),
+    policy.DocumentedRuleDefault(
+        name=READ_URLS,
+        check_str="role:admin",
+        description="See where the replicas lie and what went wrong with them: location_url "
+        "and error are null for everybody else.",
+        operations=[
+            {"method": "GET", "path": "/v2/images/{image_id}/replicas"},
+            {"method": "GET", "path": "/v2/images/{image_id}/replicas/{target}"},
+        ],
+    ),
+    policy.DocumentedRuleDefault(
+        name=SYNCHRONISE,
+        check_str="role:admin or project_id:%(project_id)s",
+        description="Have an image synchronised to a target now, ahead of everything else. "
+        "project_id is that of the image's owner.",
+        operations=[{"method": "PUT", "path": "/v2/images/{image_id}/replicas/{target}"}],
+    ),
+    policy.DocumentedRuleDefault(
+        name=DELETE,
+        check_str="role:admin",
+        description="Delete a replica, location and object. project_id is that of the "
+        "image's owner.",
+        operations=[{"method": "DELETE", "path": "/v2/images/{image_id}/replicas/{target}"}],
+    ),
+    policy.DocumentedRuleDefault(
+        name=LIST,
+        check_str="role:admin",
+        description="List the replicas of all images of all projects.",
+        operations=[{"method": "GET", "path": "/v2/replication/replicas"}],
+    ),
+    policy.DocumentedRuleDefault(
+        name=TARGETS,
+        check_str="",
+        description="List the targets by name, and whether they are up.",
+        operations=[{"method": "GET", "path": "/v2/replication/targets"}],
+    ),
+    policy.DocumentedRuleDefault(
+        name=TARGET_DETAILS,
+        check_str="role:admin",
+        description="See where the targets lie, what is wrong with them, what operators want "
+        "of them and how many replicas they hold: null for everybody else.",
+        operations=[{"method": "GET", "path": "/v2/replication/targets"}],
+    ),
+]
 
 
 def list_rules() -> Sequence[policy.RuleDefault]:
     """For oslopolicy-sample-generator."""
-    return [
-        policy.DocumentedRuleDefault(
-            name=READ,
-            check_str="",
-            description="Read the state of an image's replicas. Whoever may not see the image in "
-            "Glance gets Glance's own answer, whatever this rule says.",
-            operations=[
-                {"method": "GET", "path": "/v2/images/{image_id}/replicas"},
-                {"method": "GET", "path": "/v2/images/{image_id}/replicas/{target}"},
-            ],
-        ),
-        policy.DocumentedRuleDefault(
-            name=READ_URLS,
-            check_str="role:admin",
-            description="See where the replicas lie and what went wrong with them: location_url "
-            "and error are null for everybody else.",
-            operations=[
-                {"method": "GET", "path": "/v2/images/{image_id}/replicas"},
-                {"method": "GET", "path": "/v2/images/{image_id}/replicas/{target}"},
-            ],
-        ),
-        policy.DocumentedRuleDefault(
-            name=SYNCHRONISE,
-            check_str="role:admin or project_id:%(project_id)s",
-            description="Have an image synchronised to a target now, ahead of everything else. "
-            "project_id is that of the image's owner.",
-            operations=[{"method": "PUT", "path": "/v2/images/{image_id}/replicas/{target}"}],
-        ),
-        policy.DocumentedRuleDefault(
-            name=DELETE,
-            check_str="role:admin",
-            description="Delete a replica, location and object. project_id is that of the "
-            "image's owner.",
-            operations=[{"method": "DELETE", "path": "/v2/images/{image_id}/replicas/{target}"}],
-        ),
-    ]
+    return _RULES

@@ -17,13 +17,16 @@ from oslo_log import log
 
 from glance_repl_mw import exceptions, launcher, opts
 from glance_repl_mw.db import schema
+from glance_repl_mw.db.states import TargetStates
 from glance_repl_mw.db.store import ReplicaStore
 from glance_repl_mw.db.survey import ReplicaSurvey
 from glance_repl_mw.db.wishes import TargetWishes
 from glance_repl_mw.images import ImageService
 from glance_repl_mw.nodes import Nodes, node_name
 from glance_repl_mw.reconciler import service as reconciler
+from glance_repl_mw.reconciler import tasks
 from glance_repl_mw.reconciler.health import TargetHealth
+from glance_repl_mw.reconciler.reporting import StateReport
 from glance_repl_mw.reconciler.tools import Tools
 from glance_repl_mw.spool.directory import Spool
 from glance_repl_mw.targets import loader
@@ -118,6 +121,7 @@ def _service(conf: cfg.ConfigOpts) -> WriterService:
     nodes.start(tools.stopping)
     service = WriterService(crew, tools, is_needed)
     reconciler.start(tools, service.look_again, service.forget)
+    tasks.start(StateReport(tools, TargetStates(database), nodes.name))
     return service
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import uuid
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import Any
 
 import sqlalchemy as sa
@@ -35,12 +35,12 @@ class ReplicaDemands:
         self._database = database
 
     @briefly_retried
-    def replicas(self, image_id: str) -> list[Replica]:
-        """What is now: the row that counts for each target of the image, by target."""
+    def replicas(self, image_ids: Collection[str]) -> list[Replica]:
+        """What is now: for each image and target the row that counts, by image and target."""
         statement = (
             sa.select(ReplicaRow)
-            .where(ReplicaRow.image_id == image_id)
-            .order_by(ReplicaRow.target, ReplicaRow.id)
+            .where(ReplicaRow.image_id.in_(list(image_ids)))
+            .order_by(ReplicaRow.image_id, ReplicaRow.target, ReplicaRow.id)
         )
         with self._database.reader.using(Context()) as session:
             return counting(replica_of(row) for row in session.scalars(statement))

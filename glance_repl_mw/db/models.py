@@ -42,7 +42,9 @@ class ReplicaRow(Base):
         sa.UniqueConstraint("upload_id", "target", name="uq_replicas_upload_id_target"),
         sa.Index("ix_replicas_image_id_target", "image_id", "target"),
         sa.Index("ix_replicas_status_next_attempt_at", "status", "next_attempt_at"),
-        sa.Index("ix_replicas_target_status", "target", "status"),
+        sa.Index("ix_replicas_status_id", "status", "id"),
+        sa.Index("ix_replicas_target_id", "target", "id"),
+        sa.Index("ix_replicas_target_status_id", "target", "status", "id"),
         sa.Index("ix_replicas_target_status_verified_at", "target", "status", "verified_at"),
         sa.Index("ix_replicas_node", "node"),
         _MYSQL,
@@ -84,3 +86,16 @@ class TargetWishRow(Base):
     target: orm.Mapped[str] = orm.mapped_column(sa.String(255), primary_key=True)
     wish: orm.Mapped[str] = orm.mapped_column(sa.String(16))
     created_at: orm.Mapped[datetime.datetime] = orm.mapped_column(Timestamp)
+
+
+class TargetStateRow(Base):
+    """What the writer of a node has last seen of a target."""
+
+    __tablename__ = "target_states"
+    __table_args__ = _MYSQL
+
+    node: orm.Mapped[str] = orm.mapped_column(sa.String(64), primary_key=True)
+    target: orm.Mapped[str] = orm.mapped_column(sa.String(255), primary_key=True)
+    is_up: orm.Mapped[bool] = orm.mapped_column(sa.Boolean)
+    error: orm.Mapped[str | None] = orm.mapped_column(Explanation)
+    seen_at: orm.Mapped[datetime.datetime] = orm.mapped_column(Timestamp)

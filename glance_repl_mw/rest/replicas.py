@@ -15,8 +15,10 @@ from glance_repl_mw import policies
 from glance_repl_mw.db.demands import ReplicaDemands
 from glance_repl_mw.model import CLOSED, Replica, ReplicaStatus
 from glance_repl_mw.rest.answers import json, refused
+from glance_repl_mw.rest.questions import parameters, seconds
 from glance_repl_mw.rest.rights import Rights
 from glance_repl_mw.rest.visibility import SeenImage, seen_image
+from glance_repl_mw.rest.waiting import WaitingRoom
 from glance_repl_mw.spool.directory import Spool
 
 if TYPE_CHECKING:
@@ -24,7 +26,7 @@ if TYPE_CHECKING:
 
 LOG = log.getLogger(__name__)
 
-_ADMINISTRATORS_ONLY = ("location_url", "error")
+ADMINISTRATORS_ONLY = ("location_url", "error")
 _IN_HAND_SECONDS = 10
 _DATA_COMES_SECONDS = 5
 # Its writer looks at a new location once more, and adds it again where it was lost.
@@ -37,6 +39,7 @@ class ImageReplicas:
     :param application: the rest of the pipeline, which knows who may see which image
     :param spool: where the writer of this node finds what happened
     :param targets: the names of the configured targets
+    :param room: where requests wait
     """
 
     def __init__(
@@ -46,38 +49,42 @@ class ImageReplicas:
         application: WSGIApplication,
         spool: Spool,
         targets: Collection[str],
+        room: WaitingRoom,
     ) -> None:
         self._demands = demands
         self._rights = rights
         self._application = application
         self._spool = spool
         self._targets = targets
+        self._room = room
 
     def list(self, request: webob.Request, image_id: str) -> webob.Response:
         """All replicas of the image."""
         image = self._readable(request, image_id)
-        replicas = self._demands.replicas(image.image_id)
+        parameters(request, ())
+        replicas = self._demands.replicas([image.image_id])
         return json({"replicas": [self._view(request, image, each) for each in replicas]})
 
     def show(self, request: webob.Request, image_id: str, target: str) -> webob.Response:
-        """The replica at the target."""
+        """The replica at the target; with ``wait``, when its status has changed."""
         image = self._readable(request, image_id)
-        return json(self._view(request, image, self._replica(image, target)))
+        wait = _wait(request)
+        return self._when_changed(request, image, self._replica(image, target), wait)
 
     def synchronise(self, request: webob.Request, image_id: str, target: str) -> webob.Response:
         """200 where the replica is active; 202 where it is made, before everything else."""
         image = seen_image(request, self._application, image_id)
         self._rights.demand(request, policies.SYNCHRONISE, image.policy_target)
+        wait = _wait(request)
         if target not in self._targets:
             raise refused(webob.exc.HTTPNotFound, f"There is no target {target}.")
         size = _size_of(image)
         if self._demands.is_leaving(target):
             raise refused(webob.exc.HTTPConflict, f"Target {target} is being emptied.")
         replica = self._demands.synchronise(image.image_id, target, size)
-        is_active = replica.status is ReplicaStatus.ACTIVE
-        if not is_active:
+        if replica.status is not ReplicaStatus.ACTIVE:
             self._note(image)
-        return json(self._view(request, image, replica), 200 if is_active else 202)
+        return self._when_changed(request, image, replica, wait, 202)
 
     def remove(self, request: webob.Request, image_id: str, target: str) -> webob.Response:
         """202: the location is removed, then the object."""
@@ -87,6 +94,7 @@ class ImageReplicas:
             raise refused(
                 webob.exc.HTTPConflict, "A deactivated image keeps its locations; reactivate it."
             )
+        parameters(request, ())
         rows = self._demands.rows(image.image_id, target)
         live = [row for row in rows if row.status not in CLOSED]
         _see_that_none_is_in_hand(live)
@@ -99,20 +107,41 @@ class ImageReplicas:
         self._note(image)
         return json(self._view(request, image, replica), 202)
 
+    def _when_changed(
+        self,
+        request: webob.Request,
+        image: SeenImage,
+        replica: Replica,
+        wait: float,
+        unless_active: int = 200,
+    ) -> webob.Response:
+        """The replica as it is after the wait.
+
+        :param unless_active: the status of the answer while the replica is not active
+        """
+        pause = self._room.wait(replica, wait)
+        if wait > 0 and pause is None:
+            replica = self._replica(image, replica.target)
+        is_active = replica.status is ReplicaStatus.ACTIVE
+        answer = json(self._view(request, image, replica), 200 if is_active else unless_active)
+        if pause is not None:
+            answer.headers["Retry-After"] = str(pause)
+        return answer
+
     def _readable(self, request: webob.Request, image_id: str) -> SeenImage:
         image = seen_image(request, self._application, image_id)
         self._rights.demand(request, policies.READ, image.policy_target)
         return image
 
     def _replica(self, image: SeenImage, target: str) -> Replica:
-        for replica in self._demands.replicas(image.image_id):
+        for replica in self._demands.replicas([image.image_id]):
             if replica.target == target:
                 return replica
         raise _no_replica(target)
 
     def _view(self, request: webob.Request, image: SeenImage, replica: Replica) -> dict[str, Any]:
         may_see_urls = self._rights.may(request, policies.READ_URLS, image.policy_target)
-        hidden = () if may_see_urls else _ADMINISTRATORS_ONLY
+        hidden = () if may_see_urls else ADMINISTRATORS_ONLY
         return {
             name: None if name in hidden else value for name, value in replica.as_dict().items()
         }
@@ -123,6 +152,10 @@ class ImageReplicas:
             self._spool.note(image.image_id)
         except OSError as error:
             LOG.warning("Image %s: a demand cannot be noted: %s", image.image_id, error)
+
+
+def _wait(request: webob.Request) -> float:
+    return seconds(parameters(request, ("wait",)), "wait")
 
 
 def _size_of(image: SeenImage) -> int:

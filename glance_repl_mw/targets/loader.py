@@ -42,7 +42,8 @@ def check_values(conf: cfg.ConfigOpts) -> None:
 
     :raises ConfigError: names the section and the option
     """
-    _check_values(conf, opts.GROUP, [*opts.REPLICATION_OPTIONS, *opts.RECONCILER_OPTIONS])
+    options = [*opts.REPLICATION_OPTIONS, *opts.REST_OPTIONS, *opts.RECONCILER_OPTIONS]
+    _check_values(conf, opts.GROUP, options)
 
 
 def _enabled(entries: Sequence[str]) -> list[tuple[str, str]]:

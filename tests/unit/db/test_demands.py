@@ -95,12 +95,12 @@ def test_complete_replica_stays_as_it_is(demands, add):
 
 def test_what_is_removed_does_not_come_back_until_it_is_demanded(demands, survey, add):
     assert demands.remove([add()])
-    (removed,) = demands.replicas("image")
+    (removed,) = demands.replicas(["image"])
     assert (removed.status, removed.withheld) == ("deleting", True)
     assert removed.is_still_located
     made = demands.synchronise("image", "a", 5)
     assert made.id != removed.id
-    assert demands.replicas("image") == [made]
+    assert demands.replicas(["image"]) == [made]
     assert [row.withheld for row in survey.of_images(["image"])["image"]] == [False, False]
 
 
@@ -133,7 +133,7 @@ def test_every_question_uses_an_index(demands, database, add):
     asked = []
     engine = database.writer.get_engine()
     sa.event.listen(engine, "before_cursor_execute", lambda *all: asked.append(all[2:4]))
-    demands.replicas("image")
+    demands.replicas(["image"])
     demands.rows("image", "a")
     demands.is_leaving("a")
     demands.synchronise("image", "a", 5)

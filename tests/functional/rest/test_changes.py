@@ -2,10 +2,9 @@
 
 import pytest
 
-from tests.functional.cloud import Cloud, at_once
+from tests.functional.cloud import at_once
 from tests.functional.test_manage import manage
 from tests.lab.process import wait_until
-from tests.lab.webservers import Nginx
 
 BODY = b"some bytes" * 1000
 # A location that is younger is still looked after by its writer.
@@ -13,19 +12,11 @@ SETTLED_SECONDS = 30
 
 
 @pytest.fixture(scope="module")
-def quiet(keystone, workdir, require):
-    """A deployment that makes replicas only of uploads, and when it is asked."""
-    require(Nginx)
-    options = {"replication": {"automatic_backfill": "False", "probe_interval_seconds": "0.5"}}
-    with Cloud(workdir("quiet"), keystone, options=options) as cloud:
-        yield cloud
-
-
-@pytest.fixture(scope="module")
 def image_id(quiet):
     image_id = quiet.new_image(BODY)
     quiet.wait_replicated(image_id)
-    return image_id
+    yield image_id
+    quiet.forget(image_id)
 
 
 def ask(cloud, method, image_id, target, user="admin", **arguments):
@@ -44,6 +35,10 @@ def delete(cloud, image_id, target):
         return answer
 
     return wait_until(asked, SETTLED_SECONDS, "the replica can be deleted")
+
+
+def targets(cloud):
+    return cloud.request("GET", "v2/replication/targets", user="admin").json()["targets"]
 
 
 def wait_for(cloud, image_id, target, status):
@@ -107,7 +102,12 @@ def test_deactivated_image(quiet, image_id):
 def test_target_that_is_drained(quiet, image_id):
     config = quiet.glance.config_file
     assert manage("--config-file", config, "target", "drain", "site-c").returncode == 0
-    assert ask(quiet, "PUT", image_id, "site-c").status_code == 409
+    try:
+        assert ask(quiet, "PUT", image_id, "site-c").status_code == 409
+        (target,) = [each for each in targets(quiet) if each["name"] == "site-c"]
+        assert target["wish"] == "drain"
+    finally:
+        assert manage("--config-file", config, "target", "restore", "site-c").returncode == 0
 
 
 def test_body_is_not_expected(quiet, image_id):

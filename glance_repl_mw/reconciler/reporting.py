@@ -1,0 +1,49 @@
+"""Tells the other processes, by way of the database, which targets are up."""
+
+from __future__ import annotations
+
+import datetime
+import time
+
+from oslo_utils import timeutils
+
+from glance_repl_mw.db.states import TargetStates
+from glance_repl_mw.model import TargetState
+from glance_repl_mw.reconciler.tasks import Task
+from glance_repl_mw.reconciler.tools import Tools
+
+_INTERVAL_SECONDS = 1.0
+_AGAIN_SECONDS = 10.0
+_KEEP = datetime.timedelta(days=1)
+
+
+class StateReport(Task):
+    """Reports each change within a second, and what has not changed every ten seconds."""
+
+    name = "report of which targets are up"
+
+    def __init__(self, tools: Tools, states: TargetStates, node: str) -> None:
+        super().__init__(tools)
+        self._states = states
+        self._node = node
+        self._reported: dict[str, tuple[bool, str | None]] = {}
+        self._again_at = 0.0
+
+    def run_once(self) -> float:
+        # Nobody knows yet what was never asked.
+        seen = {
+            name: (health.is_up, health.error)
+            for name, health in self.tools.health.items()
+            if health.is_proven_up or health.error is not None
+        }
+        if seen != self._reported or time.monotonic() >= self._again_at:
+            now = timeutils.utcnow()
+            states = [
+                TargetState(self._node, name, is_up, error, now)
+                for name, (is_up, error) in seen.items()
+            ]
+            self._states.report(self._node, states)
+            self._states.forget(now - _KEEP)
+            self._reported = seen
+            self._again_at = time.monotonic() + _AGAIN_SECONDS
+        return _INTERVAL_SECONDS

@@ -1,0 +1,132 @@
+"""Requests that wait for a replica to change: few at once, and one look for all of them."""
+
+from __future__ import annotations
+
+import collections
+import contextlib
+import math
+import threading
+import time
+from collections.abc import Callable, Collection, Iterator
+
+from oslo_log import log
+
+from glance_repl_mw.model import Replica, ReplicaStatus
+
+LOG = log.getLogger(__name__)
+
+_LOOK_SECONDS = 0.25
+_WINDOW_SECONDS = 10.0
+_LONGEST_PAUSE_SECONDS = 30
+_SETTLED = (ReplicaStatus.ACTIVE, ReplicaStatus.DELETED)
+
+Key = tuple[str, str]
+
+
+class WaitingRoom:
+    """Where the threads of one process wait; each method may be called by any of them.
+
+    While somebody waits, one thread looks at the replicas of all who wait, four times a second.
+
+    :param look: gives the replicas that count of images
+    :param places: how many threads may wait at once
+    :param most_seconds: how long one of them may wait
+    """
+
+    def __init__(
+        self,
+        look: Callable[[Collection[str]], Collection[Replica]],
+        places: int,
+        most_seconds: float,
+    ) -> None:
+        self._look = look
+        self._places = places
+        self._most_seconds = most_seconds
+        self._changed = threading.Condition()
+        self._waiting: collections.Counter[Key] = collections.Counter()
+        self._seen: dict[Key, ReplicaStatus] = {}
+        self._watches = False
+        self._refused: collections.deque[float] = collections.deque()
+
+    def wait(self, replica: Replica, seconds: float) -> int | None:
+        """Wait until the replica's status is another one, or the time is over.
+
+        What is active or deleted is not waited for. Returns after how many seconds to ask again
+        where there is no place to wait now, else None.
+        """
+        if replica.status in _SETTLED or seconds <= 0:
+            return None
+        key = (replica.image_id, replica.target)
+        ends_at = time.monotonic() + min(seconds, self._most_seconds)
+        with self._place(key) as has_place:
+            if not has_place:
+                return self._pause_seconds()
+            with self._changed:
+                while self._seen.get(key, replica.status) is replica.status:
+                    left = ends_at - time.monotonic()
+                    if left <= 0 or not self._watches:
+                        break
+                    self._changed.wait(left)
+        return None
+
+    @contextlib.contextmanager
+    def _place(self, key: Key) -> Iterator[bool]:
+        with self._changed:
+            has_place = self._waiting.total() < self._places
+            if has_place:
+                self._waiting[key] += 1
+                self._watch()
+        try:
+            yield has_place
+        finally:
+            if has_place:
+                with self._changed:
+                    self._leave(key)
+
+    def _leave(self, key: Key) -> None:
+        self._waiting[key] -= 1
+        if not self._waiting[key]:
+            del self._waiting[key]
+            self._seen.pop(key, None)
+
+    def _watch(self) -> None:
+        """Begin to look, unless that is done already: a server may fork before the first time."""
+        if not self._watches:
+            self._watches = True
+            threading.Thread(target=self._run, name="replicas waited for", daemon=True).start()
+
+    def _run(self) -> None:
+        while True:
+            with self._changed:
+                keys = set(self._waiting)
+                if not keys:
+                    self._watches = False
+                    return
+            try:
+                found = self._look({image_id for image_id, _ in keys})
+            except Exception as error:
+                # Those who wait look for themselves, and meet the same.
+                LOG.error("Replicas that are waited for cannot be read: %s", error)
+                self._end()
+                return
+            statuses = {(each.image_id, each.target): each.status for each in found}
+            with self._changed:
+                for key in keys & set(self._waiting):
+                    self._seen[key] = statuses.get(key, ReplicaStatus.DELETED)
+                self._changed.notify_all()
+            time.sleep(_LOOK_SECONDS)
+
+    def _end(self) -> None:
+        with self._changed:
+            self._watches = False
+            self._changed.notify_all()
+
+    def _pause_seconds(self) -> int:
+        """The more are turned away, the later they shall come again."""
+        now = time.monotonic()
+        with self._changed:
+            self._refused.append(now)
+            while self._refused[0] < now - _WINDOW_SECONDS:
+                self._refused.popleft()
+            per_second = len(self._refused) / _WINDOW_SECONDS
+        return min(_LONGEST_PAUSE_SECONDS, 1 + math.ceil(per_second))

@@ -1,0 +1,127 @@
+"""Threads that wait for replicas to change."""
+
+import datetime
+import threading
+
+import oslo_db.exception
+import pytest
+
+from glance_repl_mw.model import Replica, ReplicaStatus
+from glance_repl_mw.rest import waiting
+from glance_repl_mw.rest.waiting import WaitingRoom
+from tests.lab.process import wait_until
+
+NOW = datetime.datetime(2026, 5, 4, 3, 2, 1)
+LONG = 60.0
+
+
+def replica(status, image_id="image", target="a"):
+    values = dict.fromkeys(
+        ("object_name", "size", "location_url", "checksum", "error", "next_attempt_at")
+    )
+    return Replica(
+        image_id=image_id,
+        target=target,
+        upload_id="upload",
+        status=ReplicaStatus(status),
+        bytes_sent=0,
+        attempts=0,
+        created_at=NOW,
+        updated_at=NOW,
+        **values,
+    )
+
+
+class Rows:
+    """What is now; `looks` holds the images of each look."""
+
+    def __init__(self, *replicas):
+        self.replicas = list(replicas)
+        self.looks = []
+        self.error = None
+
+    def __call__(self, image_ids):
+        self.looks.append(set(image_ids))
+        if self.error:
+            raise self.error
+        return [each for each in self.replicas if each.image_id in image_ids]
+
+
+class Waiter(threading.Thread):
+    """Waits in a thread of its own; `pause` is what it was told."""
+
+    def __init__(self, room, replica, seconds=LONG):
+        super().__init__(daemon=True)
+        self.pause = "waits"
+        self._wait = lambda: room.wait(replica, seconds)
+        self.start()
+
+    def run(self):
+        self.pause = self._wait()
+
+
+@pytest.fixture(autouse=True)
+def quick(monkeypatch):
+    monkeypatch.setattr(waiting, "_LOOK_SECONDS", 0.01)
+
+
+def end(waiters):
+    for waiter in waiters:
+        waiter.join(10)
+        assert not waiter.is_alive()
+
+
+def test_all_are_told_of_a_change_by_the_same_looks():
+    rows = Rows(replica("pending"), replica("pending", "other"))
+    room = WaitingRoom(rows, 8, LONG)
+    waiters = [Waiter(room, each) for each in rows.replicas * 2]
+    wait_until(lambda: rows.looks and rows.looks[-1] == {"image", "other"}, 10, "all are seen")
+    rows.replicas = [replica("active"), replica("error", "other")]
+    end(waiters)
+    assert [waiter.pause for waiter in waiters] == [None] * 4
+    number = len(rows.looks)
+    wait_until(lambda: not room._watches, 10, "nobody looks any more")
+    assert len(rows.looks) <= number + 1
+
+
+@pytest.mark.parametrize("status", ["active", "deleted"])
+def test_what_is_settled_is_not_waited_for(status):
+    rows = Rows()
+    assert WaitingRoom(rows, 1, LONG).wait(replica(status), LONG) is None
+    assert rows.looks == []
+
+
+def test_no_wait_is_longer_than_allowed():
+    rows = Rows(replica("pending"))
+    end([Waiter(WaitingRoom(rows, 1, 0.05), rows.replicas[0])])
+
+
+def test_who_finds_no_place_comes_again_later():
+    rows = Rows(replica("pending"))
+    room = WaitingRoom(rows, 1, LONG)
+    waiter = Waiter(room, rows.replicas[0])
+    wait_until(lambda: rows.looks, 10, "it waits")
+    pauses = [room.wait(rows.replicas[0], LONG) for _ in range(50)]
+    assert pauses[0] == 2
+    assert pauses == sorted(pauses)
+    assert pauses[-1] == 6
+    rows.replicas = [replica("uploading")]
+    end([waiter])
+    rows.replicas = [replica("active")]
+    assert room.wait(replica("uploading"), LONG) is None
+
+
+def test_replica_that_is_gone_has_changed():
+    rows = Rows()
+    end([Waiter(WaitingRoom(rows, 1, LONG), replica("pending"))])
+
+
+def test_nobody_waits_for_a_database_that_is_away():
+    rows = Rows(replica("pending"))
+    rows.error = oslo_db.exception.DBConnectionError()
+    room = WaitingRoom(rows, 1, LONG)
+    end([Waiter(room, rows.replicas[0])])
+    rows.error = None
+    waiter = Waiter(room, rows.replicas[0])
+    rows.replicas = [replica("active")]
+    end([waiter])
