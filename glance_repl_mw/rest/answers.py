@@ -18,10 +18,11 @@ class Answered(Exception):
 
 
 def refused(
-    kind: type[webob.exc.HTTPException], why: str = "", retry_after_seconds: int | None = None
+    kind: type[webob.exc.WSGIHTTPException], why: str = "", retry_after_seconds: int | None = None
 ) -> Answered:
     """An error in Glance's form, to be raised."""
-    response = kind(why or None)
+    # Glance puts its words here, too, and not below those that webob has for the status.
+    response = kind(explanation=why or None)
     if retry_after_seconds is not None:
         response.headers["Retry-After"] = str(retry_after_seconds)
     return Answered(response)
