@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import datetime
 import enum
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 
@@ -182,6 +182,10 @@ def counting(replicas: Iterable[Replica]) -> list[Replica]:
         if key not in found or replica.status is not ReplicaStatus.DELETED:
             found[key] = replica
     return list(found.values())
+
+
+Observer = Callable[[Replica, Replica], None]
+"""Is told of a replica as it was and as it is now, when a change is committed; raises nothing."""
 
 
 _SHOWN = (

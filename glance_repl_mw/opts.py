@@ -105,6 +105,13 @@ REPLICATION_OPTIONS: Sequence[cfg.Opt] = (
         help="Seconds that the first finished replica of an image waits for the others, so that "
         "their locations are added in one request. No replica waits once all are settled.",
     ),
+    cfg.BoolOpt(
+        "notifications",
+        default=False,
+        help="Send the events image.replica.active, .error and .deleted, by the options that "
+        "Glance has for its own: [oslo_messaging_notifications] driver, transport_url and topics, "
+        "and [DEFAULT] transport_url.",
+    ),
 )
 
 REST_OPTIONS: Sequence[cfg.Opt] = (

@@ -10,6 +10,7 @@ import pathlib
 import signal
 import sys
 from collections.abc import Callable
+from typing import TYPE_CHECKING
 
 import oslo_db.exception
 from oslo_config import cfg
@@ -22,6 +23,7 @@ from glance_repl_mw.db.store import ReplicaStore
 from glance_repl_mw.db.survey import ReplicaSurvey
 from glance_repl_mw.db.wishes import TargetWishes
 from glance_repl_mw.images import ImageService
+from glance_repl_mw.model import Observer
 from glance_repl_mw.nodes import Nodes, node_name
 from glance_repl_mw.reconciler import service as reconciler
 from glance_repl_mw.reconciler import tasks
@@ -34,8 +36,12 @@ from glance_repl_mw.targets.base import given_location
 from glance_repl_mw.writer.crew import Crew
 from glance_repl_mw.writer.service import WriterService
 
+if TYPE_CHECKING:
+    from glance_repl_mw.notifications import Notifications
+
 LOG = log.getLogger(__name__)
 
+_LAST_EVENTS_SECONDS = 2.0
 _COMMAND_LINE = cfg.IntOpt(
     "embedded-lock",
     help="Descriptor of the writer's lock, held already. The filter gives it; such a writer ends "
@@ -63,7 +69,8 @@ def serve(arguments: list[str]) -> int:
     signal.pthread_sigmask(signal.SIG_SETMASK, [])
     try:
         conf = _configuration(arguments)
-        service = _service(conf)
+        notifications = _notifications(conf)
+        service = _service(conf, notifications.changed if notifications else None)
     except (exceptions.ConfigError, cfg.Error) as error:
         print(f"glance-repl-writer: {' '.join(str(error).split())}", file=sys.stderr)
         return 2
@@ -72,6 +79,8 @@ def serve(arguments: list[str]) -> int:
     os.nice(conf.replication.writer_nice)
     LOG.info("The writer begins, process %s", os.getpid())
     service.run_forever()
+    if notifications:
+        notifications.finish(_LAST_EVENTS_SECONDS)
     return 0
 
 
@@ -90,7 +99,22 @@ def _configuration(arguments: list[str]) -> cfg.ConfigOpts:
     return conf
 
 
-def _service(conf: cfg.ConfigOpts) -> WriterService:
+def _notifications(conf: cfg.ConfigOpts) -> Notifications | None:
+    """None where no events are wanted, or can be sent."""
+    if not conf.replication.notifications:
+        return None
+    import oslo_messaging
+
+    from glance_repl_mw.notifications import Notifications
+
+    try:
+        return Notifications(conf)
+    except oslo_messaging.MessagingException as error:
+        LOG.error("No events are sent: %s", error)
+        return None
+
+
+def _service(conf: cfg.ConfigOpts, observer: Observer | None) -> WriterService:
     loader.check_values(conf)
     options = conf.replication
     targets = loader.load_targets(conf)
@@ -106,11 +130,12 @@ def _service(conf: cfg.ConfigOpts) -> WriterService:
             operation="open the database", hint=f"[replication] connection: {error}"
         ) from error
     nodes = _nodes(options.coordination_url, node_name(spool.directory))
-    crew = Crew(conf, spool, ReplicaStore(database, nodes.name), targets, images, nodes.is_alone)
+    store = ReplicaStore(database, nodes.name, observer)
+    crew = Crew(conf, spool, store, targets, images, nodes.is_alone)
     tools = Tools(
         conf,
         spool,
-        ReplicaSurvey(database, nodes.name, nodes.share),
+        ReplicaSurvey(database, nodes.name, nodes.share, observer),
         TargetWishes(database),
         images,
         targets,

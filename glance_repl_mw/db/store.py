@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import datetime
 from collections.abc import Collection, Iterable, Mapping
 from typing import Any
@@ -14,7 +15,7 @@ from sqlalchemy import orm
 from glance_repl_mw.db import schema
 from glance_repl_mw.db.models import ReplicaRow
 from glance_repl_mw.db.session import Context, changes, replica_of, retried
-from glance_repl_mw.model import WAITING_FOR_BYTES, Replica, ReplicaStatus, counting
+from glance_repl_mw.model import WAITING_FOR_BYTES, Observer, Replica, ReplicaStatus, counting
 from glance_repl_mw.spool.upload import Upload
 
 
@@ -24,13 +25,18 @@ class ReplicaStore:
     Each call may raise ``oslo_db.exception.DBError``.
 
     :param node: whose writer it works for; rows that another node has in hand are left alone
+    :param observer: is told of every change of a status
     """
 
     def __init__(
-        self, database: enginefacade._TransactionContextManager, node: str | None = None
+        self,
+        database: enginefacade._TransactionContextManager,
+        node: str | None = None,
+        observer: Observer | None = None,
     ) -> None:
         self._database = database
         self._node = node
+        self._observer = observer
 
     @retried
     def begin(self, upload: Upload, targets: Collection[str]) -> dict[str, Replica]:
@@ -81,22 +87,27 @@ class ReplicaStore:
 
         With ``status``, rows that may not legally become that are left alone.
         """
-        statement = sa.update(ReplicaRow).where(
+        conditions = [
             ReplicaRow.upload_id == upload_id,
             ReplicaRow.target.in_(list(targets)),
             sa.or_(ReplicaRow.node.is_(None), ReplicaRow.node == self._node),
-        )
+        ]
         if status is ReplicaStatus.UPLOADING:
             values["node"] = self._node
+        counted: dict[str, Any] = {}
         if status is not None:
-            values["version"] = ReplicaRow.version + 1
-        if status is not None:
+            counted["version"] = ReplicaRow.version + 1
             legal = [before for before in ReplicaStatus if before.may_become(status)]
-            statement = statement.where(ReplicaRow.status.in_(legal))
+            conditions.append(ReplicaRow.status.in_(legal))
+        is_observed = self._observer is not None and status is not None
         with self._database.writer.using(Context()) as session:
+            rows = sa.select(ReplicaRow).where(*conditions)
+            before = [replica_of(row) for row in session.scalars(rows)] if is_observed else []
             values = changes(status, values)
-            result = session.execute(statement.values(**values))
-            return result.rowcount
+            statement = sa.update(ReplicaRow).where(*conditions).values(**values, **counted)
+            changed = session.execute(statement).rowcount
+        self._tell(before, values)
+        return changed
 
     @retried
     def record_progress(self, sent: Mapping[tuple[str, str], int]) -> None:
@@ -163,6 +174,12 @@ class ReplicaStore:
         :raises ConfigError: it is another database, whose schema only an operator may change
         """
         schema.prepare(self._database)
+
+    def _tell(self, before: Iterable[Replica], values: Mapping[str, Any]) -> None:
+        for replica in before:
+            if self._observer is not None:
+                now = dataclasses.replace(replica, **values, version=replica.version + 1)
+                self._observer(replica, now)
 
     def _is_later(self, row: ReplicaRow, upload: Upload) -> bool:
         """Whether the row is of another upload, and neither older nor this node's own."""

@@ -15,7 +15,7 @@ from oslo_utils import timeutils
 from glance_repl_mw.db.models import ReplicaRow
 from glance_repl_mw.db.session import Context, add_missing, changes, replica_of, retried
 from glance_repl_mw.db.urgency import is_verified_after, urgency
-from glance_repl_mw.model import SHARE_LETTERS, Priority, Replica, ReplicaStatus
+from glance_repl_mw.model import SHARE_LETTERS, Observer, Priority, Replica, ReplicaStatus
 
 _OWNERSHIP = {"upload_id", "node"}
 
@@ -28,6 +28,7 @@ class ReplicaSurvey:
     :param node: whose writer it works for, None for an operator's command
     :param share: tells which images are this node's to look after, by how their ids begin; None
         for all
+    :param observer: is told of every change
     """
 
     def __init__(
@@ -35,8 +36,10 @@ class ReplicaSurvey:
         database: enginefacade._TransactionContextManager,
         node: str | None = None,
         share: Callable[[], Collection[str] | None] = lambda: None,
+        observer: Observer | None = None,
     ) -> None:
         self.node = node
+        self._observer = observer
         self._database = database
         self._share = share
 
@@ -262,7 +265,12 @@ class ReplicaSurvey:
             return None
         counts = wanted is not replica.status or not values.keys().isdisjoint(_OWNERSHIP)
         changed = {**changes(wanted, values), "version": replica.version + counts}
-        return dataclasses.replace(replica, **changed) if self._change(replica, changed) else None
+        if not self._change(replica, changed):
+            return None
+        now = dataclasses.replace(replica, **changed)
+        if self._observer is not None:
+            self._observer(replica, now)
+        return now
 
     @retried
     def _change(self, replica: Replica, values: dict[str, Any]) -> bool:

@@ -22,6 +22,7 @@ RANKS = {
     "locking": 1,
     "patches": 1,
     "nodes": 2,
+    "notifications": 2,
     "coordination": 3,
     "images": 2,
     "routes": 2,
