@@ -6,9 +6,12 @@ import argparse
 from collections.abc import Iterable, Sequence
 from typing import Any
 
+from osc_lib.cli import format_columns
 from osc_lib.command import command
 
 from glance_repl_mw.osc.rest import ReplicaService
+
+_SHORT = ("name", "mode", "health")
 
 
 class ListImageReplicaTarget(command.Lister):
@@ -28,8 +31,18 @@ class ListImageReplicaTarget(command.Lister):
         fields = list(dict.fromkeys(name for target in targets for name in target))
         if not parsed_args.long:
             fields = [name for name in fields if name in _SHORT]
-        rows = [[target.get(name) for name in fields] for target in targets]
-        return [name.replace("_", " ").title() for name in fields], rows
+        rows = [[_cell(target.get(name)) for name in fields] for target in targets]
+        return [_title(name) for name in fields], rows
 
 
-_SHORT = ("name", "mode", "status")
+def _title(field: str) -> str:
+    return "URL" if field == "url" else field.replace("_", " ").title()
+
+
+def _cell(value: Any) -> Any:
+    """What is nested is a text for people, and stays as it is for programs."""
+    if isinstance(value, dict):
+        return format_columns.DictColumn(value)
+    if isinstance(value, list):
+        return format_columns.ListDictColumn(value)
+    return value

@@ -90,8 +90,9 @@ class _Watch:
         asked_at = time.monotonic()
         wait = min(self._patience.step, self._deadline - asked_at)
         answer = self._ask(replica, math.ceil(wait))
-        if answer.replica == replica:
-            pause = answer.retry_after_seconds or _PAUSE_SECONDS
+        is_news = answer.replica != replica
+        pause = answer.retry_after_seconds or (0.0 if is_news else _PAUSE_SECONDS)
+        if answer.replica["status"] != "active":
             ready_at = min(asked_at + pause, self._deadline)
             time.sleep(max(0.0, ready_at - time.monotonic()))
         return answer.replica

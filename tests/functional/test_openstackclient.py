@@ -4,11 +4,13 @@ import json
 import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
+from datetime import timedelta
 from pathlib import Path
 
 import pytest
+from oslo_utils import timeutils
 
-from tests.lab.process import clean_environment
+from tests.lab.process import clean_environment, wait_until
 
 OPENSTACK = Path(sys.executable).with_name("openstack")
 NAME = "image of the client"
@@ -26,6 +28,10 @@ def openstack(environment, *arguments):
     )
 
 
+def ago(seconds):
+    return timeutils.utcnow() - timedelta(seconds=seconds)
+
+
 @pytest.fixture(scope="module")
 def image_id(cloud):
     image_id = cloud.create_image(name=NAME)
@@ -36,12 +42,24 @@ def image_id(cloud):
 
 
 @pytest.fixture(scope="module")
-def alice(cloud, keystone):
-    """Runs commands as a user of the project."""
+def catalogue(cloud, keystone):
     keystone.add_service("image", cloud.glance.url)
-    environment = keystone.client_environment("alice", "demo")
-    yield lambda *arguments: openstack(environment, "image", "replica", *arguments)
+    yield
     keystone.remove_service("image")
+
+
+@pytest.fixture(scope="module")
+def alice(catalogue, keystone):
+    """Runs commands as a user of the project."""
+    environment = keystone.client_environment("alice", "demo")
+    return lambda *arguments: openstack(environment, "image", "replica", *arguments)
+
+
+@pytest.fixture(scope="module")
+def admin(catalogue, keystone):
+    """Runs commands as the administrator."""
+    environment = keystone.client_environment()
+    return lambda *arguments: openstack(environment, "image", "replica", *arguments)
 
 
 def test_bash_completion_knows_the_commands():
@@ -67,6 +85,33 @@ def test_show_that_waits(alice, image_id):
     shown = alice("show", image_id, "site-b", "--wait", "30", "-f", "json")
     assert (shown.returncode, shown.stderr) == (0, "site-b: active\n")
     assert json.loads(shown.stdout)["progress"] == 1
+
+
+def test_delete_is_for_administrators_and_sync_for_the_owner(cloud, alice, admin, image_id):
+    with ThreadPoolExecutor() as pool:
+        refused = pool.submit(alice, "delete", image_id, "site-c")
+        wait_until(lambda: cloud.row(image_id, "site-c").updated_at < ago(10), 20, "settled")
+        deleted = admin("delete", NAME, "site-c")
+    assert refused.result().returncode == 1
+    assert "(HTTP 403)" in refused.result().stderr
+    assert (deleted.returncode, deleted.stdout, deleted.stderr) == (0, "", "")
+    wait_until(lambda: cloud.statuses(image_id)["site-c"] == "deleted", 30, "deleted")
+    synced = alice("sync", NAME, "site-c", "site-a", "nowhere", "--wait", "60", "-f", "json")
+    assert [(row["Target"], row["Status"]) for row in json.loads(synced.stdout)] == [
+        ("site-c", "active"),
+        ("site-a", "active"),
+    ]
+    assert synced.returncode == 1
+    assert synced.stderr.endswith(": There is no target nowhere. (HTTP 404)\n")
+    assert "site-c: active" in synced.stderr
+    assert set(cloud.replica_urls(image_id)) == set(cloud.targets)
+
+
+def test_targets(cloud, alice, admin):
+    rows = alice("target", "list", "-f", "value").stdout.splitlines()
+    assert [row.split()[0] for row in rows] == list(cloud.targets)
+    targets = json.loads(admin("target", "list", "--long", "-f", "json").stdout)
+    assert targets[0]["URL"] == cloud.targets["site-a"].url
 
 
 def test_what_is_not_there(alice, image_id):

@@ -167,10 +167,15 @@ def test_wait_of_no_seconds_is_refused(run, capsys, seconds):
 
 
 def test_targets(run, glance):
-    target = {"name": "site-a", "mode": "lazy", "status": "up", "driver": "http"}
-    glance.tells("GET", "/replication/targets", (200, {"targets": [target, {"name": "site-b"}]}))
+    known = {"name": "site-a", "health": "up", "url": "https://a/", "replicas": {"active": 2}}
+    nodes = [{"node": "one", "health": "up"}]
+    targets = [{**known, "nodes": nodes}, {"name": "site-b", "health": "unknown"}]
+    glance.tells("GET", "/replication/targets", (200, {"targets": targets}))
     rows, _, _ = run(target_commands.ListImageReplicaTarget)
-    assert rows[0] == {"Name": "site-a", "Mode": "lazy", "Status": "up"}
-    assert rows[1] == {"Name": "site-b", "Mode": None, "Status": None}
+    assert rows == [
+        {"Name": "site-a", "Health": "up"},
+        {"Name": "site-b", "Health": "unknown"},
+    ]
     rows, _, _ = run(target_commands.ListImageReplicaTarget, "--long")
-    assert rows[0]["Driver"] == "http"
+    assert (rows[0]["URL"], rows[0]["Replicas"]) == ("https://a/", {"active": 2})
+    assert (rows[0]["Nodes"], rows[1]["Nodes"]) == (nodes, None)
