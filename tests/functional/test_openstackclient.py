@@ -1,4 +1,4 @@
-"""The real `openstack` command with a real Keystone and Glance."""
+"""What users run, with a real Keystone and Glance: the `openstack` command, and a script."""
 
 import json
 import subprocess
@@ -10,17 +10,23 @@ from pathlib import Path
 import pytest
 from oslo_utils import timeutils
 
+from tests.functional.cloud import TOP
 from tests.lab.process import clean_environment, wait_until
 
 OPENSTACK = Path(sys.executable).with_name("openstack")
+EXAMPLE = TOP / "doc" / "examples" / "boot_at_site.py"
 NAME = "image of the client"
 BODY = b"some bytes of an image" * 1000
 
 
 def openstack(environment, *arguments):
-    """Run the command; returns the CompletedProcess, whatever its status."""
+    return run(OPENSTACK, environment, *arguments)
+
+
+def run(program, environment, *arguments):
+    """Run a program in Python; returns the CompletedProcess, whatever its status."""
     return subprocess.run(
-        [sys.executable, str(OPENSTACK), *arguments],
+        [sys.executable, "-W", "ignore", str(program), *arguments],
         env=environment,
         capture_output=True,
         text=True,
@@ -105,6 +111,23 @@ def test_delete_is_for_administrators_and_sync_for_the_owner(cloud, alice, admin
     assert synced.stderr.endswith(": There is no target nowhere. (HTTP 404)\n")
     assert "site-c: active" in synced.stderr
     assert set(cloud.replica_urls(image_id)) == set(cloud.targets)
+
+
+def test_script_that_a_consumer_would_write(cloud, keystone, catalogue, image_id):
+    path = f"v2/images/{image_id}/replicas/site-b"
+    wait_until(lambda: cloud.row(image_id, "site-b").updated_at < ago(10), 20, "settled")
+    assert cloud.request("DELETE", path, user="admin").status_code == 202
+    wait_until(lambda: cloud.statuses(image_id)["site-b"] == "deleted", 30, "deleted")
+    with ThreadPoolExecutor() as pool:
+        environment = keystone.client_environment("alice", "demo")
+        booted, nowhere = pool.map(
+            lambda site: run(EXAMPLE, environment, image_id, site), ("site-b", "nowhere")
+        )
+    assert (booted.returncode, booted.stdout, booted.stderr) == (0, "", "")
+    url = cloud.replica_urls(image_id)["site-b"]
+    assert cloud.object_bytes("site-b", url) == BODY
+    assert nowhere.returncode == 1
+    assert "There is no target nowhere" in nowhere.stderr
 
 
 def test_targets(cloud, alice, admin):
