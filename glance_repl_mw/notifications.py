@@ -56,6 +56,7 @@ class Notifications:
 
     :param conf: with Glance's options ``transport_url`` and ``[oslo_messaging_notifications]``
     :raises oslo_messaging.MessagingException: no messages can be sent with this configuration
+    :raises ValueError: likewise
     """
 
     def __init__(self, conf: cfg.ConfigOpts) -> None:

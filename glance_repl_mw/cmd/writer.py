@@ -109,7 +109,7 @@ def _notifications(conf: cfg.ConfigOpts) -> Notifications | None:
 
     try:
         return Notifications(conf)
-    except oslo_messaging.MessagingException as error:
+    except (oslo_messaging.MessagingException, ValueError) as error:
         LOG.error("No events are sent: %s", error)
         return None
 

@@ -16,14 +16,6 @@ UPLOAD = Upload("u" * 32, "image", 10, UploadState.RECEIVING, 0.0)
 
 
 @pytest.fixture
-def database(tmp_path):
-    database = schema.open_database(f"sqlite:///{tmp_path}/replicas.sqlite?timeout=0")
-    schema.upgrade(database)
-    yield database
-    database.writer.get_engine().dispose()
-
-
-@pytest.fixture
 def seen():
     """The changes that were told: replicas as they were and as they are."""
     return []
@@ -73,14 +65,28 @@ def test_changes_of_the_reconciler(database, seen):
     assert len(seen) == 1
 
 
-def test_what_is_not_committed_is_not_told(tmp_path, store, seen, monkeypatch):
-    store.begin(UPLOAD, ["a"])
-    holder = sqlite3.connect(tmp_path / "replicas.sqlite", isolation_level=None)
+@pytest.fixture
+def file(tmp_path):
+    """A database that can be held."""
+    return tmp_path / "held.sqlite"
+
+
+@pytest.fixture
+def held_store(file, seen):
+    database = schema.open_database(f"sqlite:///{file}?timeout=0")
+    schema.upgrade(database)
+    yield ReplicaStore(database, "node", lambda *change: seen.append(change))
+    database.writer.get_engine().dispose()
+
+
+def test_what_is_not_committed_is_not_told(file, held_store, seen, monkeypatch):
+    held_store.begin(UPLOAD, ["a"])
+    holder = sqlite3.connect(file, isolation_level=None)
     holder.execute("BEGIN IMMEDIATE")
     monkeypatch.setattr("time.sleep", lambda seconds: None)
     with pytest.raises(db_exception.DBError, match="locked"):
-        store.update(UPLOAD.upload_id, ["a"], ReplicaStatus.UPLOADING)
+        held_store.update(UPLOAD.upload_id, ["a"], ReplicaStatus.UPLOADING)
     assert seen == []
     holder.close()
-    store.update(UPLOAD.upload_id, ["a"], ReplicaStatus.UPLOADING)
+    held_store.update(UPLOAD.upload_id, ["a"], ReplicaStatus.UPLOADING)
     assert steps(seen) == [("a", "pending", "uploading")]
