@@ -1,6 +1,8 @@
 """What users run, with a real Keystone and Glance: the `openstack` command, and a script."""
 
 import json
+import os
+import pty
 import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
@@ -19,16 +21,17 @@ NAME = "image of the client"
 BODY = b"some bytes of an image" * 1000
 
 
-def openstack(environment, *arguments):
-    return run(OPENSTACK, environment, *arguments)
+def openstack(environment, *arguments, **streams):
+    return run(OPENSTACK, environment, *arguments, **streams)
 
 
-def run(program, environment, *arguments):
+def run(program, environment, *arguments, stderr=subprocess.PIPE):
     """Run a program in Python; returns the CompletedProcess, whatever its status."""
     return subprocess.run(
         [sys.executable, "-W", "ignore", str(program), *arguments],
         env=environment,
-        capture_output=True,
+        stdout=subprocess.PIPE,
+        stderr=stderr,
         text=True,
         check=False,
     )
@@ -87,10 +90,16 @@ def test_list_in_every_format(cloud, alice, image_id):
     assert "| site-a | active | 100%     |" in as_table
 
 
-def test_show_that_waits(alice, image_id):
-    shown = alice("show", image_id, "site-b", "--wait", "30", "-f", "json")
-    assert (shown.returncode, shown.stderr) == (0, "site-b: active\n")
+def test_show_that_waits_on_a_terminal(keystone, catalogue, image_id):
+    environment = keystone.client_environment("alice", "demo")
+    terminal, stderr = pty.openpty()
+    arguments = ("show", image_id, "site-b", "--wait", "30", "-f", "json")
+    shown = openstack(environment, "image", "replica", *arguments, stderr=stderr)
+    os.close(stderr)
+    bar = os.read(terminal, 1 << 16).decode()
+    os.close(terminal)
     assert json.loads(shown.stdout)["progress"] == 1
+    assert "site-b" in bar and "active" in bar and "\N{BOX DRAWINGS HEAVY HORIZONTAL}" in bar
 
 
 def test_delete_is_for_administrators_and_sync_for_the_owner(cloud, alice, admin, image_id):
