@@ -69,6 +69,8 @@ def serve(arguments: list[str]) -> int:
     signal.pthread_sigmask(signal.SIG_SETMASK, [])
     try:
         conf = _configuration(arguments)
+        # Only threads that are begun after it give way, too.
+        os.nice(conf.replication.writer_nice)
         notifications = _notifications(conf)
         service = _service(conf, notifications.changed if notifications else None)
     except (exceptions.ConfigError, cfg.Error) as error:
@@ -76,7 +78,6 @@ def serve(arguments: list[str]) -> int:
         return 2
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: service.stop())
-    os.nice(conf.replication.writer_nice)
     LOG.info("The writer begins, process %s", os.getpid())
     service.run_forever()
     if notifications:

@@ -161,6 +161,13 @@ def test_one_writer_serves_all_api_processes(cloud):
     assert cloud.glance.log.read_text().count("The writer begins") <= 1
 
 
+def test_every_thread_of_the_writer_gives_way(cloud):
+    cloud.assert_replicated(cloud.new_image(b"some bytes"), b"some bytes")
+    (writer,) = cloud.writers()
+    threads = [thread.id for thread in writer.threads()]
+    assert {os.getpriority(os.PRIO_PROCESS, thread) for thread in threads} == {10}
+
+
 def test_killed_writer_is_replaced_and_finishes_its_pushes(cloud, faulty):
     body = os.urandom(4 * MIB)
     image_id = hold_pushes(cloud, faulty, body)
