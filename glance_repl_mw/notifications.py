@@ -9,6 +9,7 @@ import contextlib
 import queue
 import threading
 import time
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import oslo_messaging
@@ -77,6 +78,13 @@ class Notifications:
         self._lost = 0
         self._complain_at = 0.0
         self._thread = threading.Thread(target=self._send_all, name="notifications", daemon=True)
+
+    def start(self, look: Callable[[str], Iterable[Replica]]) -> None:
+        """Begin to send.
+
+        :param look: gives the replicas of an image that count, one for each target
+        """
+        self._look = look
         self._thread.start()
 
     def changed(self, before: Replica, after: Replica) -> None:
@@ -91,7 +99,7 @@ class Notifications:
             self._lose(after)
 
     def finish(self, seconds: float) -> None:
-        """Send what waits, for at most so long; nothing may be changed any more."""
+        """Send what waits, for at most so long; afterwards no change is told."""
         deadline = time.monotonic() + seconds
         with contextlib.suppress(queue.Full):
             self._waiting.put(None, timeout=seconds)
@@ -105,8 +113,17 @@ class Notifications:
                 LOG.exception("An event about image %s is lost", event[1]["image_id"])
 
     def _send(self, event: str, payload: dict[str, Any]) -> None:
+        if payload["status"] == ReplicaStatus.DELETED and self._is_replaced(payload):
+            return
         is_error = payload["status"] == ReplicaStatus.ERROR
         (self._notifier.error if is_error else self._notifier.info)({}, event, payload)
+
+    def _is_replaced(self, payload: dict[str, Any]) -> bool:
+        """Whether the image has a newer replica at the target, or is getting one."""
+        return any(
+            replica.target == payload["target"] and replica.status is not ReplicaStatus.DELETED
+            for replica in self._look(payload["image_id"])
+        )
 
     def _lose(self, replica: Replica) -> None:
         self._lost += 1

@@ -72,7 +72,7 @@ def serve(arguments: list[str]) -> int:
         # Only threads that are begun after it give way, too.
         os.nice(conf.replication.writer_nice)
         notifications = _notifications(conf)
-        service = _service(conf, notifications.changed if notifications else None)
+        service = _service(conf, notifications)
     except (exceptions.ConfigError, cfg.Error) as error:
         print(f"glance-repl-writer: {' '.join(str(error).split())}", file=sys.stderr)
         return 2
@@ -115,7 +115,7 @@ def _notifications(conf: cfg.ConfigOpts) -> Notifications | None:
         return None
 
 
-def _service(conf: cfg.ConfigOpts, observer: Observer | None) -> WriterService:
+def _service(conf: cfg.ConfigOpts, notifications: Notifications | None) -> WriterService:
     loader.check_values(conf)
     options = conf.replication
     targets = loader.load_targets(conf)
@@ -130,6 +130,10 @@ def _service(conf: cfg.ConfigOpts, observer: Observer | None) -> WriterService:
         raise exceptions.ConfigError(
             operation="open the database", hint=f"[replication] connection: {error}"
         ) from error
+    observer: Observer | None = None
+    if notifications:
+        notifications.start(ReplicaStore(database).replicas)
+        observer = notifications.changed
     nodes = _nodes(options.coordination_url, node_name(spool.directory))
     store = ReplicaStore(database, nodes.name, observer)
     crew = Crew(conf, spool, store, targets, images, nodes.is_alone)

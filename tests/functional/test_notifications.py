@@ -87,6 +87,7 @@ def cloud(keystone, workdir, broker, require):
         "oslo_messaging_notifications": {"driver": "messagingv2"},
         "replication": {
             "notifications": "true",
+            "scrub_interval_seconds": "1",
             "retry_initial_seconds": "0.2",
             "retry_max_seconds": "1",
         },
@@ -114,6 +115,16 @@ def test_replica_from_its_first_failure_to_its_end(cloud, inbox):
     for target in cloud.targets:
         assert inbox.next("deleted", image_id, target)[2]["status"] == "deleted"
     assert set(inbox.left()) <= {"image.replica.error"}
+
+
+def test_replica_that_is_lost_and_made_again(cloud, inbox):
+    """As the reconciler finds and does it."""
+    image_id = cloud.new_image(BODY)
+    inbox.next("active", image_id, "good")
+    (name,) = cloud.objects(image_id)["good"]
+    (cloud.targets["good"].root / name).unlink()
+    assert inbox.next("error", image_id, "good")[2]["error"]
+    inbox.next("active", image_id, "good")
 
 
 def test_broker_that_is_away_holds_up_nothing(cloud, broker, inbox):

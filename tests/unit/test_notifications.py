@@ -66,8 +66,16 @@ def make_conf(**options):
 
 
 @pytest.fixture
-def events(notifier):
-    return Notifications(make_conf())
+def replicas():
+    """The replicas of the image that count."""
+    return []
+
+
+@pytest.fixture
+def events(notifier, replicas):
+    events = Notifications(make_conf())
+    events.start(lambda image_id: replicas)
+    return events
 
 
 def now(status, before=PENDING, **values):
@@ -111,9 +119,19 @@ def test_each_failed_attempt_is_told_once(events, notifier):
     assert [payload["attempts"] for _, payload in notifier.sent] == [1, 2]
 
 
+def test_end_of_a_replica_that_was_replaced_is_not_told(events, notifier, replicas):
+    replicas += [now("active"), dataclasses.replace(now("deleted"), target="site-b")]
+    for target in ("site-a", "site-b"):
+        before = dataclasses.replace(PENDING, target=target)
+        events.changed(before, now("deleted", before))
+    events.finish(SECONDS)
+    assert [payload["target"] for _, payload in notifier.sent] == ["site-b"]
+
+
 @pytest.mark.parametrize("disabled", ["image", "image.replica", "image.replica.active"])
 def test_what_glance_is_told_not_to_send(notifier, disabled):
     events = Notifications(make_conf(disabled_notifications=[disabled]))
+    events.start(lambda image_id: [])
     events.changed(PENDING, now("active"))
     events.changed(PENDING, now("deleted"))
     events.finish(SECONDS)

@@ -38,5 +38,5 @@ def test_transport_that_cannot_be_costs_only_the_events(notifications, url, capl
 
 
 def test_driver_that_is_missing_is_told(notifications, caplog):
-    notifications("[replication]\nnotifications = true\n").finish(10)
+    notifications("[replication]\nnotifications = true\n")
     assert "driver is empty" in caplog.text
