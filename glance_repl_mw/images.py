@@ -283,18 +283,21 @@ def _http_status(error: BaseException | None) -> int:
     return next((status for status in found if isinstance(status, int)), 0)
 
 
+_HASHES = ("checksum", "os_hash_algo", "os_hash_value")
+_AS_THEY_ARE = ("size", *_HASHES, "visibility", "owner", "container_format", "disk_format")
+
+
 def _image(body: Mapping[str, Any]) -> Image:
     locations = body.get("locations", ())
     return Image(
         image_id=body["id"],
         status=body["status"],
-        size=body.get("size"),
-        checksum=body.get("checksum"),
-        os_hash_algo=body.get("os_hash_algo"),
-        os_hash_value=body.get("os_hash_value"),
         locations=tuple(dict.fromkeys(map(patches.plain_url, locations))),
         given_locations=tuple(location["url"] for location in locations),
         updated_at=_time(body.get("updated_at")),
+        tags=frozenset(body.get("tags", ())),
+        properties={name: value for name, value in body.items() if isinstance(value, str)},
+        **{name: body.get(name) for name in _AS_THEY_ARE},
     )
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import datetime
 import enum
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 
@@ -98,6 +98,7 @@ class Image:
     :ivar locations: the URLs without signatures, which tell apart where it lies
     :ivar given_locations: the URLs as Glance has them
     :ivar updated_at: UTC, without a time zone
+    :ivar properties: what it has in the form of text, its additional properties among it
     """
 
     image_id: str
@@ -109,6 +110,12 @@ class Image:
     locations: tuple[str, ...]
     updated_at: datetime.datetime | None = None
     given_locations: tuple[str, ...] = dataclasses.field(default=(), repr=False)
+    visibility: str | None = None
+    owner: str | None = None
+    container_format: str | None = None
+    disk_format: str | None = None
+    tags: frozenset[str] = frozenset()
+    properties: Mapping[str, str] = dataclasses.field(default_factory=dict, repr=False)
 
     @property
     def has_data(self) -> bool:

@@ -63,6 +63,13 @@ REPLICATION_OPTIONS: Sequence[cfg.Opt] = (
         "as redis://HOST:6379 or etcd3+http://HOST:2379. Empty where there is only one node: its "
         "locks are files beside the spool.",
     ),
+    cfg.BoolOpt(
+        "image_property_targets",
+        default=False,
+        help="Whether an image's property replication_targets says which targets it goes to: "
+        "their names, separated by commas, or all, or none. Who may set the property is ruled "
+        "by Glance's property protections.",
+    ),
     cfg.IntOpt(
         "take_over_after_seconds",
         default=120,
@@ -226,6 +233,24 @@ RECONCILER_OPTIONS: Sequence[cfg.Opt] = (
 )
 
 TARGET_OPTIONS: Sequence[cfg.Opt] = (
+    cfg.StrOpt(
+        "mode",
+        default="eager",
+        choices=[
+            ("eager", "The target gets every image for which replicate_if holds."),
+            ("lazy", "The target gets only what is asked for."),
+        ],
+        help="Whether images are replicated to this target without being asked for.",
+    ),
+    cfg.StrOpt(
+        "replicate_if",
+        default="",
+        sample_default="visibility:public and (size:<=20GiB or tag:golden)",
+        help="Which images this target gets, written as the rules of a policy file: conditions "
+        "joined with and, or, not and brackets. There are visibility:NAME, owner:PROJECT_ID, "
+        "container_format:NAME, disk_format:NAME, size:<=NUMBER with units such as 20GiB, "
+        "tag:NAME, property:NAME=VALUE, and property:NAME whatever its value. Empty: all images.",
+    ),
     cfg.IntOpt(
         "max_connections",
         default=32,

@@ -17,7 +17,7 @@ class Action:
 
     :ivar origin: what its body is, None where that is no image data
     :ivar saves_record: Glance writes the image's record, all locations included
-    :ivar is_noteworthy: data, existence or locations of the image may change
+    :ivar is_noteworthy: data, existence or locations of the image may change, or its targets
     """
 
     image_id: str
@@ -37,7 +37,10 @@ _ROUTES = [
             {"saves_record": True, "is_noteworthy": True},
         ),
         (f"DELETE /v2/stores/[^/]+/{_ID}/?", {"saves_record": True, "is_noteworthy": True}),
-        (f"(PUT|DELETE) /v2/images/{_ID}/tags/[^/]+/?", {"saves_record": True}),
+        (
+            f"(PUT|DELETE) /v2/images/{_ID}/tags/[^/]+/?",
+            {"saves_record": True, "is_noteworthy": True},
+        ),
     )
 ]
 

@@ -95,6 +95,8 @@ def _configuration(arguments: list[str]) -> cfg.ConfigOpts:
     log.setup(conf, "glance-repl-writer")
     # What it cannot find is an error of the configuration, which we tell ourselves.
     logging.getLogger("stevedore").setLevel(logging.ERROR)
+    # Likewise what it cannot parse.
+    logging.getLogger("oslo_policy").setLevel(logging.CRITICAL)
     # What cannot be done now is told where it is put off.
     logging.getLogger("oslo_db.api").setLevel(logging.CRITICAL)
     return conf

@@ -11,6 +11,7 @@ from oslo_log import log
 from oslo_utils import timeutils
 
 from glance_repl_mw import exceptions
+from glance_repl_mw.choice import Choice
 from glance_repl_mw.model import CLOSED, Image, Priority, Replica, ReplicaStatus
 from glance_repl_mw.reconciler import renewal
 from glance_repl_mw.reconciler.tools import Tools
@@ -34,6 +35,7 @@ class Look:
 
     def __init__(self, tools: Tools) -> None:
         self._tools = tools
+        self._choice = Choice(tools.conf, tools.targets)
         self._lost_since: dict[int, float] = {}
 
     def at(
@@ -69,7 +71,10 @@ class Look:
                 missing += self._absent(image, target, mine)
             else:
                 look_again |= self._present(image, live)
-        if missing and image.image_id not in in_spool and (now or self._has_settled(image)):
+        if missing and image.image_id in in_spool:
+            # Its upload was taken in hand before the image was changed so that more is missing.
+            look_again |= now
+        elif missing and (now or self._has_settled(image)):
             self._tools.survey.plan(image.image_id, missing, Priority.BACKFILL, image.size)
         return renewal.renew(self._tools, image, rows) or look_again
 
@@ -107,7 +112,8 @@ class Look:
         except exceptions.TargetError as error:
             LOG.warning("Image %s: what a location names is not known: %s", image.image_id, error)
             return []
-        return [target] if self._tools.conf.replication.automatic_backfill else []
+        is_wanted = self._choice.verdict(image, target).wanted
+        return [target] if is_wanted and self._tools.conf.replication.automatic_backfill else []
 
     def _adopt(self, image: Image, target: str, closed: Sequence[Replica]) -> bool:
         """Take up a replica that is a location but has no row, as after a database was lost.

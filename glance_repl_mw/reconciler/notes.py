@@ -94,7 +94,12 @@ class Notes(Task):
                 with reporting(image_id):
                     mine = rows.get(image_id, ())
                     again = self._look.at(found[image_id], mine, in_spool, leaving, now=True)
-                self._later(image_id, _LOOK_AGAIN_SECONDS if again else None)
+                self._later(image_id, self._pause(image_id) if again else None)
+
+    def _pause(self, image_id: str) -> float:
+        noted = self._noted[image_id]
+        noted.pause = min(max(noted.pause * 1.5, _LOOK_AGAIN_SECONDS), _LONGEST_PAUSE_SECONDS)
+        return noted.pause
 
     def _bury(self, image_id: str) -> None:
         staging.drop(self.tools, image_id)

@@ -11,6 +11,7 @@ from oslo_config import cfg
 from stevedore.exception import NoMatches
 
 from glance_repl_mw import exceptions, opts
+from glance_repl_mw.rules import Rule
 from glance_repl_mw.targets.base import Target
 
 NAMESPACE = "glance_repl_mw.targets"
@@ -69,6 +70,7 @@ def _load(conf: cfg.ConfigOpts, name: str, driver: str) -> Target:
     conf.register_opts(options, group=group)
     _check_values(conf, group, options)
     try:
+        _check_rule(conf[group].replicate_if)
         return driver_class(name, conf[group])
     except ValueError as error:
         raise exceptions.ConfigError(
@@ -86,6 +88,13 @@ def _check_values(conf: cfg.ConfigOpts, group: str, options: Sequence[cfg.Opt]) 
             raise exceptions.ConfigError(
                 operation="read configuration", hint=f"[{group}] {option.name}: {reason}"
             ) from None
+
+
+def _check_rule(text: str) -> None:
+    try:
+        Rule(text)
+    except ValueError as error:
+        raise ValueError(f"replicate_if: {error}") from error
 
 
 def _driver_class(name: str, driver: str) -> Any:

@@ -19,6 +19,7 @@ from glance_repl_mw import exceptions
 from glance_repl_mw.model import ReplicaStatus, Wish
 from glance_repl_mw.reconciler.tools import Tools
 from glance_repl_mw.spool.upload import Upload, UploadState
+from glance_repl_mw.writer.choosing import Choosing
 from glance_repl_mw.writer.crew import Crew
 from glance_repl_mw.writer.job import Job
 from glance_repl_mw.writer.locations import LocationKeeper
@@ -53,14 +54,13 @@ class WriterService:
         self._jobs: dict[str, Job] = {}
         self._locations = LocationKeeper(crew)
         self._removal = ObjectRemover(crew)
+        self._choosing = Choosing(crew)
         self._stamp = 0
-        self._stamp_seen_at = 0.0
-        self._chores_at = self._tidy_at = self._housekeeping_at = 0.0
+        self._stamp_seen_at = self._chores_at = self._tidy_at = self._housekeeping_at = 0.0
         self._recovery = Recovery(crew, self._jobs)
         self._reported: dict[tuple[str, str], int] = {}
         self._stop_by: float | None = None
-        self._needed = True
-        self._knows_lost = False
+        self._needed, self._knows_lost = True, False
         self._wishes: dict[str, Wish] = {}
         self._up_targets: set[str] = set(tools.targets)
 
@@ -122,7 +122,7 @@ class WriterService:
     def _look_into_spool(self) -> None:
         stamp = self._crew.spool.stamp()
         now = time.monotonic()
-        if stamp != self._stamp:
+        if stamp != self._stamp or self._choosing.take_news():
             self._stamp, self._stamp_seen_at = stamp, now
         elif now - self._stamp_seen_at > _SAME_STAMP_SECONDS:
             return
@@ -138,20 +138,19 @@ class WriterService:
                 job.observe(upload)
 
     def _take_in_hand(self, upload: Upload) -> None:
+        targets = self._choosing.targets_of(upload, self._wishes)
+        if targets is None:
+            return
         try:
-            rows = self._crew.store.begin(upload, self._targets_of(upload))
+            rows = self._crew.store.begin(upload, targets)
         except oslo_db.exception.DBError as error:
             LOG.error("Image %s cannot be taken in hand: %s", upload.image_id, error)
             self._stamp = 0
             return
+        self._choosing.forget(upload.upload_id)
         job = Job(self._crew, upload, rows, self._locations.watch)
         self._jobs[upload.upload_id] = job
         job.start()
-
-    def _targets_of(self, upload: Upload) -> list[str]:
-        """The targets that are to have this upload."""
-        wanted = self._crew.targets if upload.targets is None else upload.targets
-        return [name for name in wanted if name in self._crew.targets and name not in self._wishes]
 
     def _refuse_jobs_of(self, image_id: str) -> None:
         for job in self._jobs.values():
@@ -181,6 +180,7 @@ class WriterService:
         self._crew.save_again()
         self._recovery.tick(is_ending=self._is_ending)
         self._locations.tick(self._wishes)
+        self._choosing.tick()
         self._needed, before = self._is_needed(), self._needed
         if self._needed and not before:
             self._stamp = 0

@@ -78,6 +78,14 @@ BAD = {
         {"replication:site-a": {"publish": "now"}},
         ["[replication:site-a] publish", "now"],
     ),
+    "rule-that-is-none": (
+        {"replication:site-a": {"replicate_if": "visibility:public and"}},
+        ["[replication:site-a] replicate_if", "visibility:public and", "not of the form"],
+    ),
+    "rule-with-an-unknown-word": (
+        {"replication:site-a": {"replicate_if": "size:<=1GiB or visibility:publik"}},
+        ["[replication:site-a] replicate_if", "visibility:publik", "community"],
+    ),
     "option-unknown-word": (
         {"replication": {"writer": "elsewhere"}},
         ["[replication] writer", "elsewhere"],
@@ -130,6 +138,7 @@ BAD_FOR_THE_COMMAND = (
     "missing-section",
     "missing-url",
     "target-option-out-of-range",
+    "rule-that-is-none",
     "spool-below-a-file",
     "database-without-driver",
     "database-below-a-file",

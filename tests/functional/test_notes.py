@@ -52,6 +52,8 @@ def test_changes_are_noted(quiet, notes, image_id):
     changes = [
         lambda: rename(quiet, image_id, "another name"),
         lambda: add_location(quiet, image_id, url),
+        lambda: send(quiet, "PUT", f"{image}/tags/one"),
+        lambda: send(quiet, "DELETE", f"{image}/tags/one"),
         lambda: send(quiet, "DELETE", f"stores/http/{image_id}"),
         lambda: send(quiet, "POST", f"{image}/actions/deactivate"),
         lambda: send(quiet, "POST", f"{image}/actions/reactivate"),
@@ -70,8 +72,7 @@ def test_a_location_of_a_new_image_is_noted(quiet, notes):
     assert notes() == [image_id]
 
 
-def test_what_changes_no_data_is_not_noted(quiet, notes, image_id):
-    send(quiet, "PUT", f"images/{image_id}/tags/one")
+def test_what_changes_nothing_is_not_noted(quiet, notes, image_id):
     send(quiet, "GET", f"images/{image_id}")
     headers = {"Content-Type": PATCH_TYPE["Content-Type"]}
     answer = quiet.request("PATCH", f"v2/images/{image_id}", headers=headers, data="nonsense")

@@ -95,7 +95,17 @@ class Handler(BaseHTTPRequestHandler):
             self.answer(200, self.image())
 
     def image(self):
-        record = {"id": IMAGE, "status": "active", "locations": self.server.locations}
+        record = {
+            "id": IMAGE,
+            "status": "active",
+            "locations": self.server.locations,
+            "visibility": "public",
+            "owner": "4f2a",
+            "disk_format": "raw",
+            "tags": ["golden"],
+            "os_distro": "debian",
+            "protected": False,
+        }
         return json.dumps(record).encode()
 
     def answer(self, status, body, kind="application/json", length=None):
@@ -142,6 +152,15 @@ def test_requests_tell_whose_they_are(glance, service):
     service.remove_locations(IMAGE, OURS)
     assert len(glance.agents) == 1
     assert all(agent.startswith(USER_AGENT) for agent in glance.agents)
+
+
+def test_image_is_told_with_what_targets_are_chosen_by(service):
+    image = service.get(IMAGE)
+    assert (image.visibility, image.owner) == ("public", "4f2a")
+    assert (image.disk_format, image.container_format, image.size) == ("raw", None, None)
+    assert image.tags == {"golden"}
+    assert image.properties["os_distro"] == "debian"
+    assert "protected" not in image.properties
 
 
 # Removing locations

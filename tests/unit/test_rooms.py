@@ -26,6 +26,8 @@ RANKS = {
     "coordination": 3,
     "images": 2,
     "routes": 2,
+    "rules": 2,
+    "choice": 3,
     "targets.base": 2,
     "db.models": 2,
     "db.migrations": 2,

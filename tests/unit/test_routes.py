@@ -22,8 +22,8 @@ PATH = f"/v2/images/{IMAGE}"
         ("POST", f"{PATH}/actions/deactivate", Action(IMAGE, None, True, True)),
         ("POST", f"{PATH}/actions/reactivate", Action(IMAGE, None, True, True)),
         ("DELETE", f"/v2/stores/second/{IMAGE}", Action(IMAGE, None, True, True)),
-        ("PUT", f"{PATH}/tags/file", Action(IMAGE, None, True, False)),
-        ("DELETE", f"{PATH}/tags/file", Action(IMAGE, None, True, False)),
+        ("PUT", f"{PATH}/tags/file", Action(IMAGE, None, True, True)),
+        ("DELETE", f"{PATH}/tags/file", Action(IMAGE, None, True, True)),
     ],
 )
 def test_what_a_request_does(method, path, action, end):

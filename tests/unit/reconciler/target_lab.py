@@ -21,6 +21,7 @@ from glance_repl_mw.spool.directory import Spool
 from glance_repl_mw.spool.upload import Upload, UploadState
 
 SITE = "site-a"
+SECTION = f"replication:{SITE}"
 BODY = b"the bytes of an image" * 100
 BLOCK = 100
 PRIMARY = "file:///primary"
@@ -73,8 +74,9 @@ class Images:
 class Target:
     """Objects in memory; `errors` are raised whenever one of these is asked for."""
 
-    def __init__(self):
+    def __init__(self, conf):
         self.name = SITE
+        self.conf = conf
         self.objects = {}
         self.errors = {}
         self.checksums = {}
@@ -118,12 +120,13 @@ class Lab:
     def __init__(self, directory):
         conf = cfg.ConfigOpts()
         opts.register_opts(conf)
+        conf.register_opts(opts.TARGET_OPTIONS, group=SECTION)
         conf([], default_config_files=[], default_config_dirs=[])
         self.database = schema.open_database(f"sqlite:///{directory}/replication.sqlite")
         schema.upgrade(self.database)
         spool = Spool(str(directory / "spool"))
         spool.prepare()
-        self.target = Target()
+        self.target = Target(conf[SECTION])
         self.health = TargetHealth()
         self.tools = Tools(
             conf=conf,

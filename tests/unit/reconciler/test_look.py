@@ -8,7 +8,8 @@ from oslo_utils import timeutils
 from glance_repl_mw.model import Priority, ReplicaStatus, Wish
 from glance_repl_mw.reconciler import look
 from glance_repl_mw.reconciler.look import Look
-from tests.unit.reconciler.target_lab import BODY, PRIMARY, SITE, Lab, url_of
+from glance_repl_mw.spool.upload import Upload, UploadState
+from tests.unit.reconciler.target_lab import BODY, PRIMARY, SECTION, SITE, Lab, url_of
 
 
 @pytest.fixture
@@ -196,3 +197,33 @@ def test_the_only_location_is_deleted_when_there_is_another(lab):
     (row,) = rows(lab, image_id)
     assert not row.is_still_located
     assert row.error is None
+
+
+def test_only_what_the_options_of_the_target_want_is_planned(lab):
+    conf = lab.tools.conf
+    image_id = lab.add_image(tags=frozenset({"golden"}))
+    conf.set_override("mode", "lazy", group=SECTION)
+    at(lab, image_id)
+    conf.set_override("mode", "eager", group=SECTION)
+    conf.set_override("replicate_if", "not tag:golden", group=SECTION)
+    at(lab, image_id)
+    assert rows(lab, image_id) == []
+    lab.images.change(image_id, tags=frozenset())
+    at(lab, image_id)
+    assert len(rows(lab, image_id)) == 1
+
+
+def test_replica_stays_where_it_is_not_wanted_any_more(lab):
+    image_id = lab.add()
+    lab.tools.conf.set_override("replicate_if", "tag:golden", group=SECTION)
+    at(lab, image_id)
+    assert lab.row(image_id).status == "active"
+    assert lab.is_location(image_id)
+
+
+def test_image_that_is_still_spooled_is_looked_at_again_after_a_change(lab):
+    image_id = lab.add_image()
+    lab.tools.spool.write_sidecar(Upload("0" * 32, image_id, 1, UploadState.ACCEPTED, 0.0))
+    assert at(lab, image_id, now=True)
+    assert not at(lab, image_id, now=False)
+    assert rows(lab, image_id) == []
