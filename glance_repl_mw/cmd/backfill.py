@@ -11,6 +11,7 @@ from oslo_config import cfg
 from glance_repl_mw import exceptions
 from glance_repl_mw.checks import deployment
 from glance_repl_mw.checks import targets as target_checks
+from glance_repl_mw.choice import Choice
 from glance_repl_mw.cmd.arguments import positive
 from glance_repl_mw.cmd.records import Records, require_records
 from glance_repl_mw.images import ImageService
@@ -34,7 +35,10 @@ def _backfill(conf: cfg.ConfigOpts) -> int:
     command = conf.command
     records = require_records(replication)
     target = _target(replication, records, command.target)
-    search = _Search(records, Spool(replication.replication.spool_dir), target)
+    choice = Choice(replication, {target.name: target})
+    if choice.is_lazy(target.name):
+        print(f"Target {target.name} is lazy: it gets these images since you ask for it.")
+    search = _Search(records, Spool(replication.replication.spool_dir), target, choice)
     found, size = 0, 0
     for image in itertools.islice(search.lacking(ImageService(replication)), command.limit):
         found, size = found + 1, size + (image.size or 0)
@@ -48,6 +52,8 @@ def _backfill(conf: cfg.ConfigOpts) -> int:
         print("The writer makes them, after uploads and repairs.")
     if search.withheld:
         print(f"Images left out, since someone removed their location: {search.withheld}.")
+    if search.unwanted:
+        print(f"Images left out, as glance-repl-manage explain IMAGE says: {search.unwanted}.")
     return 0
 
 
@@ -77,10 +83,12 @@ class _Search:
     """Compares all images of Glance with the replicas of one target.
 
     :ivar withheld: images so far that shall not come back to the target
+    :ivar unwanted: images so far that ``replicate_if`` or their own property keeps from it
     """
 
-    def __init__(self, records: Records, spool: Spool, target: Target) -> None:
-        self.withheld = 0
+    def __init__(self, records: Records, spool: Spool, target: Target, choice: Choice) -> None:
+        self.withheld = self.unwanted = 0
+        self._choice = choice
         self._records = records
         self._spool = spool
         self._target = target
@@ -107,5 +115,9 @@ class _Search:
             self.withheld += 1
             return
         known = {row.location_url for row in closed}
-        if not any(url not in known and self._target.object_name(url) for url in image.locations):
+        if any(url not in known and self._target.object_name(url) for url in image.locations):
+            return
+        if self._choice.verdict(image, self._target.name, on_demand=True).wanted:
             yield image
+        else:
+            self.unwanted += 1

@@ -16,7 +16,7 @@ from glance_repl_mw import exceptions
 from glance_repl_mw.checks import database as database_checks
 from glance_repl_mw.checks import deployment, secrecy
 from glance_repl_mw.checks.report import report
-from glance_repl_mw.cmd import targets, verify
+from glance_repl_mw.cmd import explain, sync, targets, verify
 from glance_repl_mw.db import schema
 from glance_repl_mw.db.models import ReplicaRow
 from glance_repl_mw.db.store import ReplicaStore
@@ -74,16 +74,18 @@ def _configuration(arguments: list[str]) -> cfg.ConfigOpts:
 
 def _add_commands(commands: Any) -> None:
     db = commands.add_parser("db", help="the database of the replicas")
-    sync = db.add_subparsers(required=True, metavar="COMMAND").add_parser(
+    upgrade = db.add_subparsers(required=True, metavar="COMMAND").add_parser(
         "sync", help="make the tables, or bring them to this release"
     )
-    sync.set_defaults(run=_sync_database)
+    upgrade.set_defaults(run=_sync_database)
     check = commands.add_parser("check", help="say what is wrong with this deployment")
     check.set_defaults(run=_check)
     status = commands.add_parser("status", help="show the state of the replicas")
     status.add_argument("image", nargs="?", metavar="IMAGE", help="only those of this image")
     status.add_argument("--format", choices=("table", "json"), default="table")
     status.set_defaults(run=_status)
+    explain.add_command(commands)
+    sync.add_command(commands)
     verify.add_commands(commands)
     targets.add_commands(commands)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Sequence
 
 from oslo_config import cfg
 
@@ -15,6 +16,7 @@ from glance_repl_mw.model import Replica, ReplicaStatus
 from glance_repl_mw.reconciler.leaving import CANNOT_LEAVE
 
 _PAGE = 500
+_CLOSED = (ReplicaStatus.DELETING, ReplicaStatus.DELETED)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -63,6 +65,14 @@ class Records:
             found += (row for row in page if (row.error or "").startswith(CANNOT_LEAVE))
             after = page[-1].id
         return found
+
+
+def counting(rows: Sequence[Replica]) -> Replica | None:
+    """The replica that counts among the rows of one image and target; None if all are closed."""
+    live = [row for row in rows if row.status not in _CLOSED]
+    active = [row for row in live if row.status is ReplicaStatus.ACTIVE]
+    found = active or live
+    return found[-1] if found else None
 
 
 def open_records(conf: cfg.ConfigOpts) -> Records | None:

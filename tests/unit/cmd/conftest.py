@@ -2,14 +2,17 @@
 
 import pytest
 
-from glance_repl_mw.cmd import manage
+from glance_repl_mw import exceptions
+from glance_repl_mw.cmd import explain, manage, sync
 from glance_repl_mw.cmd.records import Records
 from glance_repl_mw.db import schema
 from glance_repl_mw.db.survey import ReplicaSurvey
 from glance_repl_mw.db.wishes import TargetWishes
-from glance_repl_mw.model import Priority, ReplicaStatus
+from glance_repl_mw.model import Image, Priority, ReplicaStatus
+from glance_repl_mw.spool.directory import Spool
 from tests.lab.process import free_port
 
+IMAGE = "7f2f2b5e-0c7f-4f3b-9d4c-000000000001"
 ACTIVE = (ReplicaStatus.UPLOADING, ReplicaStatus.STORED, ReplicaStatus.ACTIVE)
 
 
@@ -64,3 +67,37 @@ def add(records):
             survey.change(row, step, **(values if step is None else {}))
 
     return add
+
+
+class Glance:
+    """Glance with one image."""
+
+    def __init__(self):
+        self.record = {"status": "active", "size": 5, "visibility": "public"}
+
+    def get(self, image_id):
+        if image_id != IMAGE:
+            raise exceptions.ImageGone(image_id, None, "read the image", "there is none")
+        hashes = dict.fromkeys(("checksum", "os_hash_algo", "os_hash_value"))
+        return Image(IMAGE, locations=(), **hashes, **self.record)
+
+
+@pytest.fixture
+def glance(monkeypatch, node, records):
+    glance = Glance()
+    for module in (explain, sync):
+        monkeypatch.setattr(module, "ImageService", lambda conf: glance)
+    Spool(str(node.spool)).prepare()
+    return glance
+
+
+@pytest.fixture
+def configure(node):
+    """Add options of targets, or of [replication]."""
+
+    def configure(section, **options):
+        lines = "".join(f"{name} = {value}\n" for name, value in options.items())
+        text = node.config.read_text().replace(f"[{section}]\n", f"[{section}]\n{lines}")
+        node.config.write_text(text)
+
+    return configure

@@ -22,6 +22,7 @@ def glance(node, monkeypatch):
         "empty": {"size": 0},
         "queued": {"status": "queued", "size": None},
         "named": {"locations": (f"{node.url}named.u.1",)},
+        "closed": {"visibility": "public"},
     }
     shown = [image(name, **special.get(name, {})) for name in NAMES]
 
@@ -117,3 +118,17 @@ def test_target_that_cannot_be_written_is_refused(node, deployment, add, target,
     assert (status, out) == (2, "")
     assert f"target {target}" in err
     assert words in err
+
+
+def test_lazy_target_gets_what_is_asked_for_unless_its_rule_says_no(node, deployment, records):
+    text = node.config.read_text()
+    options = "mode = lazy\nreplicate_if = visibility:public\n"
+    node.config.write_text(
+        text.replace("[replication:site-c]\n", f"[replication:site-c]\n{options}")
+    )
+    status, out, _ = node.run("backfill", "--target", "site-c")
+    assert status == 0
+    lines = out.splitlines()
+    assert lines[0] == "Target site-c is lazy: it gets these images since you ask for it."
+    assert lines[-1] == "Images left out, as glance-repl-manage explain IMAGE says: 2."
+    assert planned(records) == {"closed"}
