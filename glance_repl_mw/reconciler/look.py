@@ -71,12 +71,15 @@ class Look:
                 missing += self._absent(image, target, mine)
             else:
                 look_again |= self._present(image, live)
-        if missing and image.image_id in in_spool:
-            # Its upload was taken in hand before the image was changed so that more is missing.
+        if missing and image.image_id in in_spool and not self._is_taken_in_hand(rows):
             look_again |= now
         elif missing and (now or self._has_settled(image)):
             self._tools.survey.plan(image.image_id, missing, Priority.BACKFILL, image.size)
         return renewal.renew(self._tools, image, rows) or look_again
+
+    def _is_taken_in_hand(self, rows: Sequence[Replica]) -> bool:
+        """Whether the upload in the spool has its rows, so that it brings no further ones."""
+        return any(self._tools.is_spooled(row.upload_id) for row in rows)
 
     def _has_settled(self, image: Image) -> bool:
         """Whether no writer, of this node or another, can be about to take it in hand."""

@@ -221,6 +221,15 @@ def test_replica_stays_where_it_is_not_wanted_any_more(lab):
     assert lab.is_location(image_id)
 
 
+def test_upload_that_is_in_hand_does_not_keep_an_image_from_other_targets(lab):
+    image_id = lab.add_image()
+    upload = Upload("0" * 32, image_id, 1, UploadState.ACCEPTED, 0.0)
+    lab.tools.spool.write_sidecar(upload)
+    lab.survey.adopt(image_id, "site-b", upload.upload_id, "an object")
+    at(lab, image_id, now=False)
+    assert [row.target for row in rows(lab, image_id)] == ["site-b", SITE]
+
+
 def test_image_that_is_still_spooled_is_looked_at_again_after_a_change(lab):
     image_id = lab.add_image()
     lab.tools.spool.write_sidecar(Upload("0" * 32, image_id, 1, UploadState.ACCEPTED, 0.0))
