@@ -10,6 +10,7 @@ from oslo_config import cfg
 
 from glance_repl_mw.checks import (
     access,
+    choosing,
     database,
     exposure,
     glance,
@@ -56,6 +57,7 @@ def _findings(deployment: Deployment, targets: dict[str, Target]) -> Iterator[Fi
         ("coordination", lambda: nodes.check(deployment)),
         ("targets", lambda: _load(deployment, targets)),
         ("glance", lambda: glance.check_import_filter(deployment, targets)),
+        ("targets", lambda: choosing.check(deployment, targets)),
         ("files", lambda: exposure.check_files(deployment.replication, targets.values())),
         ("targets", lambda: exposure.check_targets(targets.values())),
         ("targets", lambda: _try_out(deployment, targets)),

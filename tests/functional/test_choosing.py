@@ -24,12 +24,29 @@ OPTIONS = {
         "probe_interval_seconds": "0.3",
     }
 }
+# Those of the documentation.
+PROTECTIONS = """
+[^replication_targets$]
+create = admin
+read = @
+update = admin
+delete = admin
+[.*]
+create = @
+read = @
+update = @
+delete = @
+"""
 
 
 @pytest.fixture(scope="module")
 def cloud(keystone, workdir, require):
     require(Nginx)
-    with Cloud(workdir("chosen"), keystone, target_options=TARGETS, options=OPTIONS) as cloud:
+    directory = workdir("chosen")
+    protections = directory / "property-protections.conf"
+    protections.write_text(PROTECTIONS)
+    options = {**OPTIONS, "DEFAULT": {"property_protection_file": str(protections)}}
+    with Cloud(directory, keystone, target_options=TARGETS, options=options) as cloud:
         yield cloud
 
 
@@ -84,6 +101,14 @@ def test_fresh_upload_goes_where_it_is_wanted(cloud, case, chunked):
     image_id = new_image(cloud, body, chunked=chunked, **properties)
     assert_only_at(cloud, image_id, body, *targets)
     assert cloud.downloads(image_id) == [], "the spool had the bytes"
+
+
+def test_property_protections_rule_who_names_targets(cloud):
+    image_id = cloud.create_image(os_version="12")
+    change = [{"op": "add", "path": "/replication_targets", "value": "all"}]
+    path = f"v2/images/{image_id}"
+    assert cloud.request("PATCH", path, json=change, headers=PATCH_TYPE).status_code == 403
+    patch(cloud, image_id, "add", "replication_targets", "all")
 
 
 def test_image_that_changes_goes_where_it_is_wanted_now(cloud):
