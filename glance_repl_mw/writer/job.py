@@ -108,7 +108,7 @@ class Job:
         elif self.upload.error:
             self._give_up(self.upload.error)
         elif not self._pushes:
-            self._begin_end(Ending.IMPOSSIBLE, "no target is configured")
+            self._begin_end(Ending.IMPOSSIBLE, "no target is to have the image")
         elif self.upload.state is UploadState.ACCEPTED and not self.upload.received:
             self._begin_end(Ending.IMPOSSIBLE, EMPTY_IMAGE)
         return self._ending is not None
