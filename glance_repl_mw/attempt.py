@@ -30,6 +30,11 @@ class Attempt:
         self._appender: Appender | None = None
         self._failure: str | None = None
 
+    @property
+    def upload_id(self) -> str | None:
+        """Under which name the spool holds the bytes, None before the first one."""
+        return self._appender.upload_id if self._appender is not None else None
+
     def append(self, data: bytes) -> None:
         """Write what Glance has read."""
         if self._failure is not None:

@@ -8,7 +8,8 @@
 It stands after ``context`` and before ``cache`` and ``rootapp``. It copies the body of every
 ``PUT /v2/images/{image_id}/file`` and ``.../stage`` to the spool while Glance reads it, and
 records Glance's answer there before the uploader sees it. On the way of an upload it opens no
-connection and no database, and whatever fails in the spool leaves the upload alone.
+connection and no database, and whatever fails in the spool leaves the upload alone. Only then, and
+only with a ``write_concern``, the answer waits for replicas.
 
 Requests that change an image's record pass one at a time, and leave word of the image in the
 spool. ``/v2/images/{image_id}/replicas`` it answers itself. Everything else passes untouched.
@@ -32,6 +33,9 @@ from oslo_middleware import base
 from glance_repl_mw import images, nodes, opts, routes
 from glance_repl_mw.api import ReplicaAPI
 from glance_repl_mw.attempt import Attempt
+from glance_repl_mw.concern import AnswerHold
+from glance_repl_mw.db import schema
+from glance_repl_mw.db.store import ReplicaStore
 from glance_repl_mw.launcher import WriterLauncher
 from glance_repl_mw.locking import ImageLocks, NodeImageLocks
 from glance_repl_mw.spool.directory import Spool
@@ -79,6 +83,8 @@ class ReplicationFilter(base.ConfigurableMiddleware):
             images.ImageService(self.oslo_conf)
             self._launcher = WriterLauncher(self.oslo_conf)
         self._api = ReplicaAPI(self.oslo_conf, application, self._spool)
+        store = ReplicaStore(schema.open_database(options.connection))
+        self._hold = AnswerHold(self.oslo_conf, application, self._spool, store)
         self._unrecorded: collections.deque[tuple[str, str]] = collections.deque()
 
     def __call__(self, environ: dict[str, Any], start_response: Callable) -> Iterable[bytes]:
@@ -104,6 +110,8 @@ class ReplicationFilter(base.ConfigurableMiddleware):
         start_response: Callable,
     ) -> Iterable[bytes]:
         attempt = Attempt(self._spool, image_id, _announced_size(environ), origin)
+        is_upload = origin is Origin.UPLOAD
+        question = self._hold.question(environ, image_id) if is_upload else None
         environ["wsgi.input"] = tee(_body(environ), attempt.append)
         # A filter before this one may have made the body seekable, and WebOb would seek in it.
         environ.pop("webob.is_body_seekable", None)
@@ -115,9 +123,11 @@ class ReplicationFilter(base.ConfigurableMiddleware):
         if 200 <= response.status_int < 300:
             unspooled = attempt.accept()
             # An image whose staged bytes are not here is found when its import has ended.
-            if unspooled and origin is Origin.UPLOAD:
+            if unspooled and is_upload:
                 self._unrecorded.append((image_id, unspooled))
                 self._record_again()
+            elif is_upload and attempt.upload_id:
+                self._hold.keep(response, image_id, attempt.upload_id, question)
         else:
             attempt.reject()
         return response(environ, start_response)

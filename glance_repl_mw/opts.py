@@ -77,6 +77,33 @@ REPLICATION_OPTIONS: Sequence[cfg.Opt] = (
         help="Seconds after which the other nodes replicate what a node had in hand whose writer "
         "is not alive any more.",
     ),
+    cfg.StrOpt(
+        "write_concern",
+        default="none",
+        choices=[
+            ("none", "Uploads wait for no replica."),
+            ("quorum", "More than half of the replicas that the image is to have."),
+            ("all", "Every replica that the image is to have."),
+        ],
+        help="How many replicas must be active before an uploader gets Glance's answer to "
+        "PUT /v2/images/{image_id}/file. The header X-Replication-Status tells how many are. "
+        "While a target is down, all waits until the time is over.",
+    ),
+    cfg.IntOpt(
+        "write_concern_timeout_seconds",
+        default=60,
+        min=1,
+        help="The longest wait in seconds. Then the uploader gets Glance's answer all the same. "
+        "Keep it below the timeouts of clients and of proxies before glance-api.",
+    ),
+    cfg.IntOpt(
+        "write_concern_max_waiting",
+        default=2,
+        min=1,
+        help="How many uploads of one API process wait at once; further ones get their answer "
+        "without a wait. Keep it below the threads of the process: the writer needs one of them "
+        "to add locations.",
+    ),
     cfg.IntOpt(
         "writer_nice",
         default=10,

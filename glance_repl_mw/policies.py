@@ -13,6 +13,7 @@ DELETE = "replication:replicas:delete"
 LIST = "replication:replicas:list"
 TARGETS = "replication:targets:get"
 TARGET_DETAILS = "replication:targets:get_details"
+OVERRIDE_WRITE_CONCERN = "replication:write_concern:override"
 
 
 _RULES = [
@@ -68,6 +69,14 @@ _RULES = [
         description="See where the targets lie, what is wrong with them, what operators want "
         "of them and how many replicas they hold: null for everybody else.",
         operations=[{"method": "GET", "path": "/v2/replication/targets"}],
+    ),
+    policy.DocumentedRuleDefault(
+        name=OVERRIDE_WRITE_CONCERN,
+        check_str="role:admin",
+        description="Choose with the image property replication_write_concern (none, quorum "
+        "or all) how many replicas the upload waits for. The property is ignored in uploads "
+        "of everybody else.",
+        operations=[{"method": "PUT", "path": "/v2/images/{image_id}/file"}],
     ),
 ]
 

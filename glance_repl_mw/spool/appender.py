@@ -63,6 +63,10 @@ class Appender:
             self._drop_data()
             raise
 
+    @property
+    def upload_id(self) -> str:
+        return self._upload.upload_id
+
     def append(self, data: bytes) -> None:
         """Write ``data`` behind what is there.
 

@@ -37,6 +37,8 @@ RANKS = {
     "reconciler": 4,
     "launcher": 4,
     "attempt": 4,
+    "background": 0,
+    "concern": 4,
     "checks": 4,
     "rest": 4,
     "api": 5,
