@@ -12,7 +12,8 @@ connection and no database, and whatever fails in the spool leaves the upload al
 only with a ``write_concern``, the answer waits for replicas.
 
 Requests that change an image's record pass one at a time, and leave word of the image in the
-spool. ``/v2/images/{image_id}/replicas`` it answers itself. Everything else passes untouched.
+spool. With a ``local_target``, whole images that are downloaded are copied to the spool as well.
+``/v2/images/{image_id}/replicas`` it answers itself. Everything else passes untouched.
 
 With ``config_file = PATH`` in its section the options are read from that file, else from Glance's
 own configuration.
@@ -36,6 +37,8 @@ from glance_repl_mw.attempt import Attempt
 from glance_repl_mw.concern import AnswerHold
 from glance_repl_mw.db import schema
 from glance_repl_mw.db.store import ReplicaStore
+from glance_repl_mw.db.wishes import TargetWishes
+from glance_repl_mw.download import Downloads
 from glance_repl_mw.launcher import WriterLauncher
 from glance_repl_mw.locking import ImageLocks, NodeImageLocks
 from glance_repl_mw.spool.directory import Spool
@@ -70,7 +73,9 @@ class ReplicationFilter(base.ConfigurableMiddleware):
             self.oslo_conf([], default_config_files=[self.conf["config_file"]])
         opts.register_opts(self.oslo_conf)
         loader.check_values(self.oslo_conf)
-        self._has_targets = bool(loader.load_targets(self.oslo_conf))
+        targets = loader.load_targets(self.oslo_conf)
+        loader.check_local_target(self.oslo_conf, targets)
+        self._has_targets = bool(targets)
         options = self.oslo_conf.replication
         self._spool = Spool(
             options.spool_dir, options.spool_max_bytes, options.spool_min_free_bytes
@@ -83,7 +88,12 @@ class ReplicationFilter(base.ConfigurableMiddleware):
             images.ImageService(self.oslo_conf)
             self._launcher = WriterLauncher(self.oslo_conf)
         self._api = ReplicaAPI(self.oslo_conf, application, self._spool)
-        store = ReplicaStore(schema.open_database(options.connection))
+        database = schema.open_database(options.connection)
+        store = ReplicaStore(database)
+        self._downloads: Downloads | None = None
+        if options.local_target:
+            wishes = TargetWishes(database)
+            self._downloads = Downloads(self.oslo_conf, application, self._spool, store, wishes)
         self._hold = AnswerHold(self.oslo_conf, application, self._spool, store)
         self._unrecorded: collections.deque[tuple[str, str]] = collections.deque()
 
@@ -100,6 +110,8 @@ class ReplicationFilter(base.ConfigurableMiddleware):
             return self._pass_change(action, environ, start_response)
         if action is not None and action.origin is not None and self._has_targets:
             return self._tee_upload(action.image_id, action.origin, environ, start_response)
+        if action is not None and action.is_download and self._downloads and not _is_ours(environ):
+            return self._downloads.serve(action.image_id, environ, start_response)
         return self._application(environ, start_response)
 
     def _tee_upload(

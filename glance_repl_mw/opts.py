@@ -78,6 +78,13 @@ REPLICATION_OPTIONS: Sequence[cfg.Opt] = (
         "is not alive any more.",
     ),
     cfg.StrOpt(
+        "local_target",
+        default="",
+        sample_default="",
+        help="The target at the site of this node. Whoever downloads a whole image here fills it "
+        "with the image, if it lacks it. Empty: downloads fill no target.",
+    ),
+    cfg.StrOpt(
         "write_concern",
         default="none",
         choices=[

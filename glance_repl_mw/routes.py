@@ -18,18 +18,21 @@ class Action:
     :ivar origin: what its body is, None where that is no image data
     :ivar saves_record: Glance writes the image's record, all locations included
     :ivar is_noteworthy: data, existence or locations of the image may change, or its targets
+    :ivar is_download: its answer holds the image's data
     """
 
     image_id: str
     origin: Origin | None = None
     saves_record: bool = False
     is_noteworthy: bool = False
+    is_download: bool = False
 
 
 _ROUTES = [
     (re.compile(pattern), effects)
     for pattern, effects in (
         (f"PUT /v2/images/{_ID}/file/?", {"origin": Origin.UPLOAD}),
+        (f"GET /v2/images/{_ID}/file/?", {"is_download": True}),
         (f"PUT /v2/images/{_ID}/stage/?", {"origin": Origin.STAGE}),
         (f"(PATCH|DELETE) /v2/images/{_ID}/?", {"saves_record": True, "is_noteworthy": True}),
         (
@@ -46,7 +49,7 @@ _ROUTES = [
 
 
 def action_of(method: str, path: str) -> Action | None:
-    """What the request does, None where it changes nothing that replication minds."""
+    """What the request does, None where replication does not mind it."""
     request = f"{method} {path}"
     for pattern, effects in _ROUTES:
         match = pattern.fullmatch(request)

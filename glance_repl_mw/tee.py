@@ -1,4 +1,4 @@
-"""The proxy around ``wsgi.input`` that hands every byte which Glance reads to a sink as well."""
+"""Proxies around what Glance reads and what it answers; a sink gets every byte as well."""
 
 from __future__ import annotations
 
@@ -49,6 +49,34 @@ class TeeInput(TeeIterable):
 
     def readlines(self, *hint: int | None) -> list[bytes]:
         return [self._tee(line) for line in self._source.readlines(*hint)]
+
+
+class TeeBody(TeeIterable):
+    """As above for the body of an answer.
+
+    :param on_end: called once the server is done with the body, with whether it has taken all of
+        it; must not raise
+    """
+
+    def __init__(
+        self,
+        source: Any,
+        sink: Callable[[bytes], None],
+        on_end: Callable[[bool], None],
+    ) -> None:
+        super().__init__(source, sink)
+        self._on_end = on_end
+        self._is_complete = False
+
+    def __iter__(self) -> Iterator[bytes]:
+        yield from super().__iter__()
+        self._is_complete = True
+
+    def close(self) -> None:
+        try:
+            super().close()
+        finally:
+            self._on_end(self._is_complete)
 
 
 def tee(source: Any, sink: Callable[[bytes], None]) -> TeeIterable:

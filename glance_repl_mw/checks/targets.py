@@ -20,7 +20,9 @@ def load(conf: cfg.ConfigOpts) -> tuple[dict[str, Target], list[Finding]]:
     if not entries:
         return {}, [error(where, "names no target", "set it, as in site-a:http")]
     try:
-        return loader.load_targets(conf), []
+        loaded = loader.load_targets(conf)
+        loader.check_local_target(conf, loaded)
+        return loaded, []
     except exceptions.ConfigError as problem:
         first = problem
     targets: dict[str, Target] = {}

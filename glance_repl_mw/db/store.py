@@ -16,7 +16,7 @@ from glance_repl_mw.db import schema
 from glance_repl_mw.db.models import ReplicaRow
 from glance_repl_mw.db.session import Context, changes, replica_of, retried
 from glance_repl_mw.model import WAITING_FOR_BYTES, Observer, Replica, ReplicaStatus, counting
-from glance_repl_mw.spool.upload import Upload
+from glance_repl_mw.spool.upload import Origin, Upload
 
 
 class ReplicaStore:
@@ -44,13 +44,14 @@ class ReplicaStore:
 
         Where the image has a replica at a target that was planned or begun after this upload, as
         while this node was away, it gets no second one. One that still waits for its bytes gets
-        those of this upload. What was fetched serves only rows that it was fetched for.
+        those of this upload. What was fetched serves only rows that it was fetched for, and what
+        was downloaded makes a replica only where there is none.
         """
         with self._database.writer.using(Context()) as session:
             of_image = sa.select(ReplicaRow).where(ReplicaRow.image_id == upload.image_id)
             rows = session.scalars(of_image).all()
             settled = {row.target for row in rows if row.upload_id == upload.upload_id}
-            for row in (row for row in rows if self._is_later(row, upload)):
+            for row in (row for row in rows if self._comes_first(row, upload)):
                 if row.target in targets and row.target not in settled:
                     self._claim(session, row, upload)
                     settled.add(row.target)
@@ -139,6 +140,13 @@ class ReplicaStore:
         return counting(self._select(statement))
 
     @retried
+    def lacks(self, image_id: str, target: str) -> bool:
+        """Whether nobody makes or withholds the image's replica at the target."""
+        here = (ReplicaRow.image_id == image_id, ReplicaRow.target == target)
+        rows = self._select(sa.select(ReplicaRow).where(*here))
+        return not any(_is_taken(row) and not _may_be_filled(row) for row in rows)
+
+    @retried
     def unfinished(self) -> list[Replica]:
         """Rows of uploads that this node had in hand and that reached no end of any kind."""
         return self._select(
@@ -181,8 +189,13 @@ class ReplicaStore:
                 now = dataclasses.replace(replica, **values, version=replica.version + 1)
                 self._observer(replica, now)
 
-    def _is_later(self, row: ReplicaRow, upload: Upload) -> bool:
-        """Whether the row is of another upload, and neither older nor this node's own."""
+    def _comes_first(self, row: ReplicaRow, upload: Upload) -> bool:
+        """Whether the row is of another upload, and neither older nor this node's own.
+
+        To a download, which only fills gaps, every row of a replica comes first.
+        """
+        if upload.origin is Origin.DOWNLOAD:
+            return row.upload_id != upload.upload_id and _is_taken(row)
         began_at = datetime.datetime.fromtimestamp(upload.created_at, datetime.UTC)
         return (
             row.upload_id != upload.upload_id
@@ -193,7 +206,8 @@ class ReplicaStore:
 
     def _claim(self, session: orm.Session, row: ReplicaRow, upload: Upload) -> None:
         """Let the upload serve the row, if that still waits for its bytes."""
-        if row.node is None and row.status in WAITING_FOR_BYTES:
+        may_fill = _may_be_filled(row) or upload.origin is not Origin.DOWNLOAD
+        if row.node is None and row.status in WAITING_FOR_BYTES and may_fill:
             session.execute(
                 sa.update(ReplicaRow)
                 .where(ReplicaRow.id == row.id, ReplicaRow.version == row.version)
@@ -209,3 +223,14 @@ class ReplicaStore:
     def _select(self, statement: sa.Select[Any]) -> list[Replica]:
         with self._database.reader.using(Context()) as session:
             return [replica_of(row) for row in session.scalars(statement)]
+
+
+def _is_taken(row: ReplicaRow | Replica) -> bool:
+    """Whether a row speaks for its replica, be it that there shall be none."""
+    return row.withheld or row.status not in (ReplicaStatus.DELETING, ReplicaStatus.DELETED)
+
+
+def _may_be_filled(row: ReplicaRow | Replica) -> bool:
+    """Whether it waits for bytes in no one's hand, and no location can name a former object."""
+    is_waiting = row.node is None and row.status in WAITING_FOR_BYTES
+    return is_waiting and row.location_url is None

@@ -60,7 +60,7 @@ class Feeder(Task):
         coming = {
             upload.image_id
             for upload in self.tools.spool.uploads()
-            if upload.state is not UploadState.ACCEPTED
+            if upload.state is not UploadState.ACCEPTED and not upload.is_provisional
         }
         wanted = [
             image_id

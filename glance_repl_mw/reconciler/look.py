@@ -215,7 +215,7 @@ def images_in_spool(tools: Tools) -> set[str]:
 
     :raises OSError:
     """
-    return {upload.image_id for upload in tools.spool.uploads()}
+    return {upload.image_id for upload in tools.spool.uploads() if not upload.is_provisional}
 
 
 def _is_forgotten(row: Replica) -> bool:

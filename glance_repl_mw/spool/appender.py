@@ -104,6 +104,14 @@ class Appender:
         else:
             self._drop_data()
 
+    def discard(self) -> None:
+        """Let go of the bytes, of which the writer does not know; nothing stays.
+
+        :raises OSError:
+        """
+        self._drop_data()
+        self._spool.remove(self.upload_id)
+
     def _settle(
         self, state: UploadState, *, durable: bool = False, error: str | None = None
     ) -> None:

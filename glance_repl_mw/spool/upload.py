@@ -27,6 +27,7 @@ class Origin(enum.StrEnum):
     STAGE = "stage"
     REPLICA = "replica"
     GLANCE = "glance"
+    DOWNLOAD = "download"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -57,6 +58,17 @@ class Upload:
     def is_fetched(self) -> bool:
         """Whether the reconciler read the bytes, of an image that Glance has already."""
         return self.origin in (Origin.REPLICA, Origin.GLANCE)
+
+    @property
+    def is_provisional(self) -> bool:
+        """Whether it is of a download that still runs: no one may count on its bytes."""
+        return self.origin is Origin.DOWNLOAD and self.state is UploadState.RECEIVING
+
+    @property
+    def is_for_writer(self) -> bool:
+        """Whether the writer takes it in hand as it is."""
+        is_staged = self.state in (UploadState.STAGING, UploadState.STAGED)
+        return not is_staged and not self.is_provisional
 
 
 def upload_of(fields: dict[str, Any]) -> Upload:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import Any
 
 import stevedore
@@ -45,6 +45,16 @@ def check_values(conf: cfg.ConfigOpts) -> None:
     """
     options = [*opts.REPLICATION_OPTIONS, *opts.REST_OPTIONS, *opts.RECONCILER_OPTIONS]
     _check_values(conf, opts.GROUP, options)
+
+
+def check_local_target(conf: cfg.ConfigOpts, targets: Collection[str]) -> None:
+    """See that ``local_target`` names one of these targets, or none at all.
+
+    :raises ConfigError:
+    """
+    name = conf.replication.local_target
+    if name and name not in targets:
+        raise _wrong("local_target", f"{name!r} is not in enabled_targets")
 
 
 def _enabled(entries: Sequence[str]) -> list[tuple[str, str]]:

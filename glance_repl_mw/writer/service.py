@@ -129,7 +129,7 @@ class WriterService:
         if self._is_ending:
             return
         for upload in self._crew.spool.uploads():
-            if upload.state in (UploadState.STAGING, UploadState.STAGED):
+            if not upload.is_for_writer:
                 continue
             job = self._jobs.get(upload.upload_id)
             if job is None:

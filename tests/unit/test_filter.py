@@ -8,8 +8,9 @@ import os
 import pytest
 import webob
 
-from glance_repl_mw import exceptions
+from glance_repl_mw import exceptions, images
 from glance_repl_mw import filter as replication
+from glance_repl_mw.db import schema
 from glance_repl_mw.spool.appender import Appender
 from glance_repl_mw.spool.directory import Spool
 from glance_repl_mw.spool.upload import Origin, UploadState
@@ -668,3 +669,32 @@ def test_an_embedded_writer_without_credentials_stops_the_start(filtered):
 def test_a_target_without_section_stops_the_start(filtered):
     with pytest.raises(exceptions.ConfigError, match="site-b"):
         filtered(Glance(), "enabled_targets = site-b:http")
+
+
+# Downloads
+
+
+@pytest.mark.parametrize(
+    ("agent", "local_target", "copied"),
+    [("curl/7", "site-a", True), (images.USER_AGENT, "site-a", False), ("curl/7", "", False)],
+)
+def test_downloads_of_users_are_copied_for_the_local_target(
+    filtered, spool, agent, local_target, copied
+):
+    def glance(environ, start_response):
+        environ["wsgiorg.routing_args"] = ((), {})
+        start_response("200 OK", [("Content-Length", str(len(BODY)))])
+        return [BODY]
+
+    database = f"sqlite:///{spool.directory.parent}/replication.sqlite"
+    schema.upgrade(schema.open_database(database))
+    options = f"connection = {database}\nlocal_target = {local_target}"
+    environ = environ_of(b"", method="GET", HTTP_USER_AGENT=agent)
+    answer = call(filtered(glance, options), environ)
+    assert answer == ("200 OK", [("Content-Length", str(len(BODY)))], BODY)
+    assert [upload.origin for upload in spool.uploads()] == [Origin.DOWNLOAD] * copied
+
+
+def test_a_local_target_that_is_not_enabled_stops_the_start(filtered):
+    with pytest.raises(exceptions.ConfigError, match=r"local_target: 'site-x' is not in enabled"):
+        filtered(Glance(), "local_target = site-x")

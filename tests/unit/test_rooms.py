@@ -39,6 +39,7 @@ RANKS = {
     "attempt": 4,
     "background": 0,
     "concern": 4,
+    "download": 4,
     "checks": 4,
     "rest": 4,
     "api": 5,

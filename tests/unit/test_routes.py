@@ -14,6 +14,7 @@ PATH = f"/v2/images/{IMAGE}"
     ("method", "path", "action"),
     [
         ("PUT", f"{PATH}/file", Action(IMAGE, Origin.UPLOAD)),
+        ("GET", f"{PATH}/file", Action(IMAGE, is_download=True)),
         ("PUT", f"{PATH}/stage", Action(IMAGE, Origin.STAGE)),
         ("PATCH", PATH, Action(IMAGE, None, True, True)),
         ("DELETE", PATH, Action(IMAGE, None, True, True)),
@@ -37,7 +38,6 @@ def test_ids_keep_their_capitals():
 @pytest.mark.parametrize(
     ("method", "path"),
     [
-        ("GET", f"{PATH}/file"),
         ("HEAD", f"{PATH}/file"),
         ("POST", f"{PATH}/file"),
         ("GET", PATH),

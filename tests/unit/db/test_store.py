@@ -7,8 +7,8 @@ from oslo_utils import timeutils
 
 from glance_repl_mw.db.store import ReplicaStore
 from glance_repl_mw.db.survey import ReplicaSurvey
-from glance_repl_mw.model import ReplicaStatus
-from glance_repl_mw.spool.upload import Upload, UploadState
+from glance_repl_mw.model import Priority, ReplicaStatus
+from glance_repl_mw.spool.upload import Origin, Upload, UploadState
 
 TARGETS = ("a", "b")
 
@@ -105,3 +105,69 @@ def test_purge_forgets_only_closed_rows(store):
     assert store.purge_closed(timeutils.utcnow() - datetime.timedelta(days=1)) == 0
     assert store.purge_closed(timeutils.utcnow() + datetime.timedelta(days=1)) == 1
     assert states(store) == [("upload-1", "b", "pending")]
+
+
+# Downloads
+
+
+def downloaded(number):
+    return Upload(
+        f"download-{number}",
+        "image",
+        100,
+        UploadState.ACCEPTED,
+        0.0,
+        origin=Origin.DOWNLOAD,
+        targets=("a",),
+    )
+
+
+def test_a_download_makes_a_row_where_there_is_none(store):
+    assert store.lacks("image", "a")
+    store.begin(upload(1), ["a"])
+    store.update("upload-1", ["a"], ReplicaStatus.DELETED)
+    assert store.lacks("image", "a")
+    assert store.begin(downloaded(1), ["a"])["a"].status is ReplicaStatus.PENDING
+    assert not store.lacks("image", "a")
+    assert store.lacks("image", "b")
+
+
+@pytest.mark.parametrize("status", ["pending", "uploading", "stored", "active", "error"])
+def test_a_download_leaves_a_row_in_hand_or_done_alone(store, status):
+    store.begin(upload(1), ["a"])
+    for step in ("uploading", "stored", "active") if status != "error" else ("error",):
+        if status != "pending":
+            store.update("upload-1", ["a"], ReplicaStatus(step))
+        if status in ("pending", step):
+            break
+    before = store.replicas("image")
+    assert str(before[0].status) == status
+    assert not store.lacks("image", "a")
+    assert store.begin(downloaded(1), ["a"]) == {}
+    assert store.replicas("image") == before
+
+
+def test_a_download_serves_a_row_that_waits_for_its_bytes(store, survey):
+    survey.plan("image", ["a"], Priority.BACKFILL, 100)
+    assert store.lacks("image", "a")
+    row = store.begin(downloaded(1), ["a"])["a"]
+    assert (row.upload_id, row.node, row.next_attempt_at) == ("download-1", "node-1", None)
+    assert len(store.replicas()) == 1
+    assert store.begin(downloaded(2), ["a"]) == {}
+
+
+def test_a_download_does_not_mend_a_replica_with_a_location(store, survey):
+    """The location goes first, and that is the reconciler's work."""
+    survey.plan("image", ["a"], Priority.REPAIR, 100)
+    (row,) = store.replicas()
+    survey.change(row, location_url="http://a/object")
+    assert not store.lacks("image", "a")
+    assert store.begin(downloaded(1), ["a"]) == {}
+
+
+def test_a_download_does_not_bring_back_what_was_withheld(store, survey):
+    store.begin(upload(1), ["a"])
+    (row,) = store.replicas()
+    survey.change(row, ReplicaStatus.DELETED, withheld=True)
+    assert not store.lacks("image", "a")
+    assert store.begin(downloaded(1), ["a"]) == {}
