@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import logging
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import prettytable
@@ -16,9 +16,11 @@ from glance_repl_mw import exceptions
 from glance_repl_mw.checks import database as database_checks
 from glance_repl_mw.checks import deployment, secrecy
 from glance_repl_mw.checks.report import report
-from glance_repl_mw.cmd import explain, sync, targets, verify
+from glance_repl_mw.cmd import explain, sync, targets, verify, watch
+from glance_repl_mw.cmd.records import require_records
 from glance_repl_mw.db import schema
 from glance_repl_mw.db.models import ReplicaRow
+from glance_repl_mw.db.overview import ReplicaOverview
 from glance_repl_mw.db.store import ReplicaStore
 from glance_repl_mw.model import Replica
 
@@ -83,6 +85,14 @@ def _add_commands(commands: Any) -> None:
     status = commands.add_parser("status", help="show the state of the replicas")
     status.add_argument("image", nargs="?", metavar="IMAGE", help="only those of this image")
     status.add_argument("--format", choices=("table", "json"), default="table")
+    status.add_argument(
+        "--watch",
+        nargs="?",
+        type=watch.seconds,
+        const=watch.DEFAULT_SECONDS,
+        metavar="SECONDS",
+        help="show what goes on now again and again, until Ctrl-C",
+    )
     status.set_defaults(run=_status)
     explain.add_command(commands)
     sync.add_command(commands)
@@ -103,6 +113,8 @@ def _check(conf: cfg.ConfigOpts) -> int:
 
 def _status(conf: cfg.ConfigOpts) -> int:
     image = conf.command.image
+    if conf.command.watch is not None:
+        return watch.repeat(_watched(conf, image), conf.command.watch)
     replicas = _replicas(deployment.read(conf).replication.replication.connection, image)
     if image and not replicas:
         print(f"{_PROGRAM}: image {image} has no replicas", file=sys.stderr)
@@ -114,6 +126,22 @@ def _status(conf: cfg.ConfigOpts) -> int:
     else:
         print("Nothing has been replicated yet.")
     return 0
+
+
+def _watched(conf: cfg.ConfigOpts, image: str | None) -> Callable[[], str]:
+    """What is shown again and again: the replicas of one image, or what goes on at all targets.
+
+    :raises ConfigError:
+    """
+    if conf.command.format == "json":
+        raise exceptions.ConfigError(operation="status", hint="--watch shows tables only")
+    replication = deployment.read(conf).replication
+    if image:
+        connection = replication.replication.connection
+        return lambda: _table(_replicas(connection, image)).get_string()
+    records = require_records(replication)
+    database = schema.open_database(replication.replication.connection)
+    return watch.Watch(ReplicaOverview(database), records.counts).block
 
 
 def _replicas(connection: str, image_id: str | None) -> Sequence[Replica]:
