@@ -12,6 +12,7 @@ the copying alone.
 from __future__ import annotations
 
 import functools
+import time
 from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import Future
 from typing import TYPE_CHECKING, Any
@@ -39,6 +40,13 @@ _ROUTED = "wsgiorg.routing_args"
 _EARLY_BYTES = 8 * 1024**2
 _ROOM_CHECK_BYTES = 16 * 1024**2
 _PATIENCE_SECONDS = 1.0
+# A spool that is slower than the client's line would hold the client up.
+_TOLERATED_SECONDS = 1.0
+_TOLERATED_SHARE = 0.5
+
+
+class _SpoolTooSlow(Exception):
+    """The client waits for the spool."""
 
 
 class Downloads:
@@ -126,6 +134,8 @@ class Filling:
         self._crowded_percent = crowded_percent
         self._early: list[bytes] = []
         self._received = 0
+        self._began_at = time.monotonic()
+        self._spent_seconds = 0.0
         self._check_at = _ROOM_CHECK_BYTES
         self._appender: Appender | None = None
         self._is_over = False
@@ -141,7 +151,7 @@ class Filling:
             self._early.append(data)
             self._received += len(data)
             if self._is_wanted.done() or self._received >= _EARLY_BYTES:
-                self._spool_early()
+                self._spool_in_time()
         except Exception as error:
             self._fail(error)
 
@@ -159,6 +169,15 @@ class Filling:
                 self._drop()
         except Exception as error:
             self._fail(error)
+
+    def _spool_in_time(self) -> None:
+        before = time.monotonic()
+        self._spool_early()
+        now = time.monotonic()
+        self._spent_seconds += now - before
+        tolerated = max(_TOLERATED_SECONDS, _TOLERATED_SHARE * (now - self._began_at))
+        if self._spent_seconds > tolerated:
+            raise _SpoolTooSlow("the spool is slower than the download")
 
     def _spool_early(self) -> Appender:
         if self._appender is None:

@@ -21,8 +21,7 @@ def load(conf: cfg.ConfigOpts) -> tuple[dict[str, Target], list[Finding]]:
         return {}, [error(where, "names no target", "set it, as in site-a:http")]
     try:
         loaded = loader.load_targets(conf)
-        loader.check_local_target(conf, loaded)
-        return loaded, []
+        return loaded, _local_target(conf, loaded)
     except exceptions.ConfigError as problem:
         first = problem
     targets: dict[str, Target] = {}
@@ -36,6 +35,14 @@ def load(conf: cfg.ConfigOpts) -> tuple[dict[str, Target], list[Finding]]:
         finally:
             conf.clear_override("enabled_targets", group=opts.GROUP)
     return targets, findings or [_wrong(where, first)]
+
+
+def _local_target(conf: cfg.ConfigOpts, targets: Mapping[str, Target]) -> list[Finding]:
+    try:
+        loader.check_local_target(conf, targets)
+    except exceptions.ConfigError as problem:
+        return [_wrong(f"[{opts.GROUP}] local_target", problem)]
+    return []
 
 
 def _wrong(where: str, problem: exceptions.ConfigError) -> Finding:

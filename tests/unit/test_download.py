@@ -3,6 +3,7 @@
 import dataclasses
 import threading
 import time
+import types
 
 import oslo_db.exception
 import pytest
@@ -256,6 +257,22 @@ def test_a_spool_that_is_full(serve, spool):
     spool.max_bytes = len(BODY)
     assert take(serve(Glance())[2]) == BODY
     assert files(spool) == []
+
+
+def test_a_spool_that_is_slower_than_the_client(serve, spool, monkeypatch):
+    moments = [0.0]
+
+    def append_slowly(self, data):
+        moments[0] += 10
+
+    clock = types.SimpleNamespace(monotonic=lambda: moments[0])
+    monkeypatch.setattr(download, "time", clock)
+    monkeypatch.setattr(download, "_EARLY_BYTES", 1)
+    monkeypatch.setattr(Appender, "append", append_slowly)
+    pieces = iter(serve(Glance())[2])
+    assert next(pieces) == PIECES[0]
+    assert files(spool) == []
+    assert b"".join(pieces) == BODY[len(PIECES[0]) :]
 
 
 def test_a_spool_that_fails_half_way(serve, spool, monkeypatch):
