@@ -95,16 +95,15 @@ class AnswerHold:
     def question(self, environ: dict[str, Any], image_id: str) -> webob.Request | None:
         """The request for the image's record, where the uploader may choose the concern in it.
 
-        To be asked for before Glance gets the upload, since Glance changes ``environ``.
+        To be asked for before Glance gets the upload, since Glance changes ``environ``. Raises
+        nothing: a policy file that is broken must not fail an upload.
         """
         request = webob.Request(environ)
-        context = getattr(request, "context", None)
-        if context is None or not self._enforcer.authorize(
-            policies.OVERRIDE_WRITE_CONCERN,
-            {"image_id": image_id},
-            context.to_policy_values(),
-            do_raise=False,
-        ):
+        try:
+            if not self._may_choose(request, image_id):
+                return None
+        except Exception:
+            LOG.exception("Image %s: the policy of its write concern cannot be asked", image_id)
             return None
         question = request.copy_get()
         question.environ.pop("HTTP_TRANSFER_ENCODING", None)
@@ -142,6 +141,15 @@ class AnswerHold:
             return
         if standing is not None:
             response.headers[HEADER] = f"active={standing.active}/{standing.total}"
+
+    def _may_choose(self, request: webob.Request, image_id: str) -> bool:
+        context = getattr(request, "context", None)
+        return context is not None and self._enforcer.authorize(
+            policies.OVERRIDE_WRITE_CONCERN,
+            {"image_id": image_id},
+            context.to_policy_values(),
+            do_raise=False,
+        )
 
     def _chosen(self, image_id: str, question: webob.Request | None) -> WriteConcern | None:
         """The concern that the image's property names, if the uploader may choose it."""

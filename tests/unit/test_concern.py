@@ -189,6 +189,15 @@ def test_the_property_wins_where_policy_allows(answer_to, configured, value, rol
     assert glance.asked == asked
 
 
+def test_a_policy_that_is_broken_fails_no_upload(answer_to, monkeypatch):
+    def fail(*_, **__):
+        raise OSError("no such policy")
+
+    monkeypatch.setattr(concern.policy.Enforcer, "authorize", fail)
+    header = answer_to(Store([ACTIVE]), roles=["admin"], write_concern="all")
+    assert header == "active=1/1"
+
+
 def test_a_record_that_cannot_be_read_changes_nothing(answer_to):
     glance = Glance("all", status=500)
     header = answer_to(Store([ACTIVE]), glance=glance, roles=["admin"], write_concern="quorum")
