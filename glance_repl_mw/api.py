@@ -10,9 +10,10 @@ import oslo_db.exception
 import webob
 import webob.exc
 from oslo_config import cfg
+from oslo_db.sqlalchemy import enginefacade
 from oslo_log import log
 
-from glance_repl_mw.db import schema
+from glance_repl_mw.choice import Choice
 from glance_repl_mw.db.catalogue import ReplicaCatalogue
 from glance_repl_mw.db.demands import ReplicaDemands
 from glance_repl_mw.db.states import TargetStates
@@ -49,14 +50,21 @@ class ReplicaAPI:
     :param spool: where the writer of this node finds what was asked for
     """
 
-    def __init__(self, conf: cfg.ConfigOpts, application: WSGIApplication, spool: Spool) -> None:
-        database = schema.open_database(conf.replication.connection)
+    def __init__(
+        self,
+        conf: cfg.ConfigOpts,
+        application: WSGIApplication,
+        spool: Spool,
+        database: enginefacade._TransactionContextManager,
+    ) -> None:
         demands, catalogue = ReplicaDemands(database), ReplicaCatalogue(database)
         rights = Rights(conf)
         targets = loader.load_targets(conf)
         options = conf.replication
         room = WaitingRoom(demands.replicas, options.api_max_waiters, options.api_wait_max_seconds)
-        of_image = ImageReplicas(demands, rights, application, spool, targets, room)
+        of_image = ImageReplicas(
+            demands, rights, application, spool, targets, Choice(conf, targets), room
+        )
         of_all = listing.Listing(catalogue, rights)
         places = Targets(catalogue, TargetStates(database), rights, targets)
         self._routes: list[tuple[re.Pattern[str], dict[str, _Handler]]] = [

@@ -57,16 +57,23 @@ class Choice:
             return Verdict(False, _NOT_NAMED)
         if named is None and target in self._lazy and not on_demand:
             return Verdict(False, _LAZY)
+        objection = self.objection(image, target)
+        if objection is not None:
+            return Verdict(False, objection)
         rule = self._rules[target]
-        holds = rule.holds(image)
-        if holds is None:
+        if rule.holds(image) is None:
             return Verdict(None, "replicate_if depends on the size, which is not known yet")
-        if not holds:
-            return Verdict(False, f"replicate_if: {rule.failing(image)} does not hold")
         reason = f"its mode is {'lazy' if target in self._lazy else 'eager'}"
         if named is not None:
             reason = f"the image's {PROPERTY} names it"
         return Verdict(True, f"{reason}, replicate_if holds" if rule.conditions else reason)
+
+    def objection(self, image: Image, target: str) -> str | None:
+        """What keeps the target from having the image, whoever asks for it."""
+        rule = self._rules[target]
+        if rule.holds(image) is not False:
+            return None
+        return f"replicate_if: {rule.failing(image)} does not hold"
 
     def is_lazy(self, target: str) -> bool:
         return target in self._lazy

@@ -87,8 +87,8 @@ class ReplicationFilter(base.ConfigurableMiddleware):
             # The writer's own complaint about its credentials would be far from the start.
             images.ImageService(self.oslo_conf)
             self._launcher = WriterLauncher(self.oslo_conf)
-        self._api = ReplicaAPI(self.oslo_conf, application, self._spool)
         database = schema.open_database(options.connection)
+        self._api = ReplicaAPI(self.oslo_conf, application, self._spool, database)
         store = ReplicaStore(database)
         self._downloads: Downloads | None = None
         if options.local_target:

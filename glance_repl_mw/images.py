@@ -59,7 +59,7 @@ class ImageService:
     def get(self, image_id: str) -> Image:
         """Glance's record of an image."""
         operation = "read the image"
-        image = _image(self._request(image_id, operation, "GET", f"/v2/images/{image_id}"))
+        image = image_of(self._request(image_id, operation, "GET", f"/v2/images/{image_id}"))
         if image.status in _BEING_DELETED:
             raise exceptions.ImageGone(image_id, None, operation, f"it is {image.status}")
         return image
@@ -72,7 +72,7 @@ class ImageService:
             if missing:
                 path = f"/v2/images?visibility=all&limit={len(missing)}&id=in:{','.join(missing)}"
                 body = self._request(None, "list images", "GET", path + more)
-                images |= {each["id"]: _image(each) for each in body["images"]}
+                images |= {each["id"]: image_of(each) for each in body["images"]}
         return {
             image_id: image
             for image_id, image in images.items()
@@ -95,7 +95,7 @@ class ImageService:
             if after is None or status_of(error) != http.HTTPStatus.BAD_REQUEST:
                 raise
             raise exceptions.ImageGone(after, None, error.operation, error.hint) from error
-        return [_image(each) for each in body["images"]]
+        return [image_of(each) for each in body["images"]]
 
     def download(self, image_id: str) -> Iterator[bytes]:
         """The image's bytes, in blocks, from whichever location Glance reads them."""
@@ -165,7 +165,7 @@ class ImageService:
         Returns the image as Glance stored it.
         """
         locations = [{"url": self._sign(url), "metadata": {}} for url in urls]
-        return _image(self._patch(image_id, "add locations", patches.additions(locations)))
+        return image_of(self._patch(image_id, "add locations", patches.additions(locations)))
 
     def create(self, image_id: str, name: str, owner: str) -> None:
         """Make an image without data that belongs to the project ``owner``."""
@@ -287,7 +287,8 @@ _HASHES = ("checksum", "os_hash_algo", "os_hash_value")
 _AS_THEY_ARE = ("size", *_HASHES, "visibility", "owner", "container_format", "disk_format")
 
 
-def _image(body: Mapping[str, Any]) -> Image:
+def image_of(body: Mapping[str, Any]) -> Image:
+    """The image that Glance shows so."""
     locations = body.get("locations", ())
     return Image(
         image_id=body["id"],

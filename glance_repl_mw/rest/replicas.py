@@ -12,6 +12,7 @@ from oslo_log import log
 from oslo_utils import timeutils
 
 from glance_repl_mw import policies
+from glance_repl_mw.choice import Choice
 from glance_repl_mw.db.demands import ReplicaDemands
 from glance_repl_mw.model import CLOSED, Replica, ReplicaStatus
 from glance_repl_mw.rest.answers import json, refused
@@ -39,6 +40,7 @@ class ImageReplicas:
     :param application: the rest of the pipeline, which knows who may see which image
     :param spool: where the writer of this node finds what happened
     :param targets: the names of the configured targets
+    :param choice: what they may have
     :param room: where requests wait
     """
 
@@ -49,6 +51,7 @@ class ImageReplicas:
         application: WSGIApplication,
         spool: Spool,
         targets: Collection[str],
+        choice: Choice,
         room: WaitingRoom,
     ) -> None:
         self._demands = demands
@@ -56,6 +59,7 @@ class ImageReplicas:
         self._application = application
         self._spool = spool
         self._targets = targets
+        self._choice = choice
         self._room = room
 
     def list(self, request: webob.Request, image_id: str) -> webob.Response:
@@ -81,6 +85,7 @@ class ImageReplicas:
         size = _size_of(image)
         if self._demands.is_leaving(target):
             raise refused(webob.exc.HTTPConflict, f"Target {target} is being emptied.")
+        self._see_that_rules_allow(image, target)
         replica = self._demands.synchronise(image.image_id, target, size)
         if replica.status is not ReplicaStatus.ACTIVE:
             self._note(image)
@@ -128,6 +133,15 @@ class ImageReplicas:
             answer.headers["Retry-After"] = str(pause)
         return answer
 
+    def _see_that_rules_allow(self, image: SeenImage, target: str) -> None:
+        """:raises Answered: 409, where there is no replica yet and there shall be none"""
+        objection = self._choice.objection(image.image, target)
+        if objection is None:
+            return
+        rows = self._demands.rows(image.image_id, target)
+        if all(row.status in CLOSED for row in rows):
+            raise refused(webob.exc.HTTPConflict, f"Target {target} takes no such image: {objection}.")
+
     def _readable(self, request: webob.Request, image_id: str) -> SeenImage:
         image = seen_image(request, self._application, image_id)
         self._rights.demand(request, policies.READ, image.policy_target)
@@ -169,9 +183,9 @@ def _size_of(image: SeenImage) -> int:
         why = f"The image has no data yet: it is {image.status}."
         wait = None if image.status == "queued" else _DATA_COMES_SECONDS
         raise refused(webob.exc.HTTPConflict, why, wait)
-    if not image.size:
+    if not image.image.size:
         raise refused(webob.exc.HTTPConflict, "An empty image can have no replica.")
-    return image.size
+    return image.image.size
 
 
 def _see_that_none_is_in_hand(replicas: Sequence[Replica]) -> None:

@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 import webob
 
-from glance_repl_mw import patches
+from glance_repl_mw.images import image_of
+from glance_repl_mw.model import Image
 from glance_repl_mw.rest.answers import Answered
 
 if TYPE_CHECKING:
@@ -18,19 +19,25 @@ if TYPE_CHECKING:
 class SeenImage:
     """What Glance shows the caller of an image.
 
+    :ivar image: without what Glance hides from the caller
     :ivar locations: the URLs without signatures, None where Glance hides them
     """
 
-    image_id: str
-    owner: str | None
-    status: str
-    size: int | None
+    image: Image
     locations: tuple[str, ...] | None
+
+    @property
+    def image_id(self) -> str:
+        return self.image.image_id
+
+    @property
+    def status(self) -> str:
+        return self.image.status
 
     @property
     def policy_target(self) -> dict[str, Any]:
         """What rules can refer to."""
-        return {"image_id": self.image_id, "project_id": self.owner or ""}
+        return {"image_id": self.image_id, "project_id": self.image.owner or ""}
 
 
 def seen_image(request: webob.Request, application: WSGIApplication, image_id: str) -> SeenImage:
@@ -46,11 +53,5 @@ def seen_image(request: webob.Request, application: WSGIApplication, image_id: s
     if answer.status_int != 200:
         raise Answered(answer)
     body = answer.json
-    locations = body.get("locations")
-    return SeenImage(
-        image_id=body["id"],
-        owner=body.get("owner"),
-        status=body["status"],
-        size=body.get("size"),
-        locations=None if locations is None else tuple(map(patches.plain_url, locations)),
-    )
+    image = image_of(body)
+    return SeenImage(image, image.locations if "locations" in body else None)

@@ -70,10 +70,8 @@ class Choosing:
         self._has_news |= bool(self._questions)
 
     def _chosen(self, upload: Upload) -> Collection[str] | None:
-        if upload.targets is not None:
-            return upload.targets
-        if not self._choice.depends_on_image:
-            return self._choice.eager
+        if not self._choice.depends_on_image or upload.is_fetched:
+            return self._choice.eager if upload.targets is None else upload.targets
         if upload.state is UploadState.REJECTED:
             return ()
         question = self._questions.setdefault(upload.upload_id, _Question())
@@ -109,8 +107,12 @@ class Choosing:
 
     def _decide(self, upload: Upload, image: Image) -> list[str] | None:
         image = dataclasses.replace(image, size=_size_of(upload, image))
+        # A download fills the local target on demand, yet only with what its rule allows.
+        on_demand = upload.targets is not None
         verdicts = {
-            target: self._choice.verdict(image, target).wanted for target in self._crew.targets
+            target: self._choice.verdict(image, target, on_demand=on_demand).wanted
+            for target in self._crew.targets
+            if upload.targets is None or target in upload.targets
         }
         may_become_known = (
             upload.state is UploadState.RECEIVING and not self._crew.spool.is_abandoned(upload)
