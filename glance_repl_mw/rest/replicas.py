@@ -67,7 +67,7 @@ class ImageReplicas:
         image = self._readable(request, image_id)
         parameters(request, ())
         replicas = self._demands.replicas([image.image_id])
-        return json({"replicas": [self._view(request, image, each) for each in replicas]})
+        return json({"replicas": self._views(request, image, replicas)})
 
     def show(self, request: webob.Request, image_id: str, target: str) -> webob.Response:
         """The replica at the target; with ``wait``, when its status has changed."""
@@ -154,11 +154,14 @@ class ImageReplicas:
         raise _no_replica(target)
 
     def _view(self, request: webob.Request, image: SeenImage, replica: Replica) -> dict[str, Any]:
+        return self._views(request, image, [replica])[0]
+
+    def _views(
+        self, request: webob.Request, image: SeenImage, replicas: Sequence[Replica]
+    ) -> Sequence[dict[str, Any]]:
         may_see_urls = self._rights.may(request, policies.READ_URLS, image.policy_target)
-        hidden = () if may_see_urls else ADMINISTRATORS_ONLY
-        return {
-            name: None if name in hidden else value for name, value in replica.as_dict().items()
-        }
+        hidden = {} if may_see_urls else dict.fromkeys(ADMINISTRATORS_ONLY)
+        return [{**replica.as_dict(), **hidden} for replica in replicas]
 
     def _note(self, image: SeenImage) -> None:
         """Have the writer of this node look soon; without the note it does so later."""
