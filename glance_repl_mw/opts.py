@@ -1,4 +1,4 @@
-"""The options of the section ``[replication]`` and those that every target has."""
+"""The options of the section ``[replication]``."""
 
 from __future__ import annotations
 
@@ -263,45 +263,6 @@ RECONCILER_OPTIONS: Sequence[cfg.Opt] = (
         min=0.0,
         help="Seconds between two looks for objects at a target that no image accounts for; what "
         "is found twice is deleted. 0: never.",
-    ),
-)
-
-TARGET_OPTIONS: Sequence[cfg.Opt] = (
-    cfg.StrOpt(
-        "mode",
-        default="eager",
-        choices=[
-            ("eager", "The target gets every image for which replicate_if holds."),
-            ("lazy", "The target gets only what is asked for."),
-        ],
-        help="Whether images are replicated to this target without being asked for.",
-    ),
-    cfg.StrOpt(
-        "replicate_if",
-        default="",
-        sample_default="visibility:public and (size:<=20GiB or tag:golden)",
-        help="Which images this target gets, written as the rules of a policy file: conditions "
-        "joined with and, or, not and brackets. There are visibility:NAME, owner:PROJECT_ID, "
-        "container_format:NAME, disk_format:NAME, size:<=NUMBER with units such as 20GiB, "
-        "tag:NAME, property:NAME=VALUE, and property:NAME whatever its value. Empty: all images.",
-    ),
-    cfg.IntOpt(
-        "max_connections",
-        default=32,
-        min=1,
-        help="How many images are written to this target at once.",
-    ),
-    cfg.IntOpt(
-        "max_bytes_per_second",
-        default=0,
-        min=0,
-        help="Most bytes per second that the writer of this node sends to this target, all images "
-        "together, and reads when it is back and its replicas are proven anew. 0: no limit.",
-    ),
-    cfg.FloatOpt(
-        "withdraw_after_seconds",
-        min=0.0,
-        help="As in [replication], for this target.",
     ),
 )
 

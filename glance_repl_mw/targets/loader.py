@@ -13,6 +13,7 @@ from stevedore.exception import NoMatches
 from glance_repl_mw import exceptions, opts
 from glance_repl_mw.rules import Rule
 from glance_repl_mw.targets.base import Target
+from glance_repl_mw.targets.opts import TARGET_OPTIONS
 
 NAMESPACE = "glance_repl_mw.targets"
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
@@ -76,7 +77,7 @@ def _load(conf: cfg.ConfigOpts, name: str, driver: str) -> Target:
             operation="read configuration",
             hint=f"the section [{group}] is missing",
         )
-    options = [*opts.TARGET_OPTIONS, *driver_class.options]
+    options = [*TARGET_OPTIONS, *driver_class.options]
     conf.register_opts(options, group=group)
     _check_values(conf, group, options)
     try:
@@ -128,6 +129,6 @@ def list_opts() -> Sequence[tuple[str, Sequence[cfg.Opt]]]:
     """For oslo-config-generator: a sample section for each driver that is installed."""
     installed: stevedore.ExtensionManager[Any] = stevedore.ExtensionManager(NAMESPACE)
     return [
-        (section(f"a-{driver.name}-target"), [*opts.TARGET_OPTIONS, *driver.plugin.options])
+        (section(f"a-{driver.name}-target"), [*TARGET_OPTIONS, *driver.plugin.options])
         for driver in sorted(installed, key=lambda driver: driver.name)
     ]

@@ -5,6 +5,7 @@ from oslo_config import cfg
 
 from glance_repl_mw import opts
 from glance_repl_mw.choice import Choice
+from glance_repl_mw.targets.opts import TARGET_OPTIONS
 from tests.unit.test_rules import image
 
 LAZY = {"mode": "lazy"}
@@ -22,7 +23,7 @@ def choice_of(*, obeys=True, **targets):
     conf = cfg.ConfigOpts()
     opts.register_opts(conf)
     for name, values in targets.items():
-        conf.register_opts(opts.TARGET_OPTIONS, group=name)
+        conf.register_opts(TARGET_OPTIONS, group=name)
         for option, value in values.items():
             conf.set_default(option, value, group=name)
     conf([], default_config_files=[], default_config_dirs=[])

@@ -19,6 +19,7 @@ from glance_repl_mw.reconciler.health import TargetHealth
 from glance_repl_mw.reconciler.tools import Tools
 from glance_repl_mw.spool.directory import Spool
 from glance_repl_mw.spool.upload import Upload, UploadState
+from glance_repl_mw.targets.opts import TARGET_OPTIONS
 
 SITE = "site-a"
 SECTION = f"replication:{SITE}"
@@ -120,7 +121,7 @@ class Lab:
     def __init__(self, directory):
         conf = cfg.ConfigOpts()
         opts.register_opts(conf)
-        conf.register_opts(opts.TARGET_OPTIONS, group=SECTION)
+        conf.register_opts(TARGET_OPTIONS, group=SECTION)
         conf([], default_config_files=[], default_config_dirs=[])
         self.database = schema.open_database(f"sqlite:///{directory}/replication.sqlite")
         schema.upgrade(self.database)

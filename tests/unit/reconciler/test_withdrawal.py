@@ -6,11 +6,12 @@ import pytest
 from oslo_config import cfg
 from oslo_utils import timeutils
 
-from glance_repl_mw import exceptions, opts
+from glance_repl_mw import exceptions
 from glance_repl_mw.model import ReplicaStatus
 from glance_repl_mw.reconciler import withdrawal
 from glance_repl_mw.reconciler.tools import Stopping
 from glance_repl_mw.reconciler.withdrawal import NOT_WITHDRAWN, WITHDRAWN, Withdrawal
+from glance_repl_mw.targets.opts import TARGET_OPTIONS
 from tests.unit.reconciler.target_lab import PRIMARY, SITE, Lab, at, days, url_of
 
 HANGS = exceptions.TargetUnavailable(target=SITE, hint="no answer for 5 s")
@@ -22,7 +23,7 @@ class WithdrawalLab(Lab):
     def __init__(self, directory):
         super().__init__(directory)
         conf = cfg.ConfigOpts()
-        conf.register_opts(opts.TARGET_OPTIONS, group=SITE)
+        conf.register_opts(TARGET_OPTIONS, group=SITE)
         conf([], default_config_files=[], default_config_dirs=[])
         self.options = conf
         self.target.conf = conf[SITE]
