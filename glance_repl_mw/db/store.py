@@ -147,6 +147,16 @@ class ReplicaStore:
         return not any(_is_taken(row) and not _may_be_filled(row) for row in rows)
 
     @retried
+    def active_locations(self, upload_ids: Collection[str]) -> set[str]:
+        """The location URLs of those replicas of these uploads that are ``active``."""
+        statement = sa.select(ReplicaRow.location_url).where(
+            ReplicaRow.upload_id.in_(list(upload_ids)),
+            ReplicaRow.status == ReplicaStatus.ACTIVE,
+        )
+        with self._database.reader.using(Context()) as session:
+            return {url for url in session.scalars(statement) if url}
+
+    @retried
     def unfinished(self) -> list[Replica]:
         """Rows of uploads that this node had in hand and that reached no end of any kind."""
         return self._select(

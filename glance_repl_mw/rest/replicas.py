@@ -140,7 +140,9 @@ class ImageReplicas:
             return
         rows = self._demands.rows(image.image_id, target)
         if all(row.status in CLOSED for row in rows):
-            raise refused(webob.exc.HTTPConflict, f"Target {target} takes no such image: {objection}.")
+            raise refused(
+                webob.exc.HTTPConflict, f"Target {target} takes no such image: {objection}."
+            )
 
     def _readable(self, request: webob.Request, image_id: str) -> SeenImage:
         image = seen_image(request, self._application, image_id)

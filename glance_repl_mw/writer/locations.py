@@ -11,8 +11,9 @@ import dataclasses
 import functools
 import time
 from collections import deque
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterable, Mapping
 
+import oslo_db.exception
 from oslo_log import log
 from oslo_utils import timeutils
 
@@ -78,22 +79,43 @@ class LocationKeeper:
         if self._looking:
             return
         batch: list[_Watched] = []
-        images: dict[str, list[str]] = {}
+        image_ids: set[str] = set()
         while (
             self._watched
             and self._watched[0].due_at <= time.monotonic()
-            and len(images) < _IMAGES_PER_REQUEST
+            and len(image_ids) < _IMAGES_PER_REQUEST
         ):
             entry = self._watched.popleft()
             if entry.target not in leaving:
                 batch.append(entry)
-                images.setdefault(entry.image_id, []).append(entry.url)
+                image_ids.add(entry.image_id)
+        batch = self._still_wanted(batch)
+        images: dict[str, list[str]] = {}
+        for entry in batch:
+            images.setdefault(entry.image_id, []).append(entry.url)
         if batch:
             self._looking = True
             self._crew.at_glance(
                 functools.partial(work.heal, self._crew.images, images),
                 functools.partial(self._looked, batch),
             )
+
+    def _still_wanted(self, batch: list[_Watched]) -> list[_Watched]:
+        """Without what was withdrawn meanwhile, as a replica that was found to be bad."""
+        added = [entry for entry in batch if not entry.known_lost]
+        if not added:
+            return batch
+        try:
+            active = self._crew.store.active_locations({entry.upload_id for entry in added})
+        except oslo_db.exception.DBError as error:
+            LOG.error("New locations are looked at later: %s", error)
+            self._later(added)
+            active = set()
+        return [entry for entry in batch if entry.known_lost or entry.url in active]
+
+    def _later(self, entries: Iterable[_Watched]) -> None:
+        due_at = time.monotonic() + _SECOND_LOOK_SECONDS
+        self._watched.extend(dataclasses.replace(entry, due_at=due_at) for entry in entries)
 
     def _looked(
         self,
@@ -108,8 +130,7 @@ class LocationKeeper:
             elif entry.known_lost:
                 self._settle(entry, error)
             else:
-                later = time.monotonic() + _SECOND_LOOK_SECONDS
-                self._watched.append(dataclasses.replace(entry, due_at=later))
+                self._later([entry])
 
     def _settle(self, entry: _Watched, problem: BaseException | None) -> None:
         if isinstance(problem, exceptions.ImageGone) and not entry.known_lost:

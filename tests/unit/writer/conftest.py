@@ -12,6 +12,7 @@ from glance_repl_mw.db.store import ReplicaStore
 from glance_repl_mw.model import Image, Stored
 from glance_repl_mw.spool.appender import Appender
 from glance_repl_mw.spool.directory import Spool
+from glance_repl_mw.targets.opts import TARGET_OPTIONS
 from glance_repl_mw.writer.crew import Crew
 from glance_repl_mw.writer.job import Job
 
@@ -45,6 +46,12 @@ class Images:
         if self.image is None:
             raise exceptions.ImageGone(image_id)
         return self.image
+
+    def find(self, image_ids):
+        return {image_id: self.get(image_id) for image_id in image_ids}
+
+    def lose_locations(self):
+        self.image = Image(**{**vars(self.image), "locations": ("file:///primary",)})
 
     def add_locations(self, image_id, urls):
         self.get(image_id)
@@ -90,7 +97,7 @@ def conf(tmp_path):
     opts.register_opts(conf)
     conf.register_opts(opts.GLANCE_OPTIONS)
     for name in ("site-a", "site-b"):
-        conf.register_opts(opts.TARGET_OPTIONS, group=f"replication:{name}")
+        conf.register_opts(TARGET_OPTIONS, group=f"replication:{name}")
     conf([], default_config_files=[], default_config_dirs=[])
     conf.set_override("retry_initial_seconds", 0.1, group="replication")
     conf.set_override("retry_max_seconds", 0.4, group="replication")
