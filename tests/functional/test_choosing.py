@@ -158,6 +158,17 @@ def test_lazy_target_is_filled_on_demand(cloud):
     )
 
 
+def test_users_are_given_what_they_ask_for_where_the_rules_allow_it(cloud):
+    body = os.urandom(SMALL)
+    image_id = cloud.new_image(body)
+    replicas = f"v2/images/{image_id}/replicas"
+    answer = cloud.request("PUT", f"{replicas}/site-b")
+    assert answer.status_code == 409
+    assert "replicate_if: (tag:golden or" in answer.text
+    assert cloud.request("PUT", f"{replicas}/site-c").status_code == 202
+    assert_only_at(cloud, image_id, body, "site-c")
+
+
 def test_explain_tells_why(cloud):
     image_id = new_image(cloud, b"some bytes", visibility="public")
     assert_only_at(cloud, image_id, b"some bytes", "site-a")

@@ -7,7 +7,7 @@ import pytest
 
 from glance_repl_mw import exceptions
 from glance_repl_mw.spool.appender import Appender
-from glance_repl_mw.spool.upload import UploadState
+from glance_repl_mw.spool.upload import Origin, UploadState
 from glance_repl_mw.writer.choosing import Choosing
 from tests.unit.writer.conftest import IMAGE, WAIT_SECONDS
 
@@ -77,10 +77,21 @@ def test_without_rules_glance_is_not_asked(crew, rule, upload, asked):
 
 def test_what_was_fetched_goes_where_it_was_fetched_for(crew, rule, upload, asked):
     rule("tag:golden", mode="lazy")
-    fetched = dataclasses.replace(upload, targets=("site-b", "gone"))
+    places = ("site-b", "gone")
+    fetched = dataclasses.replace(upload, targets=places, origin=Origin.REPLICA)
     assert Choosing(crew).targets_of(fetched, ()) == ["site-b"]
     assert Choosing(crew).targets_of(fetched, ["site-b"]) == []
     assert asked == []
+
+
+@pytest.mark.parametrize(("tags", "chosen"), [({"golden"}, ["site-b"]), ((), [])])
+def test_download_fills_its_target_only_where_the_rule_holds(
+    crew, rule, upload, images, tags, chosen
+):
+    rule("tag:golden", mode="lazy")
+    images.accept(BODY, tags=frozenset(tags))
+    download = dataclasses.replace(upload, targets=("site-b",), origin=Origin.DOWNLOAD)
+    assert decided(crew, Choosing(crew), download) == chosen
 
 
 @pytest.mark.parametrize(
