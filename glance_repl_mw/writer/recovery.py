@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import functools
 from collections.abc import Mapping
 
@@ -34,7 +33,6 @@ class Recovery:
         :param is_ending: the writer ends, and hands back what Glance cannot tell now
         """
         self._is_ending = is_ending
-        self._drop_broken_downloads()
         for upload_id, job in self._jobs.items():
             if upload_id in self._asking or not self._crew.spool.is_abandoned(job.upload):
                 continue
@@ -47,12 +45,15 @@ class Recovery:
                 functools.partial(self._answered, upload),
             )
 
-    def _drop_broken_downloads(self) -> None:
-        """Nobody waits for what a process had of a download when it died."""
-        with contextlib.suppress(OSError):
-            for upload in self._crew.spool.uploads():
-                if upload.is_provisional and self._crew.spool.is_abandoned(upload):
-                    self._crew.spool.remove(upload.upload_id)
+    def tidy(self) -> None:
+        """Remove what dead processes left and nobody waits for.
+
+        :raises OSError:
+        """
+        self._crew.spool.remove_half_made()
+        for upload in self._crew.spool.uploads():
+            if upload.is_provisional and self._crew.spool.is_abandoned(upload):
+                self._crew.spool.remove(upload.upload_id)
 
     def _ask_glance(self, upload: Upload) -> UploadState:
         """Runs in the pool: whether Glance has the image.

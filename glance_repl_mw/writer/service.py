@@ -30,7 +30,7 @@ LOG = log.getLogger(__name__)
 
 _LOOK_SECONDS = 0.05
 _CHORES_SECONDS = 1.0
-_TIDY_SECONDS = 30.0
+_TIDY_SECONDS = 10.0
 _HOUSEKEEPING_SECONDS = 3600.0
 _KEEP_CLOSED = datetime.timedelta(days=7)
 _SAME_STAMP_SECONDS = 0.05
@@ -200,7 +200,7 @@ class WriterService:
                 self._crew.store.purge_closed(timeutils.utcnow() - _KEEP_CLOSED)
             if time.monotonic() >= self._tidy_at:
                 self._tidy_at = time.monotonic() + _TIDY_SECONDS
-                self._crew.spool.remove_half_made()
+                self._recovery.tidy()
         except oslo_db.exception.DBNonExistentTable:
             self._restore_tables()
         except (oslo_db.exception.DBError, OSError) as error:
