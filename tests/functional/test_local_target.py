@@ -22,7 +22,6 @@ LARGE_BYTES = 48 * MIB
 CACHE = {"cache": {"paste.filter_factory": "glance.api.middleware.cache:CacheFilter.factory"}}
 OPTIONS = {
     # What reads replicas besides Glance would be counted with its reads.
-    "automatic_backfill": "false",
     "scrub_bytes_per_second": "0",
     "reconcile_interval_seconds": "2",
 }
@@ -37,7 +36,7 @@ def redis(workdir, require):
 
 @pytest.fixture(scope="module")
 def sites(keystone, workdir, require, redis):
-    """Uploads at the first node go to site-a; site-b belongs to the second node."""
+    """Uploads at the first node go to site-a; site-b, a lazy one, belongs to the second node."""
     require(Nginx)
     directory = workdir("sites")
     cluster = Cluster(
@@ -45,10 +44,10 @@ def sites(keystone, workdir, require, redis):
         keystone,
         coordinator_urls=[redis.url, redis.url],
         targets={name: Nginx(directory / name) for name in (THERE, HERE)},
+        target_options={HERE: {"mode": "lazy"}},
         options={"replication": OPTIONS},
     )
-    first, second = cluster.nodes
-    first.options = merged(first.options, {"replication": {"enabled_targets": f"{THERE}:http"}})
+    second = cluster.nodes[1]
     # It is far from the primary store, and reads replicas.
     near = {"replication": {"local_target": HERE}, "http": {"weight": "100"}}
     second.options = merged(second.options, near)
