@@ -28,6 +28,7 @@ from oslo_policy import policy
 from glance_repl_mw import policies
 from glance_repl_mw.background import in_background
 from glance_repl_mw.db.store import ReplicaStore
+from glance_repl_mw.inquiry import record_request
 from glance_repl_mw.model import Replica, ReplicaStatus
 from glance_repl_mw.spool.directory import Spool
 
@@ -105,11 +106,7 @@ class AnswerHold:
         except Exception:
             LOG.exception("Image %s: the policy of its write concern cannot be asked", image_id)
             return None
-        question = request.copy_get()
-        question.environ.pop("HTTP_TRANSFER_ENCODING", None)
-        question.path_info = f"/v2/images/{image_id}"
-        question.query_string = ""
-        return question
+        return record_request(request, image_id)
 
     def keep(
         self,

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import webob
 
 from glance_repl_mw.images import image_of
+from glance_repl_mw.inquiry import record_request
 from glance_repl_mw.model import Image
 from glance_repl_mw.rest.answers import Answered
 
@@ -46,10 +47,7 @@ def seen_image(request: webob.Request, application: WSGIApplication, image_id: s
     :param application: the rest of the pipeline
     :raises Answered: with Glance's own answer, where the caller may not see it
     """
-    question = request.copy_get()
-    question.path_info = f"/v2/images/{image_id}"
-    question.query_string = ""
-    answer = question.get_response(application)
+    answer = record_request(request, image_id).get_response(application)
     if answer.status_int != 200:
         raise Answered(answer)
     body = answer.json

@@ -25,6 +25,7 @@ RANKS = {
     "notifications": 2,
     "coordination": 3,
     "images": 2,
+    "inquiry": 2,
     "routes": 2,
     "rules": 2,
     "choice": 3,
