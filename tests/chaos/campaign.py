@@ -30,7 +30,7 @@ import prettytable
 from keystoneauth1.session import Session
 
 from tests.chaos.deployment import chaos_cloud, keystone_with_users
-from tests.chaos.faults import FAULTS
+from tests.chaos.faults import FAULTS, OF_SEVERAL_NODES
 from tests.chaos.invariants import Finding, table
 from tests.chaos.load import Load
 from tests.chaos.observation import all_images
@@ -86,6 +86,9 @@ class Campaign:
     def __init__(self, cloud: Cloud, downloads: dict[str, bytes], plan: Plan) -> None:
         self._cloud = cloud
         self._plan = plan
+        is_alone = len(cloud.nodes) == 1
+        possible = [name for name in plan.faults if not is_alone or name not in OF_SEVERAL_NODES]
+        self._faults = possible or plan.faults
         self._rng = random.Random(plan.seed)
         self._load = Load(cloud, downloads, plan.seed)
         self._struck: collections.Counter[str] = collections.Counter()
@@ -130,7 +133,7 @@ class Campaign:
 
     def _round(self, number: int) -> None:
         calm = self._rng.uniform(0, _LONGEST_CALM_SECONDS)
-        name = self._rng.choice(self._plan.faults)
+        name = self._rng.choice(self._faults)
         # Short ones are as likely as long ones: much happens in the first moments.
         lasts = self._plan.fault_seconds * self._rng.random() ** 2
         time.sleep(calm)

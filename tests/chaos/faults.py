@@ -188,6 +188,7 @@ def replicas_verified(cloud: Cloud, _rng: random.Random) -> Iterator[str]:
     yield _manage(cloud, "verify", "--read-back", "--sample", "3")
 
 
+OF_SEVERAL_NODES = ("coordinator cut off",)
 FAULTS: dict[str, Fault] = {
     fault.__name__.replace("_", " "): fault
     for fault in (

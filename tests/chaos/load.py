@@ -117,6 +117,7 @@ class _Worker:
         self._ledger = load.ledger
         self._rng = rng
         self._downloads = dict(downloads)
+        self._targets = sorted(cloud.targets)
         self._glance = glance
         self._keystone: Session = cloud.keystone.session("alice", "demo")
         self._http = requests.Session()
@@ -129,6 +130,7 @@ class _Worker:
             (2, self.import_from_web),
             (4, self.change),
             (4, self.read),
+            (3, self.ask_for_replica),
             (6, self.delete),
         )
 
@@ -227,6 +229,14 @@ class _Worker:
             self._ledger.report(f"image {entry.image_id}: a download had other bytes")
             return "other bytes"
         return _said(answer)
+
+    def ask_for_replica(self) -> str | None:
+        """Have an image synchronised to a target now."""
+        entry = self._ledger.pick(self._rng)
+        if entry is None:
+            return None
+        target = self._rng.choice(self._targets)
+        return self._outcome("PUT", f"images/{entry.image_id}/replicas/{target}")
 
     def delete(self) -> str | None:
         """Delete an image, or try again where the answer did not come."""
