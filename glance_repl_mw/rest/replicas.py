@@ -70,7 +70,7 @@ class ImageReplicas:
         return json({"replicas": self._views(request, image, replicas)})
 
     def show(self, request: webob.Request, image_id: str, target: str) -> webob.Response:
-        """The replica at the target; with ``wait``, when its status has changed."""
+        """The replica at the target; with ``wait``, when that has come to something."""
         image = self._readable(request, image_id)
         wait = _wait(request)
         return self._when_changed(request, image, self._replica(image, target), wait)

@@ -19,8 +19,14 @@ _LOOK_SECONDS = 0.25
 _WINDOW_SECONDS = 10.0
 _LONGEST_PAUSE_SECONDS = 30
 _SETTLED = (ReplicaStatus.ACTIVE, ReplicaStatus.DELETED)
+_ON_THE_WAY = (ReplicaStatus.PENDING, ReplicaStatus.UPLOADING, ReplicaStatus.STORED)
 
 Key = tuple[str, str]
+
+
+def _goes_on(first: ReplicaStatus, now: ReplicaStatus) -> bool:
+    """Whether there is nothing to tell yet to somebody who has seen the status ``first``."""
+    return now is first or now in _ON_THE_WAY
 
 
 class WaitingRoom:
@@ -49,7 +55,7 @@ class WaitingRoom:
         self._refused: collections.deque[float] = collections.deque()
 
     def wait(self, replica: Replica, seconds: float) -> int | None:
-        """Wait until the replica's status is another one, or the time is over.
+        """Wait until the replica is active, or not on the way any more, or the time is over.
 
         What is active or deleted is not waited for. Returns after how many seconds to ask again
         where there is no place to wait now, else None.
@@ -62,7 +68,7 @@ class WaitingRoom:
             if not has_place:
                 return self._pause_seconds()
             with self._changed:
-                while self._seen.get(key, replica.status) is replica.status:
+                while _goes_on(replica.status, self._seen.get(key, replica.status)):
                     left = ends_at - time.monotonic()
                     if left <= 0 or not self._watches:
                         break

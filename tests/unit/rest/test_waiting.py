@@ -105,10 +105,30 @@ def test_who_finds_no_place_comes_again_later():
     assert pauses[0] == 2
     assert pauses == sorted(pauses)
     assert pauses[-1] == 6
-    rows.replicas = [replica("uploading")]
-    end([waiter])
     rows.replicas = [replica("active")]
+    end([waiter])
     assert room.wait(replica("uploading"), LONG) is None
+
+
+@pytest.mark.parametrize(
+    ("first", "on_the_way", "last"),
+    [
+        ("pending", ["uploading", "stored"], "active"),
+        ("error", ["pending", "uploading"], "active"),
+        ("uploading", ["pending"], "error"),
+        ("deleting", [], "deleted"),
+    ],
+)
+def test_steps_on_the_way_end_no_wait(first, on_the_way, last):
+    rows = Rows(replica(first))
+    waiter = Waiter(WaitingRoom(rows, 1, LONG), rows.replicas[0])
+    for status in on_the_way:
+        rows.replicas = [replica(status)]
+        number = len(rows.looks)
+        wait_until(lambda number=number: len(rows.looks) > number + 1, 10, "it is seen")
+        assert waiter.is_alive()
+    rows.replicas = [replica(last)]
+    end([waiter])
 
 
 def test_replica_that_is_gone_has_changed():
