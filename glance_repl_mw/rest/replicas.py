@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import datetime
 from collections.abc import Collection, Sequence
 from typing import TYPE_CHECKING, Any
 
 import webob
 import webob.exc
 from oslo_log import log
-from oslo_utils import timeutils
 
 from glance_repl_mw import policies
 from glance_repl_mw.choice import Choice
@@ -30,8 +28,6 @@ LOG = log.getLogger(__name__)
 ADMINISTRATORS_ONLY = ("location_url", "error")
 _IN_HAND_SECONDS = 10
 _DATA_COMES_SECONDS = 5
-# Its writer looks at a new location once more, and adds it again where it was lost.
-_SETTLED = datetime.timedelta(seconds=10)
 
 
 class ImageReplicas:
@@ -199,9 +195,7 @@ def _see_that_none_is_in_hand(replicas: Sequence[Replica]) -> None:
         is_being_added = (
             replica.status is ReplicaStatus.STORED and replica.next_attempt_at is not None
         )
-        age = timeutils.utcnow() - replica.updated_at
-        is_new = replica.status is ReplicaStatus.ACTIVE and datetime.timedelta() <= age < _SETTLED
-        if replica.node is not None or is_being_added or is_new:
+        if replica.node is not None or is_being_added:
             raise refused(
                 webob.exc.HTTPConflict, "The replica is being written.", _IN_HAND_SECONDS
             )

@@ -6,11 +6,9 @@ import pty
 import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
-from datetime import timedelta
 from pathlib import Path
 
 import pytest
-from oslo_utils import timeutils
 
 from tests.functional.cloud import TOP
 from tests.lab.process import clean_environment, wait_until
@@ -35,10 +33,6 @@ def run(program, environment, *arguments, stderr=subprocess.PIPE):
         text=True,
         check=False,
     )
-
-
-def ago(seconds):
-    return timeutils.utcnow() - timedelta(seconds=seconds)
 
 
 @pytest.fixture(scope="module")
@@ -105,7 +99,6 @@ def test_show_that_waits_on_a_terminal(keystone, catalogue, image_id):
 def test_delete_is_for_administrators_and_sync_for_the_owner(cloud, alice, admin, image_id):
     with ThreadPoolExecutor() as pool:
         refused = pool.submit(alice, "delete", image_id, "site-c")
-        wait_until(lambda: cloud.row(image_id, "site-c").updated_at < ago(10), 20, "settled")
         deleted = admin("delete", NAME, "site-c")
     assert refused.result().returncode == 1
     assert "(HTTP 403)" in refused.result().stderr
@@ -124,7 +117,6 @@ def test_delete_is_for_administrators_and_sync_for_the_owner(cloud, alice, admin
 
 def test_script_that_a_consumer_would_write(cloud, keystone, catalogue, image_id):
     path = f"v2/images/{image_id}/replicas/site-b"
-    wait_until(lambda: cloud.row(image_id, "site-b").updated_at < ago(10), 20, "settled")
     assert cloud.request("DELETE", path, user="admin").status_code == 202
     wait_until(lambda: cloud.statuses(image_id)["site-b"] == "deleted", 30, "deleted")
     with ThreadPoolExecutor() as pool:
