@@ -111,8 +111,9 @@ backend = dogpile.cache.memory
         projects = {entry.name: entry for entry in client.projects.list()}
         home = projects.get(project) or client.projects.create(project, "default")
         found = client.users.list(name=name)
-        if found:
-            user = client.users.update(found[0], password=password)
+        # To set a password again would revoke tokens, those of the same second included.
+        if found and self._passwords.get(name) == password:
+            user = found[0]
         else:
             user = client.users.create(name, domain="default", password=password)
         known = {role.name: role for role in client.roles.list()}
