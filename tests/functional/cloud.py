@@ -32,7 +32,8 @@ from tests.lab.webservers import Nginx
 
 MIB = 1 << 20
 CHUNK_BYTES = 256 << 10
-WAIT_SECONDS = 60
+# Longer than a target may stall by default: such a push is tried again, and succeeds.
+WAIT_SECONDS = 150
 KEPT = {"writer.lock", "api.lock", "locks", "node"}
 TOP = Path(__file__).parents[2]
 PATIENT_SQLITE = ("--pythonpath", str(TOP), "--import", "tests.lab.patient_sqlite")
