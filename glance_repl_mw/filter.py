@@ -156,7 +156,7 @@ class ReplicationFilter(base.ConfigurableMiddleware):
                 # The writer asks again; a user would not.
                 return _NOT_NOW(environ, start_response)
             response = request.get_response(self._application)
-        if action.is_noteworthy and 200 <= response.status_int < 300 and not _is_ours(environ):
+        if 200 <= response.status_int < 300 and not _is_ours(environ):
             self._note(action.image_id)
         return response(environ, start_response)
 

@@ -16,15 +16,14 @@ class Action:
     """What a request does to an image.
 
     :ivar origin: what its body is, None where that is no image data
-    :ivar saves_record: Glance writes the image's record, all locations included
-    :ivar is_noteworthy: data, existence or locations of the image may change, or its targets
+    :ivar saves_record: Glance writes the image's record, all locations included; its existence,
+        its data or the targets that are to have it may change
     :ivar is_download: its answer holds the image's data
     """
 
     image_id: str
     origin: Origin | None = None
     saves_record: bool = False
-    is_noteworthy: bool = False
     is_download: bool = False
 
 
@@ -34,15 +33,15 @@ _ROUTES = [
         (f"PUT /v2/images/{_ID}/file/?", {"origin": Origin.UPLOAD}),
         (f"GET /v2/images/{_ID}/file/?", {"is_download": True}),
         (f"PUT /v2/images/{_ID}/stage/?", {"origin": Origin.STAGE}),
-        (f"(PATCH|DELETE) /v2/images/{_ID}/?", {"saves_record": True, "is_noteworthy": True}),
+        (f"(PATCH|DELETE) /v2/images/{_ID}/?", {"saves_record": True}),
         (
             f"POST /v2/images/{_ID}/(locations|import|actions/(de|re)activate)/?",
-            {"saves_record": True, "is_noteworthy": True},
+            {"saves_record": True},
         ),
-        (f"DELETE /v2/stores/[^/]+/{_ID}/?", {"saves_record": True, "is_noteworthy": True}),
+        (f"DELETE /v2/stores/[^/]+/{_ID}/?", {"saves_record": True}),
         (
             f"(PUT|DELETE) /v2/images/{_ID}/tags/[^/]+/?",
-            {"saves_record": True, "is_noteworthy": True},
+            {"saves_record": True},
         ),
     )
 ]
