@@ -11,6 +11,7 @@ from typing import Protocol
 import pytest
 
 from tests.functional.cloud import Cloud
+from tests.lab.coordinators import Redis
 from tests.lab.databases import MariaDb, PostgreSql
 from tests.lab.keystone import Keystone
 from tests.lab.webservers import Nginx
@@ -85,6 +86,14 @@ def postgresql(workdir: Workdir, require: Require) -> Iterator[PostgreSql]:
     """PostgreSQL; a test that ends it starts it again."""
     require(PostgreSql)
     with PostgreSql(workdir("postgresql")) as server:
+        yield server
+
+
+@pytest.fixture(scope="module")
+def redis(workdir: Workdir, require: Require) -> Iterator[Redis]:
+    """Redis, which the nodes of one module share."""
+    require(Redis)
+    with Redis(workdir("redis"), "redis") as server:
         yield server
 
 

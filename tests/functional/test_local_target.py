@@ -12,7 +12,6 @@ from glance_repl_mw.db.models import ReplicaRow
 from glance_repl_mw.db.session import Context
 from tests.functional.cloud import MIB, at_once, merged
 from tests.functional.cluster import Cluster
-from tests.lab.coordinators import Redis
 from tests.lab.process import wait_until
 from tests.lab.webservers import Nginx
 
@@ -25,13 +24,6 @@ OPTIONS = {
     "scrub_bytes_per_second": "0",
     "reconcile_interval_seconds": "2",
 }
-
-
-@pytest.fixture(scope="module")
-def redis(workdir, require):
-    require(Redis)
-    with Redis(workdir("redis"), "redis") as server:
-        yield server
 
 
 @pytest.fixture(scope="module")

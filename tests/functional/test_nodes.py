@@ -14,7 +14,6 @@ from tests.functional.test_location_races import (
     foreign_urls,
     rename,
 )
-from tests.lab.coordinators import Redis
 from tests.lab.faults import DOWN, HANGING, HEALTHY, Fault, FaultyProxy, FaultyTarget
 from tests.lab.process import wait_until
 from tests.lab.webservers import Nginx
@@ -29,13 +28,6 @@ OPTIONS = {
     "missing_image_delay_seconds": "1",
 }
 HALF_WAY = Fault(hang_after=MIB)
-
-
-@pytest.fixture(scope="module")
-def redis(workdir, require):
-    require(Redis)
-    with Redis(workdir("redis"), "redis") as server:
-        yield server
 
 
 @pytest.fixture(scope="module")
