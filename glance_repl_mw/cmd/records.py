@@ -10,24 +10,25 @@ from oslo_config import cfg
 from glance_repl_mw import exceptions
 from glance_repl_mw.checks import database as database_checks
 from glance_repl_mw.checks import leaving as leaving_checks
+from glance_repl_mw.db.demands import ReplicaDemands
 from glance_repl_mw.db.survey import ReplicaSurvey
 from glance_repl_mw.db.wishes import TargetWishes
-from glance_repl_mw.model import Replica, ReplicaStatus
+from glance_repl_mw.model import CLOSED, Replica, ReplicaStatus
 from glance_repl_mw.reconciler.leaving import CANNOT_LEAVE
 
 _PAGE = 500
-_CLOSED = (ReplicaStatus.DELETING, ReplicaStatus.DELETED)
 
 
 @dataclasses.dataclass(frozen=True)
 class Records:
-    """Replicas and wishes.
+    """Replicas, wishes and demands.
 
     :ivar drivers: the names of the configured targets' drivers by target
     """
 
     survey: ReplicaSurvey
     wishes: TargetWishes
+    demands: ReplicaDemands
     drivers: dict[str, str]
 
     def counts(self) -> dict[str, dict[ReplicaStatus, int]]:
@@ -69,7 +70,7 @@ class Records:
 
 def counting(rows: Sequence[Replica]) -> Replica | None:
     """The replica that counts among the rows of one image and target; None if all are closed."""
-    live = [row for row in rows if row.status not in _CLOSED]
+    live = [row for row in rows if row.status not in CLOSED]
     active = [row for row in live if row.status is ReplicaStatus.ACTIVE]
     found = active or live
     return found[-1] if found else None
@@ -84,7 +85,9 @@ def open_records(conf: cfg.ConfigOpts) -> Records | None:
     if database is None:
         return None
     drivers = leaving_checks.configured(conf)
-    return Records(ReplicaSurvey(database), TargetWishes(database), drivers)
+    return Records(
+        ReplicaSurvey(database), TargetWishes(database), ReplicaDemands(database), drivers
+    )
 
 
 def require_records(conf: cfg.ConfigOpts) -> Records:

@@ -8,14 +8,13 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from oslo_config import cfg
-from oslo_utils import timeutils
 
 from glance_repl_mw import exceptions
 from glance_repl_mw.checks import deployment
 from glance_repl_mw.choice import Choice
 from glance_repl_mw.cmd.records import Records, counting, require_records
 from glance_repl_mw.images import ImageService
-from glance_repl_mw.model import WAITING_FOR_BYTES, Image, Priority, Replica, ReplicaStatus
+from glance_repl_mw.model import WAITING_FOR_BYTES, Image, Replica, ReplicaStatus
 from glance_repl_mw.spool.directory import Spool
 from glance_repl_mw.targets import loader
 
@@ -57,7 +56,7 @@ def _sync(conf: cfg.ConfigOpts) -> int:
         targets = _chosen(records, choice, image)
     before = _replicas(records, image)
     for target in targets:
-        print(f"{target}: {_demand(records, image, target, before.get(target, ()))}")
+        print(f"{target}: {_demand(records, image, target)}")
     # Lets the writer of this node try again at once what waits in its hand.
     with contextlib.suppress(OSError):
         Spool(replication.replication.spool_dir).note(image.image_id)
@@ -100,19 +99,12 @@ def _replicas(records: Records, image: Image) -> dict[str, list[Replica]]:
     return found
 
 
-def _demand(records: Records, image: Image, target: str, rows: Sequence[Replica]) -> str:
+def _demand(records: Records, image: Image, target: str) -> str:
     """Plan the replica, or have it made sooner; returns what is done, in words."""
-    for row in rows:
-        if row.withheld:
-            records.survey.change(row, withheld=False)
-    replica = counting(rows)
-    if replica is None:
-        records.survey.plan(image.image_id, [target], Priority.SYNC, image.size)
-        return "is made now"
+    replica = records.demands.synchronise(image.image_id, target, image.size or 0)
     if replica.status is ReplicaStatus.ACTIVE:
         return "has it already"
     if replica.status in WAITING_FOR_BYTES and replica.node is None:
-        records.survey.change(replica, priority=Priority.SYNC, next_attempt_at=timeutils.utcnow())
         return "is made now"
     return f"is being made: {replica.status}"
 

@@ -10,7 +10,7 @@ from oslo_log import log
 from oslo_utils import timeutils
 
 from glance_repl_mw import exceptions
-from glance_repl_mw.model import Image, ReplicaStatus
+from glance_repl_mw.model import CLOSED, Image, ReplicaStatus
 from glance_repl_mw.reconciler.look import close
 from glance_repl_mw.reconciler.tasks import reporting
 from glance_repl_mw.reconciler.tools import Tools
@@ -18,7 +18,6 @@ from glance_repl_mw.reconciler.tools import Tools
 LOG = log.getLogger(__name__)
 
 _GONE = "Glance has deleted the image"
-_CLOSED = (ReplicaStatus.DELETED, ReplicaStatus.DELETING)
 
 
 def delete_delay(conf: cfg.ConfigOpts) -> int:
@@ -58,7 +57,7 @@ def bury(tools: Tools, image_id: str, *, seen: bool) -> bool:
     for row in rows:
         if row.is_still_located:
             tools.survey.change(row, next_attempt_at=timeutils.utcnow())
-        if row.status in _CLOSED or tools.is_in_hand(row):
+        if row.status in CLOSED or tools.is_in_hand(row):
             continue
         if row.status is not ReplicaStatus.ACTIVE or not delay:
             close(tools, row, _GONE)
