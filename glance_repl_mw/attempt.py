@@ -5,6 +5,7 @@ from __future__ import annotations
 from oslo_log import log
 
 from glance_repl_mw.spool.appender import Appender
+from glance_repl_mw.spool.behind import WriteBehind
 from glance_repl_mw.spool.directory import Spool
 from glance_repl_mw.spool.upload import Origin
 
@@ -27,7 +28,7 @@ class Attempt:
         self._image_id = image_id
         self._size = size
         self._origin = origin
-        self._appender: Appender | None = None
+        self._appender: WriteBehind | None = None
         self._failure: str | None = None
 
     @property
@@ -66,8 +67,8 @@ class Attempt:
         except Exception as error:
             LOG.warning("Image %s: a refused upload stays in the spool: %s", self._image_id, error)
 
-    def _open(self, size: int | None) -> Appender:
-        return Appender(self._spool, self._image_id, size, self._origin)
+    def _open(self, size: int | None) -> WriteBehind:
+        return WriteBehind(Appender(self._spool, self._image_id, size, self._origin))
 
     def _fail(self, error: Exception) -> None:
         self._failure = f"the upload could not be spooled: {error}"

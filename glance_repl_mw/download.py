@@ -26,6 +26,7 @@ from glance_repl_mw.background import in_background
 from glance_repl_mw.db.store import ReplicaStore
 from glance_repl_mw.db.wishes import TargetWishes
 from glance_repl_mw.spool.appender import Appender
+from glance_repl_mw.spool.behind import WriteBehind
 from glance_repl_mw.spool.directory import Spool
 from glance_repl_mw.spool.upload import Origin, UploadState
 from glance_repl_mw.tee import TeeBody
@@ -137,7 +138,7 @@ class Filling:
         self._began_at = time.monotonic()
         self._spent_seconds = 0.0
         self._check_at = _ROOM_CHECK_BYTES
-        self._appender: Appender | None = None
+        self._appender: WriteBehind | None = None
         self._is_over = False
 
     def append(self, data: bytes) -> None:
@@ -179,16 +180,17 @@ class Filling:
         if self._spent_seconds > tolerated:
             raise _SpoolTooSlow("the spool is slower than the download")
 
-    def _spool_early(self) -> Appender:
+    def _spool_early(self) -> WriteBehind:
         if self._appender is None:
             self._require_room(max(self._size or 0, self._received))
-            self._appender = Appender(
+            appender = Appender(
                 self._spool,
                 self._image_id,
                 self._size,
                 Origin.DOWNLOAD,
                 targets=[self._target],
             )
+            self._appender = WriteBehind(appender)
         elif self._received >= self._check_at:
             self._check_at += _ROOM_CHECK_BYTES
             self._require_room(max(0, (self._size or 0) - self._received))

@@ -13,6 +13,8 @@ from typing import Any
 from glance_repl_mw.spool.directory import Spool
 from glance_repl_mw.spool.upload import Origin, Upload, UploadState
 
+# More would not go into one system call.
+MOST_PIECES = 1024
 _ROOM_CHECK_BYTES = 16 * 1024**2
 
 
@@ -67,19 +69,20 @@ class Appender:
     def upload_id(self) -> str:
         return self._upload.upload_id
 
-    def append(self, data: bytes) -> None:
-        """Write ``data`` behind what is there.
+    def append(self, *pieces: bytes) -> None:
+        """Write at most ``MOST_PIECES`` behind what is there.
 
         :raises SpoolFull: quota or free-space floor is reached
         :raises OSError:
         """
-        if self._received + len(data) > self._check_at:
-            room = self._spool.require_room(len(data))
-            self._check_at = self._received + len(data) + min(room // 2, _ROOM_CHECK_BYTES)
-        view = memoryview(data)
-        while view:
-            view = view[self._file.write(view) :]
-        self._received += len(data)
+        count = sum(map(len, pieces))
+        if self._received + count > self._check_at:
+            room = self._spool.require_room(count)
+            self._check_at = self._received + count + min(room // 2, _ROOM_CHECK_BYTES)
+        written = os.writev(self._file.fileno(), pieces)
+        if written < count:
+            self._write_all(b"".join(pieces)[written:])
+        self._received += count
 
     def accept(self) -> None:
         """Record durably that Glance has accepted the bytes, or holds them staged.
@@ -111,6 +114,11 @@ class Appender:
         """
         self._drop_data()
         self._spool.remove(self.upload_id)
+
+    def _write_all(self, data: bytes) -> None:
+        view = memoryview(data)
+        while view:
+            view = view[self._file.write(view) :]
 
     def _settle(
         self, state: UploadState, *, durable: bool = False, error: str | None = None

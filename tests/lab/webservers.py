@@ -64,7 +64,8 @@ http {{
 {temporary_paths()}
   log_format lab '$request_method $uri $status';
   access_log {self.access_log} lab;
-  client_max_body_size 0; default_type application/octet-stream; sendfile on;
+  client_max_body_size 0; client_body_buffer_size 256k;
+  default_type application/octet-stream; sendfile on;
   server {{
     listen {HOST}:{self.port}{" ssl" if self.tls else ""};
     root {self.document_root};

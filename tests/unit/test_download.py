@@ -14,6 +14,7 @@ from glance_repl_mw import download, opts
 from glance_repl_mw.download import Downloads
 from glance_repl_mw.model import Wish
 from glance_repl_mw.spool.appender import Appender
+from glance_repl_mw.spool.behind import WriteBehind
 from glance_repl_mw.spool.directory import Spool
 from glance_repl_mw.spool.upload import Origin, UploadState
 
@@ -268,7 +269,7 @@ def test_a_spool_that_is_slower_than_the_client(serve, spool, monkeypatch):
     clock = types.SimpleNamespace(monotonic=lambda: moments[0])
     monkeypatch.setattr(download, "time", clock)
     monkeypatch.setattr(download, "_EARLY_BYTES", 1)
-    monkeypatch.setattr(Appender, "append", append_slowly)
+    monkeypatch.setattr(WriteBehind, "append", append_slowly)
     pieces = iter(serve(Glance())[2])
     assert next(pieces) == PIECES[0]
     assert files(spool) == []
@@ -276,7 +277,7 @@ def test_a_spool_that_is_slower_than_the_client(serve, spool, monkeypatch):
 
 
 def test_a_spool_that_fails_half_way(serve, spool, monkeypatch):
-    def fail(self, data):
+    def fail(self, *pieces):
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(Appender, "append", fail)

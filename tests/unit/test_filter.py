@@ -11,6 +11,7 @@ import webob
 from glance_repl_mw import exceptions, images
 from glance_repl_mw import filter as replication
 from glance_repl_mw.db import schema
+from glance_repl_mw.spool import behind
 from glance_repl_mw.spool.appender import Appender
 from glance_repl_mw.spool.directory import Spool
 from glance_repl_mw.spool.upload import Origin, UploadState
@@ -379,10 +380,11 @@ def test_an_upload_goes_on_when_the_spool_fails_midway(filtered, spool, monkeypa
     append = Appender.append
     calls = []
 
-    def once(appender, piece):
-        calls.append(piece)
-        full() if len(calls) > 1 else append(appender, piece)
+    def once(appender, *pieces):
+        calls.append(pieces)
+        full() if len(calls) > 1 else append(appender, *pieces)
 
+    monkeypatch.setattr(behind, "_BATCH_BYTES", 1)
     monkeypatch.setattr(Appender, "append", once)
     served_unspooled(filtered, spool)
     assert len(calls) == 2, "a spool that failed is not tried again for this upload"
