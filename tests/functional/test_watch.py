@@ -11,6 +11,7 @@ from tests.lab.process import clean_environment, wait_until
 
 
 def test_an_upload_is_seen_while_it_runs(cloud):
+    cloud.wait_replicated(cloud.new_image(b"the writer has made its tables"))
     image_id = cloud.create_image()
     command = [sys.executable, "-m", "glance_repl_mw.cmd.manage"]
     arguments = ["--config-file", str(cloud.glance.config_file), "status", "--watch", "0.2"]
