@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import fcntl
 import functools
 import logging
@@ -42,6 +43,7 @@ if TYPE_CHECKING:
 LOG = log.getLogger(__name__)
 
 _LAST_EVENTS_SECONDS = 2.0
+_AUTOGROUP = pathlib.Path("/proc/self/autogroup")
 _COMMAND_LINE = cfg.IntOpt(
     "embedded-lock",
     help="Descriptor of the writer's lock, held already. The filter gives it; such a writer ends "
@@ -69,8 +71,7 @@ def serve(arguments: list[str]) -> int:
     signal.pthread_sigmask(signal.SIG_SETMASK, [])
     try:
         conf = _configuration(arguments)
-        # Only threads that are begun after it give way, too.
-        os.nice(conf.replication.writer_nice)
+        _give_way(conf.replication.writer_nice)
         notifications = _notifications(conf)
         service = _service(conf, notifications)
     except (exceptions.ConfigError, cfg.Error) as error:
@@ -83,6 +84,18 @@ def serve(arguments: list[str]) -> int:
     if notifications:
         notifications.finish(_LAST_EVENTS_SECONDS)
     return 0
+
+
+def _give_way(nice: int) -> None:
+    """Let other processes come first; only threads that are begun afterwards give way, too.
+
+    Where the kernel groups processes by their sessions, ``nice`` counts inside a session only, and
+    the session has a value of its own; see sched(7).
+    """
+    os.nice(nice)
+    if os.getsid(0) == os.getpid():
+        with contextlib.suppress(OSError):
+            _AUTOGROUP.write_text(str(nice))
 
 
 def _configuration(arguments: list[str]) -> cfg.ConfigOpts:

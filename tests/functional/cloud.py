@@ -375,6 +375,8 @@ class Cloud:
             "endpoint_override": self.glance.url,
             # A small file system under the tests is no reason not to spool.
             "spool_min_free_bytes": str(16 * MIB),
+            # Other tests keep the processors busy, and no test waits for its replicas for ever.
+            "writer_nice": "0",
             **self.keystone.credentials("replicator", "service"),
         }
         sections = {

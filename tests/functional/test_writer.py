@@ -20,6 +20,7 @@ from tests.lab.process import Server, wait_until
 from tests.lab.webservers import Nginx, WsgiDav
 
 HALF_WAY = Fault(hang_after=MIB)
+NICE = 3
 RETRY = {"retry_initial_seconds": "0.2", "retry_max_seconds": "1"}
 PATIENCE = {"stall_timeout_seconds": "60"}
 
@@ -106,6 +107,7 @@ def cloud(keystone, workdir, require):
     cloud.way_to_glance = FaultyProxy(cloud.glance)
     with cloud.way_to_glance:
         cloud.glance.options["replication"]["endpoint_override"] = cloud.way_to_glance.url
+        cloud.glance.options["replication"]["writer_nice"] = str(NICE)
         with cloud:
             yield cloud
 
@@ -165,7 +167,16 @@ def test_every_thread_of_the_writer_gives_way(cloud):
     cloud.assert_replicated(cloud.new_image(b"some bytes"), b"some bytes")
     (writer,) = cloud.writers()
     threads = [thread.id for thread in writer.threads()]
-    assert {os.getpriority(os.PRIO_PROCESS, thread) for thread in threads} == {10}
+    assert {os.getpriority(os.PRIO_PROCESS, thread) for thread in threads} == {NICE}
+
+
+@pytest.mark.skipif(
+    not Path("/proc/self/autogroup").exists(), reason="the kernel groups no sessions"
+)
+def test_writer_gives_way_also_where_sessions_share_the_processors(cloud):
+    cloud.wait_replicated(cloud.new_image(b"seen by a writer"))
+    autogroup = Path(f"/proc/{cloud.writer().pid}/autogroup")
+    assert autogroup.read_text().split()[-2:] == ["nice", str(NICE)]
 
 
 def test_killed_writer_is_replaced_and_finishes_its_pushes(cloud, faulty):
