@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+import uuid
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, ParamSpec, TypeVar
 
@@ -22,6 +23,7 @@ _Result = TypeVar("_Result")
 
 _FIELDS = [field.name for field in dataclasses.fields(Replica)]
 _OUT_OF_HAND = (ReplicaStatus.ACTIVE, ReplicaStatus.DELETING, ReplicaStatus.DELETED)
+_TURNS = uuid.UUID("5d0c3f6a-7b21-4e58-9c04-1f8e2a6d9b37")
 _RETRIES = 8
 _BRIEF_RETRIES = 3
 _RETRY_SECONDS = 0.05
@@ -98,6 +100,28 @@ def add_missing(session: orm.Session, rows: Sequence[ReplicaRow]) -> None:
     )
     present = {(upload_id, target) for upload_id, target in session.execute(here)}
     session.add_all(row for row in rows if (row.upload_id, row.target) not in present)
+
+
+def take_turn(session: orm.Session, image_id: str, target: str) -> None:
+    """Begin a transaction that may make the image's replica at the target, one at a time.
+
+    It must come before the first read: what another makes meanwhile is seen by none that began
+    earlier. A row is made that all of them name alike, and taken back; whoever is later waits for
+    the end of the earlier transaction.
+    """
+    now = timeutils.utcnow()
+    row = ReplicaRow(
+        image_id=image_id,
+        target=target,
+        upload_id=uuid.uuid5(_TURNS, f"{image_id}/{target}").hex,
+        status=ReplicaStatus.DELETED,
+        created_at=now,
+        updated_at=now,
+    )
+    session.add(row)
+    session.flush()
+    session.delete(row)
+    session.flush()
 
 
 def changes(status: ReplicaStatus | None, values: Mapping[str, Any]) -> dict[str, Any]:

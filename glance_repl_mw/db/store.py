@@ -14,7 +14,7 @@ from sqlalchemy import orm
 
 from glance_repl_mw.db import schema
 from glance_repl_mw.db.models import ReplicaRow
-from glance_repl_mw.db.session import Context, changes, replica_of, retried
+from glance_repl_mw.db.session import Context, changes, replica_of, retried, take_turn
 from glance_repl_mw.model import WAITING_FOR_BYTES, Observer, Replica, ReplicaStatus, counting
 from glance_repl_mw.spool.upload import Origin, Upload
 
@@ -48,6 +48,9 @@ class ReplicaStore:
         was downloaded makes a replica only where there is none.
         """
         with self._database.writer.using(Context()) as session:
+            if upload.origin is Origin.DOWNLOAD:
+                for target in sorted(targets):
+                    take_turn(session, upload.image_id, target)
             of_image = sa.select(ReplicaRow).where(ReplicaRow.image_id == upload.image_id)
             rows = session.scalars(of_image).all()
             settled = {row.target for row in rows if row.upload_id == upload.upload_id}

@@ -1,6 +1,7 @@
 """What goes wrong between the stores and a server: nothing is lost, and nothing is done twice."""
 
 import contextlib
+import dataclasses
 import threading
 from concurrent.futures import ThreadPoolExecutor
 
@@ -14,7 +15,7 @@ from glance_repl_mw.db.store import ReplicaStore
 from glance_repl_mw.db.survey import ReplicaSurvey
 from glance_repl_mw.db.wishes import TargetWishes
 from glance_repl_mw.model import Priority, ReplicaStatus, Wish
-from glance_repl_mw.spool.upload import Upload, UploadState
+from glance_repl_mw.spool.upload import Origin, Upload, UploadState
 from tests.lab.process import wait_until
 
 TARGETS = ["a", "b"]
@@ -46,6 +47,7 @@ class Stores:
     """
 
     def __init__(self, database):
+        self.database = database
         self.engine = database.writer.get_engine()
         self.store = ReplicaStore(database, "node")
         self.survey = ReplicaSurvey(database)
@@ -246,6 +248,19 @@ def test_row_that_another_has_just_made(stores, opened):
     with stores.just_before("INSERT", lambda: other.store.begin(UPLOAD, ["a"])):
         assert set(stores.store.begin(UPLOAD, TARGETS)) == set(TARGETS)
     assert sorted(row.target for row in stores.rows()) == TARGETS
+
+
+def test_downloads_of_two_nodes_that_meet(stores, opened):
+    """Only the row of one of them is made, whoever has looked before the other was done."""
+    ours, theirs = (
+        dataclasses.replace(UPLOAD, upload_id=letter * 32, origin=Origin.DOWNLOAD)
+        for letter in "ot"
+    )
+    other = ReplicaStore(opened().database, "another node")
+    with stores.just_before("INSERT", lambda: other.begin(theirs, ["a"])):
+        assert stores.store.begin(ours, ["a"]) == {}
+    (row,) = stores.rows()
+    assert (row.upload_id, row.node) == (theirs.upload_id, "another node")
 
 
 def test_wish_that_another_has_just_changed(stores, opened):
