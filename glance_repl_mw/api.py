@@ -16,6 +16,7 @@ from oslo_log import log
 from glance_repl_mw.choice import Choice
 from glance_repl_mw.db.catalogue import ReplicaCatalogue
 from glance_repl_mw.db.demands import ReplicaDemands
+from glance_repl_mw.db.patience import Patience
 from glance_repl_mw.db.states import TargetStates
 from glance_repl_mw.rest import listing
 from glance_repl_mw.rest.answers import Answered, refused
@@ -36,6 +37,7 @@ _REPLICAS = r"/v2/images/(?P<image_id>[0-9a-fA-F-]{36})/replicas/?"
 _REPLICA = r"/v2/images/(?P<image_id>[0-9a-fA-F-]{36})/replicas/(?P<target>[^/]+)/?"
 _LISTING = f"{listing.PATH}/?"
 _TARGETS = "/v2/replication/targets/?"
+_DATABASE_SECONDS = 5
 _OURS = re.compile(
     "|".join(re.sub(r"\?P<\w+>", "?:", each) for each in (_REPLICAS, _REPLICA, _LISTING, _TARGETS))
 )
@@ -57,7 +59,10 @@ class ReplicaAPI:
         spool: Spool,
         database: enginefacade._TransactionContextManager,
     ) -> None:
-        demands, catalogue = ReplicaDemands(database), ReplicaCatalogue(database)
+        patience = Patience()
+        demands = ReplicaDemands(database, patience)
+        catalogue = ReplicaCatalogue(database, patience)
+        states = TargetStates(database, patience)
         rights = Rights(conf)
         targets = loader.load_targets(conf)
         options = conf.replication
@@ -66,7 +71,7 @@ class ReplicaAPI:
             demands, rights, application, spool, targets, Choice(conf, targets), room
         )
         of_all = listing.Listing(catalogue, rights)
-        places = Targets(catalogue, TargetStates(database), rights, targets)
+        places = Targets(catalogue, states, rights, targets)
         self._routes: list[tuple[re.Pattern[str], dict[str, _Handler]]] = [
             (re.compile(_REPLICAS), {"GET": of_image.list}),
             (
@@ -90,7 +95,9 @@ class ReplicaAPI:
             return answered.response
         except oslo_db.exception.DBError as error:
             LOG.error("%s %s cannot be answered: %s", request.method, request.path, error)
-            return webob.exc.HTTPServiceUnavailable(headers={"Retry-After": "5"})
+            why = "The database of the replicas cannot be asked now."
+            kind = webob.exc.HTTPServiceUnavailable
+            return refused(kind, why, _DATABASE_SECONDS).response
 
     def _answer(self, request: webob.Request) -> webob.Response:
         # As the server gives it: webob would not decode every path.

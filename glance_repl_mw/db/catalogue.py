@@ -3,21 +3,17 @@
 from __future__ import annotations
 
 import sqlalchemy as sa
-from oslo_db.sqlalchemy import enginefacade
 
 from glance_repl_mw.db.models import ReplicaRow, TargetWishRow
-from glance_repl_mw.db.session import Context, briefly_retried, replica_of
+from glance_repl_mw.db.session import Asked, Context, briefly_retried, replica_of
 from glance_repl_mw.model import Replica, ReplicaStatus
 
 
-class ReplicaCatalogue:
+class ReplicaCatalogue(Asked):
     """Reads only; may be used from any thread, every call is one transaction.
 
     Each call may raise ``oslo_db.exception.DBError``, and does so soon: somebody waits.
     """
-
-    def __init__(self, database: enginefacade._TransactionContextManager) -> None:
-        self._database = database
 
     @briefly_retried
     def page(

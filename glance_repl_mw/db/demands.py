@@ -7,12 +7,11 @@ from collections.abc import Collection, Sequence
 from typing import Any
 
 import sqlalchemy as sa
-from oslo_db.sqlalchemy import enginefacade
 from oslo_utils import timeutils
 from sqlalchemy import orm
 
 from glance_repl_mw.db.models import ReplicaRow, TargetWishRow
-from glance_repl_mw.db.session import Context, briefly_retried, changes, replica_of
+from glance_repl_mw.db.session import Asked, Context, briefly_retried, changes, replica_of
 from glance_repl_mw.model import (
     CLOSED,
     WAITING_FOR_BYTES,
@@ -25,14 +24,11 @@ from glance_repl_mw.model import (
 _UPLOADS = uuid.UUID("5d0c3f6a-7b21-4e58-9c04-1f8e2a6d9b37")
 
 
-class ReplicaDemands:
+class ReplicaDemands(Asked):
     """Rows of replicas; may be used from any thread, every call is one transaction.
 
     Each call may raise ``oslo_db.exception.DBError``, and does so soon: somebody waits.
     """
-
-    def __init__(self, database: enginefacade._TransactionContextManager) -> None:
-        self._database = database
 
     @briefly_retried
     def replicas(self, image_ids: Collection[str]) -> list[Replica]:

@@ -6,7 +6,7 @@ import dataclasses
 import functools
 import uuid
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, ParamSpec, TypeVar
+from typing import Any, Concatenate, ParamSpec, TypeVar
 
 import sqlalchemy as sa
 from oslo_db import api as db_api
@@ -16,10 +16,12 @@ from oslo_utils import timeutils
 from sqlalchemy import orm
 
 from glance_repl_mw.db.models import ReplicaRow
+from glance_repl_mw.db.patience import Patience
 from glance_repl_mw.model import Replica, ReplicaStatus
 
 _Parameters = ParamSpec("_Parameters")
 _Result = TypeVar("_Result")
+_Asked = TypeVar("_Asked", bound="Asked")
 
 _FIELDS = [field.name for field in dataclasses.fields(Replica)]
 _OUT_OF_HAND = (ReplicaStatus.ACTIVE, ReplicaStatus.DELETING, ReplicaStatus.DELETED)
@@ -63,9 +65,35 @@ def retried(call: Callable[_Parameters, _Result]) -> Callable[_Parameters, _Resu
     return _retried(call, _RETRIES)
 
 
-def briefly_retried(call: Callable[_Parameters, _Result]) -> Callable[_Parameters, _Result]:
-    """As ``retried``, for those whom somebody waits for: it is given up after half a second."""
-    return _retried(call, _BRIEF_RETRIES)
+class Asked:
+    """A store that is asked by those whom somebody waits for.
+
+    :param patience: how long they wait; those who share it learn from each other
+    """
+
+    def __init__(
+        self,
+        database: enginefacade._TransactionContextManager,
+        patience: Patience | None = None,
+    ) -> None:
+        self._database = database
+        self.patience = patience or Patience()
+
+
+def briefly_retried(
+    call: Callable[Concatenate[_Asked, _Parameters], _Result],
+) -> Callable[Concatenate[_Asked, _Parameters], _Result]:
+    """As ``retried``, for those whom somebody waits for.
+
+    It is given up after half a second of errors, and as soon as ``Patience`` has none.
+    """
+    again = _retried(call, _BRIEF_RETRIES)
+
+    @functools.wraps(call)
+    def in_time(store: _Asked, *args: _Parameters.args, **kwargs: _Parameters.kwargs) -> _Result:
+        return store.patience.call(functools.partial(again, store, *args, **kwargs))
+
+    return in_time
 
 
 def _retried(call: Callable[_Parameters, _Result], retries: int) -> Callable[_Parameters, _Result]:

@@ -6,21 +6,17 @@ import datetime
 from collections.abc import Collection, Sequence
 
 import sqlalchemy as sa
-from oslo_db.sqlalchemy import enginefacade
 
 from glance_repl_mw.db.models import TargetStateRow
-from glance_repl_mw.db.session import Context, briefly_retried, retried
+from glance_repl_mw.db.session import Asked, Context, briefly_retried, retried
 from glance_repl_mw.model import TargetState
 
 
-class TargetStates:
+class TargetStates(Asked):
     """At most one state for each node and target; may be used from any thread.
 
     Each call may raise ``oslo_db.exception.DBError``.
     """
-
-    def __init__(self, database: enginefacade._TransactionContextManager) -> None:
-        self._database = database
 
     @briefly_retried
     def since(self, moment: datetime.datetime) -> list[TargetState]:

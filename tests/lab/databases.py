@@ -72,6 +72,19 @@ class DatabaseServer(Server):
         wait_until(lambda: not set(ended) & set(self.execute(self.clients)), 30, "connections end")
         return len(ended)
 
+    def pause(self) -> None:
+        """Let it answer nothing from now on; the kernel still accepts connections for it."""
+        for process in self._processes():
+            process.suspend()
+
+    def resume(self) -> None:
+        for process in self._processes():
+            process.resume()
+
+    def _processes(self) -> list[psutil.Process]:
+        server = psutil.Process(self.pid)
+        return [server, *server.children()]
+
     def prepare(self) -> None:
         self.data.mkdir(mode=0o700, exist_ok=True)
         if os.geteuid() == 0:
