@@ -1,5 +1,7 @@
 """The writer process: how many there are, how it dies, how it ends, what it finds at its start."""
 
+import dataclasses
+import datetime
 import fcntl
 import json
 import os
@@ -13,7 +15,10 @@ from pathlib import Path
 from typing import Self
 
 import pytest
+from oslo_utils import timeutils
 
+from glance_repl_mw.db import schema
+from glance_repl_mw.db.states import TargetStates
 from tests.functional.cloud import MIB, PATIENT_SQLITE, Cloud, at_once
 from tests.lab.faults import DOWN, HEALTHY, Fault, FaultyProxy, FaultyTarget
 from tests.lab.process import Server, wait_until
@@ -22,6 +27,8 @@ from tests.lab.webservers import Nginx, WsgiDav
 HALF_WAY = Fault(hang_after=MIB)
 NICE = 3
 RETRY = {"retry_initial_seconds": "0.2", "retry_max_seconds": "1"}
+# After so long nobody relies on what a writer has said.
+SILENT = datetime.timedelta(seconds=60)
 PATIENCE = {"stall_timeout_seconds": "60"}
 
 
@@ -440,6 +447,25 @@ def test_idle_writer_stops_at_once(external):
         wait_until(lambda writer=writer: not writer.running, 5, "the writer has ended")
         assert writer._process.returncode == 0
         writer.stop()
+
+
+def test_health_of_the_targets_is_unknown_when_no_writer_tells_of_it(external):
+    states = TargetStates(schema.open_database(external.connection))
+
+    def health():
+        listed = external.request("GET", "v2/replication/targets", user="admin").json()["targets"]
+        return {(target["health"], len(target["nodes"])) for target in listed}
+
+    with Writer(external):
+        wait_until(lambda: health() == {("up", 1)}, 60, "all are up")
+    now = timeutils.utcnow()
+    said = states.since(now - SILENT)
+    # As if it were a while ago.
+    long_ago = [dataclasses.replace(each, seen_at=each.seen_at - SILENT) for each in said]
+    states.report(said[0].node, long_ago)
+    assert health() == {("unknown", 0)}
+    with Writer(external):
+        wait_until(lambda: health() == {("up", 1)}, 60, "all are up again")
 
 
 def test_writer_hands_back_an_upload_that_is_still_received(external, held):
