@@ -107,7 +107,7 @@ class Cloud:
         """Stop everything but Keystone; the embedded writer ends with Glance, or is killed."""
         self.glance.stop()
         try:
-            wait_until(lambda: not self.writers(), 20, "the writer ends after Glance")
+            wait_until(lambda: not self.writers(), 60, "the writer ends after Glance")
         finally:
             for writer in self.writers():
                 writer.kill()

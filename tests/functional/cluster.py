@@ -87,7 +87,7 @@ class Cluster(Cloud):
         node.kill()
         for writer in writers:
             writer.kill()
-        wait_until(lambda: not writers_of(node), 20, "the writer is dead")
+        wait_until(lambda: not writers_of(node), 60, "the writer is dead")
 
     def spool_files(self) -> set[str]:
         spools = [self.spool_of(node) for node in self.nodes]

@@ -88,7 +88,7 @@ def test_target_that_fails_harms_no_other_and_catches_up(name, cloud, bad):
         row = cloud.row(image_id, "bad")
         return row if row.status == "error" and row.attempts >= 2 else None
 
-    row = wait_until(tried_again, 30, "two attempts have failed")
+    row = wait_until(tried_again, 60, "two attempts have failed")
     assert re.search(words, row.error)
     assert row.updated_at < row.next_attempt_at <= row.updated_at + LONGEST_PAUSE
     assert row.progress < 1
@@ -108,7 +108,8 @@ def test_healthy_targets_are_locations_while_another_hangs(cloud, patient):
     for image_id in image_ids:
         row = cloud.row(image_id, "patient")
         assert (row.status, row.attempts, row.error) == ("uploading", 0, None)
-    assert patient.open_connections == len(image_ids)
+    # A look at whether it is up is another one for a moment.
+    wait_until(lambda: patient.open_connections == len(image_ids), 60, "one connection for each")
     patient.switch(HEALTHY)
     for image_id, body in zip(image_ids, bodies, strict=True):
         assert_complete(cloud, image_id, body)
@@ -148,12 +149,12 @@ def test_refused_upload_leaves_nothing_at_a_target_that_was_down_meanwhile(cloud
 
     def wrong_format():
         yield os.urandom(2 * MIB)
-        wait_until(lambda: bad.received_bytes >= MIB, 30, "a part is there")
+        wait_until(lambda: bad.received_bytes >= MIB, 60, "a part is there")
 
     assert cloud.upload(image_id, wrong_format()).status_code == 415
     bad.switch(DOWN)
-    wait_until(lambda: cloud.row(image_id, "bad").status == "deleting", 30, "to be deleted")
-    wait_until(lambda: cloud.row(image_id, "bad").attempts > 0, 30, "a removal has failed")
+    wait_until(lambda: cloud.row(image_id, "bad").status == "deleting", 60, "to be deleted")
+    wait_until(lambda: cloud.row(image_id, "bad").attempts > 0, 60, "a removal has failed")
     assert timeutils.utcnow() - cloud.row(image_id, "bad").updated_at < LONGEST_PAUSE * 5
     bad.switch(HEALTHY)
     cloud.assert_no_trace(image_id)

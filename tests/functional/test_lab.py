@@ -61,7 +61,7 @@ print(WsgiDav(pathlib.Path({str(workdir("orphan"))!r})).start().pid, flush=True)
 os._exit(0)
 """
     pid = int(subprocess.check_output([sys.executable, "-c", program], timeout=60))
-    wait_until(lambda: not alive(pid), 10, "the server has ended")
+    wait_until(lambda: not alive(pid), 60, "the server has ended")
 
 
 def alive(pid):

@@ -159,8 +159,8 @@ def test_refused_upload_is_cut_while_it_waits_for_its_turn(cloud):
 
     def wrong_format():
         yield os.urandom(MIB)
-        wait_until(lambda: cloud.row(image_id, "crawling"), 30, "it is in hand")
-        wait_until(lambda: cloud.row(image_id, "crawling").bytes_sent, 30, "it crawls")
+        wait_until(lambda: cloud.row(image_id, "crawling"), 60, "it is in hand")
+        wait_until(lambda: cloud.row(image_id, "crawling").bytes_sent, 60, "it crawls")
 
     assert cloud.upload(image_id, wrong_format()).status_code == 415
     cloud.assert_no_trace(image_id)

@@ -118,7 +118,7 @@ def begun(sites):
     answer = download(sites, image_id, stream=True)
     next(answer.iter_content(MIB))
     spool = sites.spool_of(sites.nodes[1])
-    wait_until(lambda: list(spool.glob("*.data")), 30, "the download is spooled")
+    wait_until(lambda: list(spool.glob("*.data")), 60, "the download is spooled")
     yield image_id, answer
     answer.close()
     sites.forget(image_id)
@@ -152,7 +152,7 @@ def test_what_the_image_cache_answers_fills_nothing(sites):
     body = os.urandom(MIB)
     image_id = new_image(sites, body)
     assert download(sites, image_id).content == body
-    wait_until((cache / image_id).exists, 30, "it is cached")
+    wait_until((cache / image_id).exists, 60, "it is cached")
     # What goes into the cache fills the target as well.
     sites.wait_replicated(image_id)
     sites.wait_settled()

@@ -74,7 +74,7 @@ def test_a_cache_hit_stays_a_hit_and_a_delete_empties_the_cache(full, chunked):
     cached = full.cache / image_id
     assert not cached.exists()
     assert download(full, image_id) == body
-    wait_until(cached.exists, 30, "the image is in the cache")
+    wait_until(cached.exists, 60, "the image is in the cache")
     read_before = reads(full, image_id)
     full.glance.primary_path(image_id).unlink()
     assert download(full, image_id) == body
@@ -85,7 +85,7 @@ def test_a_cache_hit_stays_a_hit_and_a_delete_empties_the_cache(full, chunked):
     assert not cached.exists()
     assert download(full, image_id) == body
     assert len(reads(full, image_id)) > len(read_before)
-    wait_until(cached.exists, 30, "the image is in the cache again")
+    wait_until(cached.exists, 60, "the image is in the cache again")
     assert full.request("DELETE", f"v2/images/{image_id}").status_code == 204
     assert not cached.exists()
     full.wait_settled()

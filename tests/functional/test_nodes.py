@@ -101,7 +101,7 @@ def hold(cluster, site, node):
     body = os.urandom(4 * MIB)
     image_id = cluster.new_image(body, glance=node)
     cluster.wait_replicated(image_id, ["site-a", "site-b"])
-    wait_until(lambda: site.received_bytes >= MIB, 30, "half is sent")
+    wait_until(lambda: site.received_bytes >= MIB, 60, "half is sent")
     return image_id, body
 
 
@@ -124,7 +124,7 @@ def test_upload_that_dies_with_its_node_leaves_nothing(cluster, site):
 
     def dying():
         yield os.urandom(3 * MIB)
-        wait_until(lambda: site.received_bytes >= MIB, 30, "it is under way")
+        wait_until(lambda: site.received_bytes >= MIB, 60, "it is under way")
         cluster.kill_node(second)
         yield os.urandom(MIB)
 

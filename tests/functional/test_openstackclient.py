@@ -103,7 +103,7 @@ def test_delete_is_for_administrators_and_sync_for_the_owner(cloud, alice, admin
     assert refused.result().returncode == 1
     assert "(HTTP 403)" in refused.result().stderr
     assert (deleted.returncode, deleted.stdout, deleted.stderr) == (0, "", "")
-    wait_until(lambda: cloud.statuses(image_id)["site-c"] == "deleted", 30, "deleted")
+    wait_until(lambda: cloud.statuses(image_id)["site-c"] == "deleted", 60, "deleted")
     synced = alice("sync", NAME, "site-c", "site-a", "nowhere", "--wait", "60", "-f", "json")
     assert [(row["Target"], row["Status"]) for row in json.loads(synced.stdout)] == [
         ("site-c", "active"),
@@ -118,7 +118,7 @@ def test_delete_is_for_administrators_and_sync_for_the_owner(cloud, alice, admin
 def test_script_that_a_consumer_would_write(cloud, keystone, catalogue, image_id):
     path = f"v2/images/{image_id}/replicas/site-b"
     assert cloud.request("DELETE", path, user="admin").status_code == 202
-    wait_until(lambda: cloud.statuses(image_id)["site-b"] == "deleted", 30, "deleted")
+    wait_until(lambda: cloud.statuses(image_id)["site-b"] == "deleted", 60, "deleted")
     with ThreadPoolExecutor() as pool:
         environment = keystone.client_environment("alice", "demo")
         booted, nowhere = pool.map(

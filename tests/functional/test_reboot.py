@@ -42,7 +42,7 @@ def half_sent(cloud):
     thread = threading.Thread(target=upload)
     thread.start()
     pieces.put(os.urandom(2 * MIB))
-    wait_until(lambda: cloud.rows(image_id), 30, "the upload is in hand")
+    wait_until(lambda: cloud.rows(image_id), 60, "the upload is in hand")
     yield image_id
     pieces.put(b"")
     thread.join()
@@ -56,7 +56,7 @@ def test_everything_is_killed_at_once(cloud, half_sent):
     site.switch(HALF_WAY)
     body = os.urandom(4 * MIB)
     under_way = cloud.new_image(body)
-    wait_until(lambda: site.received_bytes >= MIB, 30, "half is sent")
+    wait_until(lambda: site.received_bytes >= MIB, 60, "half is sent")
 
     victims = [cloud.writer()]
     cloud.glance.kill()
@@ -64,7 +64,7 @@ def test_everything_is_killed_at_once(cloud, half_sent):
         process.kill()
     cloud.targets["site-a"].kill()
     site.server.kill()
-    wait_until(lambda: not cloud.writers(), 30, "nothing runs")
+    wait_until(lambda: not cloud.writers(), 60, "nothing runs")
 
     cloud.targets["site-a"].start()
     site.server.start()

@@ -53,7 +53,7 @@ class Pair:
             words = {answer.json().get("status", answer.status_code) for answer in answers}
             return words.pop() if len(words) == 1 else None
 
-        return wait_until(same, 30, "both Glances tell the same of the image")
+        return wait_until(same, 60, "both Glances tell the same of the image")
 
     def begin(self, glance, image_id, body, chunked, *, user="alice", token=None, **headers):
         length = None if chunked else len(body)
@@ -240,7 +240,7 @@ def test_410_for_an_image_that_is_deleted_while_it_is_uploaded(pair, chunked):
 
     def attempt(glance):
         upload = pair.begin(glance, image_id, LARGE, chunked).send(LARGE[:MIB])
-        wait_until(glance.primary_path(image_id).exists, 30, "Glance has begun to store")
+        wait_until(glance.primary_path(image_id).exists, 60, "Glance has begun to store")
         pair.cloud.request("DELETE", f"v2/images/{image_id}", glance=glance)
         return upload.send(LARGE[MIB:]).finish()
 
@@ -271,14 +271,14 @@ def wait_for_push(pair, glance, image_id, at_least=1):
     """Wait until so many bytes are on their way to each target, or without filter stored."""
     if glance is pair.plain:
         path = glance.primary_path(image_id)
-        wait_until(lambda: path.exists() and path.stat().st_size, 30, "Glance stores")
+        wait_until(lambda: path.exists() and path.stat().st_size, 60, "Glance stores")
         return
 
     def sent():
         rows = pair.cloud.rows(image_id)
         return len(rows) == 3 and min(row.bytes_sent for row in rows) >= at_least
 
-    wait_until(sent, 30, "all targets are written to")
+    wait_until(sent, 60, "all targets are written to")
 
 
 # Broken off
@@ -292,7 +292,7 @@ def test_a_client_that_leaves(pair, chunked, where):
     print(f"{sent} bytes are sent")
     for glance in pair.glances:
         upload = pair.begin(glance, image_id, LARGE, chunked).send(LARGE[:sent])
-        wait_until(lambda: record(pair, glance, image_id) == "saving", 30, "Glance reads")  # noqa: B023
+        wait_until(lambda: record(pair, glance, image_id) == "saving", 60, "Glance reads")  # noqa: B023
         if sent == last:
             wait_for_push(pair, glance, image_id)
         upload.leave()
@@ -300,7 +300,7 @@ def test_a_client_that_leaves(pair, chunked, where):
     pair.assert_no_trace(image_id)
     path = f"/v2/images/{image_id}/file"
     for glance in pair.glances:
-        wait_until(lambda: ("PUT", path, 500) in glance.requests(), 30, "answered")  # noqa: B023
+        wait_until(lambda: ("PUT", path, 500) in glance.requests(), 60, "answered")  # noqa: B023
 
 
 def record(pair, glance, image_id):

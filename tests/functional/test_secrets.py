@@ -163,7 +163,7 @@ def image_id(cloud):
     image_id = cloud.new_image(b"x" * MIB)
     wait_until(
         lambda: [row for row in cloud.rows(image_id) if row.error],
-        30,
+        60,
         "the wrong service password is noticed",
     )
     assert_nothing_is_shown(cloud)

@@ -413,7 +413,7 @@ def test_token_expires_while_a_push_runs(one_glance, keystone, released):
         keystone.revoke_tokens(SERVICE_USER)
         image_id, body = hold(one_glance)
         token = keystone.session(SERVICE_USER, SERVICE_USER).get_token()
-        wait_until(lambda: refuses(one_glance, token), 30, "tokens have expired")
+        wait_until(lambda: refuses(one_glance, token), 60, "tokens have expired")
         released.switch(HEALTHY)
         one_glance.assert_replicated(image_id, body)
     finally:

@@ -99,9 +99,9 @@ def test_refused_uploads_leave_nothing(served, chunked):
 def test_a_client_that_leaves_leaves_nothing(served, chunked):
     image_id = served.create_image()
     upload = begin(served, image_id, chunked, LARGE).send(LARGE[: 3 * MIB])
-    wait_until(lambda: served.rows(image_id), 30, "the upload is followed")
+    wait_until(lambda: served.rows(image_id), 60, "the upload is followed")
     upload.leave()
-    wait_until(lambda: served.image(image_id)["status"] == "queued", 30, "Glance gives up")
+    wait_until(lambda: served.image(image_id)["status"] == "queued", 60, "Glance gives up")
     served.assert_no_trace(image_id)
 
 
@@ -119,10 +119,10 @@ def test_an_upload_goes_on_while_the_server_reloads(served):
     chunked = type(served.glance) is not UwsgiProxiedGlance
     image_id = served.create_image()
     upload = begin(served, image_id, chunked, LARGE).send(LARGE[: 3 * MIB])
-    wait_until(lambda: served.rows(image_id), 30, "the upload is followed")
+    wait_until(lambda: served.rows(image_id), 60, "the upload is followed")
     old = set(served.glance.worker_pids())
     served.glance.begin_reload()
-    wait_until(lambda: old - set(served.glance.worker_pids()), 30, "the reload has begun")
+    wait_until(lambda: old - set(served.glance.worker_pids()), 60, "the reload has begun")
     answer = upload.send(LARGE[3 * MIB :]).finish()
     served.glance.wait_reloaded(old)
     if isinstance(served.glance, ModWsgiGlance) and (answer is None or answer.status == 500):
@@ -134,14 +134,14 @@ def test_an_upload_goes_on_while_the_server_reloads(served):
         assert answer.status == 204
     check_replicated(served, image_id, LARGE)
     # Where the server ends all workers before it starts others, the writer ends as well.
-    wait_until(lambda: len(served.writers()) == 1, 30, "one writer runs")
+    wait_until(lambda: len(served.writers()) == 1, 60, "one writer runs")
 
 
 def test_a_stop_loses_no_push(served):
     image_id = served.new_image(LARGE)
     assert "site-a" not in served.replica_urls(image_id)
     served.glance.stop()
-    wait_until(lambda: not served.writers(), 30, "the writer ends after Glance")
+    wait_until(lambda: not served.writers(), 60, "the writer ends after Glance")
     served.glance.start()
     # The first request starts the next writer.
     assert served.image(image_id)["status"] == "active"

@@ -86,7 +86,7 @@ def image_id(cloud):
     wait_until(lambda: is_active(cloud, image_id), 60, "replicated")
     yield image_id
     assert cloud.request("DELETE", f"v2/images/{image_id}").status_code == 204
-    wait_until(lambda: not cloud.objects(image_id), 30, "its objects go")
+    wait_until(lambda: not cloud.objects(image_id), 60, "its objects go")
 
 
 def is_active(cloud, image_id):
@@ -101,7 +101,7 @@ def signed_urls(cloud, image_id):
 
 
 def status_of(url):
-    with requests.get(url, timeout=10) as answer:
+    with requests.get(url, timeout=60) as answer:
         return answer.status_code
 
 
@@ -113,7 +113,7 @@ def wait_renewed(cloud, image_id, before):
         assert urls, "there is always one"
         return urls[0] if len(urls) == 1 and urls != [before] else None
 
-    return wait_until(renewed, 30, "renewed")
+    return wait_until(renewed, 60, "renewed")
 
 
 def sign_at(moment, url, key=KEY):
@@ -144,7 +144,7 @@ def test_only_a_signature_opens_a_replica(cloud, image_id):
     (location,) = signed_urls(cloud, image_id)
     plain = cloud.row(image_id, "signed").location_url
     assert without_signatures(location) == plain != location
-    assert requests.get(location, timeout=10).content == BODY
+    assert requests.get(location, timeout=60).content == BODY
     before = timeutils.utcnow() - datetime.timedelta(seconds=2 * VALID_SECONDS)
     refused = [plain, sign_at(before, plain), sign_at(timeutils.utcnow(), plain, NEW_KEY)]
     refused.append(location.replace(image_id, image_id[::-1]))
@@ -187,7 +187,7 @@ def test_of_two_signatures_one_goes(cloud, image_id):
     cloud.request(
         "PATCH", path, user="admin", data=json.dumps(add), headers=PATCH
     ).raise_for_status()
-    wait_until(lambda: len(signed_urls(cloud, image_id)) == 1, 30, "one goes")
+    wait_until(lambda: len(signed_urls(cloud, image_id)) == 1, 60, "one goes")
     assert is_active(cloud, image_id)
 
 
@@ -197,7 +197,7 @@ def test_new_key(cloud, server, image_id):
     serve(server, server.config())
     assert status_of(old) == 403
 
-    listed = wait_until(lambda: refusal_in(manage(cloud, "target", "list").stdout), 30, "noticed")
+    listed = wait_until(lambda: refusal_in(manage(cloud, "target", "list").stdout), 60, "noticed")
     assert "location_signing_key" in " ".join(listed.split())
     checked = manage(cloud, "check")
     assert checked.returncode == 2
@@ -205,15 +205,15 @@ def test_new_key(cloud, server, image_id):
     assert SIGNATURE.decode() not in checked.stdout + checked.stderr
 
     late = cloud.new_image(BODY)
-    row = wait_until(lambda: row_with_error(cloud, late), 30, "the location is refused")
+    row = wait_until(lambda: row_with_error(cloud, late), 60, "the location is refused")
     assert row.status == "stored"
     assert signed_urls(cloud, image_id) == [old]
 
     configure(cloud, location_signing_key=NEW_KEY)
-    wait_until(lambda: is_active(cloud, late), 30, "what could not be read is a location now")
+    wait_until(lambda: is_active(cloud, late), 60, "what could not be read is a location now")
     assert len(signed_urls(cloud, late)) == 1
     new = wait_renewed(cloud, image_id, old)
-    assert requests.get(new, timeout=10).content == BODY
+    assert requests.get(new, timeout=60).content == BODY
 
 
 def row_with_error(cloud, image_id):

@@ -95,7 +95,7 @@ def test_disk_that_fills_up_while_an_upload_is_spooled(small_disk):
     def halting():
         for number, piece in enumerate(pieces(body)):
             if number == 8:
-                wait_until(lambda: list(small_disk.spool.glob("*.data")), 10, "spooled")
+                wait_until(lambda: list(small_disk.spool.glob("*.data")), 60, "spooled")
                 fill(ballast)
             yield piece
 
@@ -167,7 +167,7 @@ def wait_for_word(cloud, image_id):
         cloud.request("GET", "v2/images").raise_for_status()
         return cloud.rows(image_id)
 
-    wait_until(told, 30, "the spool tells of the image")
+    wait_until(told, 60, "the spool tells of the image")
 
 
 def test_oldest_uploads_leave_a_spool_that_becomes_full(limited):
@@ -183,7 +183,7 @@ def test_oldest_uploads_leave_a_spool_that_becomes_full(limited):
         lambda: (
             f"Image {image_ids[0]}: the spool needs the room" in limited.glance.log.read_text()
         ),
-        30,
+        60,
         "the oldest has left the spool",
     )
     site.start()

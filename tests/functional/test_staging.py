@@ -51,7 +51,7 @@ def test_staged_bytes_wait_in_the_spool_for_their_import(quiet, spool, body, siz
     answer = quiet.request("POST", f"v2/images/{image_id}/import", json=IMPORT)
     assert answer.status_code == 202
     assert spool.take_notes() == [image_id]
-    wait_until(lambda: quiet.image(image_id)["status"] == "active", 30, "the import has ended")
+    wait_until(lambda: quiet.image(image_id)["status"] == "active", 60, "the import has ended")
     assert spool.uploads() == [upload]
 
 
@@ -65,12 +65,12 @@ def test_bytes_that_glance_does_not_stage_leave_nothing(quiet, spool):
 def test_a_client_that_leaves_while_it_stages(quiet, spool):
     def broken_off():
         yield BODY
-        wait_until(lambda: spool.uploads(), 10, "the first bytes are in the spool")
+        wait_until(lambda: spool.uploads(), 60, "the first bytes are in the spool")
         (upload,) = spool.uploads()
         assert upload.state is UploadState.STAGING
         raise OSError
 
     with pytest.raises(requests.ConnectionError):
         stage(quiet, quiet.create_image(), broken_off())
-    wait_until(lambda: spool.uploads()[0].state is UploadState.REJECTED, 30, "it is known")
+    wait_until(lambda: spool.uploads()[0].state is UploadState.REJECTED, 60, "it is known")
     assert spool.used_bytes() == 0

@@ -140,7 +140,7 @@ class Sized:
 def test_an_empty_image_has_no_replicas_and_its_rows_say_why(cloud, chunked, announced):
     image_id = cloud.new_image(b"", chunked=chunked, announce=0 if announced else None)
     wait_until(
-        lambda: list(cloud.statuses(image_id).values()) == ["error"] * 3, 30, "three rows in error"
+        lambda: list(cloud.statuses(image_id).values()) == ["error"] * 3, 60, "three rows in error"
     )
     assert {row.error for row in cloud.rows(image_id)} == {
         "an empty image can have no HTTP location: Glance wants a size above 0"
@@ -303,13 +303,13 @@ def test_fifty_uploads_at_once_cost_little_memory_and_no_descriptors(cloud, note
     # The writer opens its database for a moment every second.
     wait_until(
         lambda: all(files(process) <= old for process, old in zip(processes, before, strict=True)),
-        10,
+        60,
         "no file stays open",
     )
     note("connections of the writer", dict(connections(processes[-1])))
     # Kept for later by a pool; a leak would be one for each of a hundred uploads and more.
     assert max(connections(processes[-1]).values()) <= 32
-    wait_until(lambda: not any(map(connections, api)), 10, "no API process keeps a connection")
+    wait_until(lambda: not any(map(connections, api)), 60, "no API process keeps a connection")
 
 
 def files(process):

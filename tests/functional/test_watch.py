@@ -35,7 +35,7 @@ def test_an_upload_is_seen_while_it_runs(cloud):
         assert cloud.upload(image_id, body(), announce=2 * MIB).status_code == 204
         cloud.wait_replicated(image_id)
         watch.send_signal(signal.SIGINT)
-        assert watch.wait(30) == 0
+        assert watch.wait(60) == 0
     finally:
         watch.kill()
         watch.wait()

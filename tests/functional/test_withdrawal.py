@@ -65,7 +65,7 @@ def wait_withdrawn(cloud, image_ids):
             lambda each=image_id: set(cloud.replica_urls(each)) == {"good"}, 60, "withdrawn"
         )
         row = wait_until(
-            lambda each=image_id: stored_row(cloud, each), 10, "the row says that it is withdrawn"
+            lambda each=image_id: stored_row(cloud, each), 60, "the row says that it is withdrawn"
         )
         assert row.next_attempt_at is None
         assert row.error.startswith("withdrawn: ")
@@ -114,7 +114,7 @@ def test_download_hangs_with_a_hanging_location_and_works_once_it_is_withdrawn(c
 
     reader = threading.Thread(target=download)
     reader.start()
-    wait_until(lambda: bad.open_connections, 30, "Glance has asked the bad target")
+    wait_until(lambda: bad.open_connections, 60, "Glance has asked the bad target")
     wait_withdrawn(cloud, [image_id])
     assert not outcome, "the location hangs, so that who reads it waits"
     answer = cloud.request("GET", f"v2/images/{image_id}/file", timeout=PATIENCE_SECONDS)
@@ -141,7 +141,7 @@ def test_only_proven_replicas_return_and_a_bad_one_is_repaired(cloud, bad, image
         assert not urls["bad"].endswith(path.name)
         assert cloud.object_bytes("bad", urls["bad"]) == images[image_id]
         assert len(cloud.puts(image_id, "bad")) == 2
-    wait_until(lambda: not spoiled.exists(), 30, "the corrupt object is deleted")
+    wait_until(lambda: not spoiled.exists(), 60, "the corrupt object is deleted")
 
 
 def test_withdrawal_goes_on_in_another_writer(cloud, bad, images):
@@ -178,4 +178,4 @@ def test_last_location_stays(cloud, bad, images):
     for target in cloud.targets.values():
         target.switch(HEALTHY)
     cloud.wait_replicated(image_id)
-    wait_until(lambda: notes() == [("active", "")] * 2, 30, "the note is gone")
+    wait_until(lambda: notes() == [("active", "")] * 2, 60, "the note is gone")

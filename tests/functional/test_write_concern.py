@@ -99,4 +99,4 @@ def test_waiting_uploads_leave_glance_to_the_writer(waiting):
     assert {answer.headers.get(HEADER) for answer in answers} <= {"active=3/3", None}
     for image_id in image_ids:
         waiting.wait_replicated(image_id)
-    wait_until(lambda: not waiting.spool_files(), 30, "the spool is empty")
+    wait_until(lambda: not waiting.spool_files(), 60, "the spool is empty")

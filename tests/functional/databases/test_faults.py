@@ -157,7 +157,7 @@ def test_server_that_restarts_between_calls(stores, server):
         connects = stores.connects
         reading = pool.submit(stores.store.unfinished)
         writing = pool.submit(stores.store.update, UPLOAD_ID, TARGETS, bytes_sent=7)
-        wait_until(lambda: stores.connects > connects + 2, 30, "both are tried in vain")
+        wait_until(lambda: stores.connects > connects + 2, 60, "both are tried in vain")
         server.start()
         assert len(reading.result()) == writing.result() == len(TARGETS)
 
@@ -178,7 +178,7 @@ def test_server_that_restarts_during_calls(stores, server, ends):
 
     with ThreadPoolExecutor(4) as pool:
         writing = [pool.submit(write, thread) for thread in range(4)]
-        wait_until(stores.rows, 30, "something is written")
+        wait_until(stores.rows, 60, "something is written")
         getattr(server, ends)()
         server.start()
         done.set()
@@ -285,7 +285,7 @@ def hold(connection, row):
 
 
 def wait_for_the_lock(server, backend):
-    wait_until(lambda: server.execute(WAITING[backend])[0][0], 30, "a transaction waits")
+    wait_until(lambda: server.execute(WAITING[backend])[0][0], 60, "a transaction waits")
 
 
 def test_deadlock(stores, server):
@@ -316,7 +316,7 @@ def test_lock_that_is_held_too_long(stores, opened):
     with ThreadPoolExecutor(1) as pool, stores.engine.connect() as connection:
         hold(connection, stores.rows()[0])
         writing = pool.submit(hasty.store.update, UPLOAD_ID, TARGETS, bytes_sent=7)
-        wait_until(lambda: len(hasty.statements) > 1, 30, "it was tried in vain")
+        wait_until(lambda: len(hasty.statements) > 1, 60, "it was tried in vain")
         connection.rollback()
         assert writing.result(30) == 2
     assert {row.bytes_sent for row in stores.rows()} == {7}

@@ -162,7 +162,7 @@ def test_headers_without_end(quiet, mib):
     except (OSError, http.client.HTTPException):
         status = None
     assert status is None or status == 200 or 400 <= status < 500
-    wait_until(lambda: has_health(quiet, "site-a", "up"), 30, "others are served")
+    wait_until(lambda: has_health(quiet, "site-a", "up"), 60, "others are served")
 
 
 def test_body_that_never_comes(quiet):

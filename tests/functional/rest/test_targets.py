@@ -15,7 +15,7 @@ def has_health(cloud, name, health):
 
 def test_everybody_sees_names_and_health(quiet):
     quiet.wake()
-    wait_until(lambda: has_health(quiet, "site-a", "up"), 30, "it is up")
+    wait_until(lambda: has_health(quiet, "site-a", "up"), 60, "it is up")
     listed = targets(quiet, "alice")
     assert [each["name"] for each in listed] == list(quiet.targets)
     assert {each["health"] for each in listed} <= {"up", "unknown"}
@@ -30,15 +30,15 @@ def test_without_a_token_there_is_no_answer(quiet):
 
 def test_administrator_sees_what_is_wrong(quiet):
     quiet.wake()
-    wait_until(lambda: has_health(quiet, "site-b", "up"), 30, "it is up")
+    wait_until(lambda: has_health(quiet, "site-b", "up"), 60, "it is up")
     server = quiet.targets["site-b"]
     server.stop()
     try:
-        wait_until(lambda: has_health(quiet, "site-b", "down"), 30, "it is down")
+        wait_until(lambda: has_health(quiet, "site-b", "down"), 60, "it is down")
         target = next(each for each in targets(quiet) if each["name"] == "site-b")
         assert target["url"] == server.url
         (node,) = target["nodes"]
         assert (node["health"], bool(node["error"])) == ("down", True)
     finally:
         server.start()
-    wait_until(lambda: has_health(quiet, "site-b", "up"), 30, "it is up again")
+    wait_until(lambda: has_health(quiet, "site-b", "up"), 60, "it is up again")

@@ -45,7 +45,7 @@ def test_answer_comes_when_the_replica_is_active(quiet, waiting_image):
     client = threading.Thread(target=lambda: found.append(wait_until_active(quiet, waiting_image)))
     client.start()
     quiet.targets["site-a"].start()
-    client.join(60)
+    client.join(150)
     assert [replica["progress"] for replica in found] == [1.0]
 
 

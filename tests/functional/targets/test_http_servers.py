@@ -199,7 +199,7 @@ def test_location_url_is_where_replicas_are_read_without_credentials(workdir, re
             )
             assert put(target).location_url == f"{readable.url}object"
             assert b"".join(target.open("object")) == b"abc"
-            wait_until(lambda: ("GET", "/images/object", 200) in readable.requests(), 5, "a GET")
+            wait_until(lambda: ("GET", "/images/object", 200) in readable.requests(), 60, "a GET")
             assert Remark("url: credentials are sent without TLS") in target.check()
             target.close()
 
