@@ -15,9 +15,9 @@ from tests.lab.process import wait_until
 from tests.lab.webservers import Nginx
 
 EAGER, LAZY = "site-a", "site-b"
-# What the sockets on the way hold is sent at once; the rest takes some seconds.
-SLOW_BYTES = 12 * MIB
-SLOW = Fault(bytes_per_second=2 * MIB)
+# More than the sockets on the way hold.
+LARGE_BYTES = 12 * MIB
+HALF_WAY = Fault(hang_after=MIB)
 # By chance a node gets the work of each second image.
 TRIES = 30
 ROUNDS = 4
@@ -25,7 +25,8 @@ OPTIONS = {
     "local_target": LAZY,
     "api_wait_max_seconds": "120",
     "reconcile_interval_seconds": "2",
-    "probe_interval_seconds": "0.5",
+    "retry_initial_seconds": "0.2",
+    "retry_max_seconds": "1",
     "scrub_bytes_per_second": "0",
 }
 
@@ -52,9 +53,9 @@ def cluster(keystone, workdir, require, redis, mariadb):
 
 
 @pytest.fixture
-def slow_site(cluster):
-    cluster.targets[LAZY].switch(SLOW)
-    yield
+def site(cluster):
+    """A target that can be held."""
+    yield cluster.targets[LAZY]
     cluster.targets[LAZY].switch(HEALTHY)
 
 
@@ -81,15 +82,18 @@ def rows(cluster, image_id, target=LAZY):
     return [row for row in found.get(image_id, []) if row.target == target]
 
 
-def image_in_hand(cluster, worker, asked):
-    """Ask one node for replicas until the other has one in hand; returns image and body."""
-    body = os.urandom(SLOW_BYTES)
+def image_in_hand(cluster, site, worker, asked):
+    """Ask one node for replicas until the other has one in hand; returns id and body."""
+    body = os.urandom(LARGE_BYTES)
     for _ in range(TRIES):
         image_id = cluster.new_image(body, glance=cluster.nodes[worker])
         cluster.wait_replicated(image_id, [EAGER])
+        site.switch(HALF_WAY)
         assert ask(cluster, asked, "PUT", image_id).status_code == 202
         if node_that_makes(cluster, image_id) == name_of(cluster, worker):
             return image_id, body
+        site.switch(HEALTHY)
+        cluster.wait_replicated(image_id)
     raise AssertionError("all the work is the one node's")
 
 
@@ -117,22 +121,28 @@ def download_at_both(cluster, image_id):
     return at_once(4, download, range(4))
 
 
-def test_replica_that_another_node_makes_is_asked_for_and_waited_for(cluster, slow_site):
-    image_id, body = image_in_hand(cluster, worker=1, asked=0)
+def test_replica_that_another_node_makes_is_asked_for_and_waited_for(cluster, site):
+    image_id, body = image_in_hand(cluster, site, worker=1, asked=0)
     with ThreadPoolExecutor(1) as client:
-        waiting = client.submit(ask, cluster, 0, "GET", image_id, query="?wait=120")
+        waiting = client.submit(wait_at, cluster, 0, image_id)
 
         def progress():
-            replica = ask(cluster, 0, "GET", image_id).json()
-            return replica["progress"] if replica["status"] != "active" else 1
+            return ask(cluster, 0, "GET", image_id).json()["progress"]
 
-        seen = wait_until(progress, 60, "bytes are under way")
-        assert seen < 1
+        assert wait_until(progress, 60, "bytes are under way") < 1
         assert not waiting.done()
-        answer = waiting.result()
-    assert (answer.status_code, answer.json()["status"]) == (200, "active")
-    assert answer.json()["progress"] == 1
+        site.switch(HEALTHY)
+        assert waiting.result()["progress"] == 1
     cluster.assert_replicated(image_id, body)
+
+
+def wait_at(cluster, node, image_id):
+    """As a consumer does: ask again, when an attempt has failed, until the replica is active."""
+    while True:
+        answer = ask(cluster, node, "GET", image_id, query="?wait=120")
+        assert answer.status_code == 200, answer.text
+        if answer.json()["status"] == "active":
+            return answer.json()
 
 
 def test_demands_at_both_nodes_at_the_same_moment_make_one_replica(cluster):

@@ -40,7 +40,9 @@ def test_replica_is_deleted_and_made_again(quiet, image_id):
     """Its location goes, then its object; it does not come back before it is asked for."""
     url = quiet.replica_urls(image_id)["site-b"]
     answer = ask(quiet, "DELETE", image_id, "site-b")
-    assert (answer.status_code, answer.json()["status"]) == (202, "deleting")
+    # The writer may be quick.
+    assert answer.status_code == 202
+    assert answer.json()["status"] in ("deleting", "deleted")
     wait_for(quiet, image_id, "site-b", "deleted")
     assert "site-b" not in quiet.objects(image_id)
     assert url not in quiet.locations(image_id)
