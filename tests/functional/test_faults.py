@@ -160,29 +160,6 @@ def test_refused_upload_leaves_nothing_at_a_target_that_was_down_meanwhile(cloud
     cloud.assert_no_trace(image_id)
 
 
-@pytest.mark.parametrize("name", ["down", "hangs", "hangs-half-way"])
-def test_upload_takes_as_long_as_with_healthy_targets(name, cloud, bad, capsys):
-    body = os.urandom(8 * MIB)
-
-    def seconds():
-        image_id = cloud.create_image()
-        started = time.monotonic()
-        assert cloud.upload(image_id, body).status_code == 204
-        took = time.monotonic() - started
-        cloud.wait_replicated(image_id, HEALTHY_SITES)
-        return took
-
-    healthy = [seconds() for _ in range(3)]
-    bad.switch(FAULTS[name][0])
-    faulty = [seconds() for _ in range(3)]
-    with capsys.disabled():
-        print(f" upload with fault / healthy: {min(faulty) / min(healthy):.2f} ", end="")
-    # Far below every timeout of the bad target; the ratio itself is for the reader.
-    assert min(faulty) < min(healthy) + 1
-    bad.switch(HEALTHY)
-    cloud.wait_settled()
-
-
 PROXIED = [
     (HEALTHY, 100_000, 201),
     (Fault(status=507), 100_000, 507),

@@ -240,7 +240,7 @@ def test_bytes_of_a_dead_writer_that_arrive_late_leave_no_object(cloud, faulty):
     """The kernel goes on sending what it has when a process dies, here the whole rest."""
     body = os.urandom(400_000)
     cloud.wait_settled()
-    switch(faulty, Fault(bytes_per_second=100_000))
+    switch(faulty, Fault(bytes_per_second=40_000))
     image_id = cloud.new_image(body)
 
     def all_in_the_kernel():
