@@ -24,6 +24,7 @@ from glance_repl_mw.writer.crew import Crew
 from glance_repl_mw.writer.job import Job
 from glance_repl_mw.writer.locations import LocationKeeper
 from glance_repl_mw.writer.recovery import Recovery
+from glance_repl_mw.writer.relief import Relief
 from glance_repl_mw.writer.removal import ObjectRemover
 
 LOG = log.getLogger(__name__)
@@ -58,6 +59,7 @@ class WriterService:
         self._stamp = 0
         self._stamp_seen_at = self._chores_at = self._tidy_at = self._housekeeping_at = 0.0
         self._recovery = Recovery(crew, self._jobs)
+        self._relief = Relief(crew, tools.shortage, self._jobs)
         self._reported: dict[tuple[str, str], int] = {}
         self._stop_by: float | None = None
         self._needed, self._knows_lost = True, False
@@ -193,7 +195,7 @@ class WriterService:
                 self._knows_lost = True
             self._retry_due()
             self._leave_targets()
-            self._relieve_spool()
+            self._relief.tick()
             self._record_progress()
             if time.monotonic() >= self._housekeeping_at:
                 self._housekeeping_at = time.monotonic() + _HOUSEKEEPING_SECONDS
@@ -244,31 +246,6 @@ class WriterService:
         for target, wish in self._wishes.items():
             for job in self._jobs.values():
                 job.leave(target, wish)
-
-    def _relieve_spool(self) -> None:
-        """Where the room becomes scarce, let go of the oldest upload that waits for a target."""
-        percent = self._crew.conf.replication.spool_hand_over_percent
-        lacking = self._tools.shortage.lacking_bytes
-        if not self._crew.spool.is_crowded(percent, lacking):
-            return
-        for_uploads = self._crew.spool.is_crowded(percent)
-        jobs = sorted(
-            (
-                job
-                for job in self._jobs.values()
-                if job.is_accepted and (for_uploads or job.only_waits_for_retries)
-            ),
-            key=lambda job: (not job.only_waits_for_retries, job.upload.created_at),
-        )
-        if jobs:
-            LOG.warning("Image %s: the spool needs the room", jobs[0].upload.image_id)
-            jobs[0].hand_over()
-            return
-        for upload in self._crew.spool.uploads():
-            if upload.state is UploadState.STAGED:
-                LOG.warning("Image %s: the spool needs the room", upload.image_id)
-                self._crew.spool.remove(upload.upload_id)
-                return
 
     def _record_progress(self) -> None:
         progress: dict[tuple[str, str], int] = {}
