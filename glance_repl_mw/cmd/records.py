@@ -11,6 +11,7 @@ from glance_repl_mw import exceptions
 from glance_repl_mw.checks import database as database_checks
 from glance_repl_mw.checks import leaving as leaving_checks
 from glance_repl_mw.db.demands import ReplicaDemands
+from glance_repl_mw.db.outlook import Outlooks
 from glance_repl_mw.db.survey import ReplicaSurvey
 from glance_repl_mw.db.wishes import TargetWishes
 from glance_repl_mw.model import CLOSED, Replica, ReplicaStatus
@@ -21,13 +22,14 @@ _PAGE = 500
 
 @dataclasses.dataclass(frozen=True)
 class Records:
-    """Replicas, wishes and demands.
+    """Replicas, wishes, the outlook of both, and demands.
 
     :ivar drivers: the names of the configured targets' drivers by target
     """
 
     survey: ReplicaSurvey
     wishes: TargetWishes
+    outlooks: Outlooks
     demands: ReplicaDemands
     drivers: dict[str, str]
 
@@ -86,7 +88,11 @@ def open_records(conf: cfg.ConfigOpts) -> Records | None:
         return None
     drivers = leaving_checks.configured(conf)
     return Records(
-        ReplicaSurvey(database), TargetWishes(database), ReplicaDemands(database), drivers
+        ReplicaSurvey(database),
+        TargetWishes(database),
+        Outlooks(database),
+        ReplicaDemands(database),
+        drivers,
     )
 
 

@@ -101,6 +101,7 @@ def _tools(conf: cfg.ConfigOpts) -> Tools:
         spool=Spool(conf.replication.spool_dir),
         survey=records.survey,
         wishes=records.wishes,
+        outlooks=records.outlooks,
         images=images,
         targets=targets,
         health={name: TargetHealth() for name in targets},

@@ -19,6 +19,7 @@ from oslo_log import log
 
 from glance_repl_mw import exceptions, launcher, opts
 from glance_repl_mw.db import schema
+from glance_repl_mw.db.outlook import Outlooks
 from glance_repl_mw.db.states import TargetStates
 from glance_repl_mw.db.store import ReplicaStore
 from glance_repl_mw.db.survey import ReplicaSurvey
@@ -157,6 +158,7 @@ def _service(conf: cfg.ConfigOpts, notifications: Notifications | None) -> Write
         spool,
         ReplicaSurvey(database, nodes.name, nodes.share, observer),
         TargetWishes(database),
+        Outlooks(database),
         images,
         targets,
         {name: TargetHealth() for name in targets},
@@ -165,6 +167,7 @@ def _service(conf: cfg.ConfigOpts, notifications: Notifications | None) -> Write
     )
     nodes.start(tools.stopping)
     service = WriterService(crew, tools, is_needed)
+    spool.bell.listen(service.wake)
     reconciler.start(tools, service.look_again, service.forget)
     tasks.start(StateReport(tools, TargetStates(database), nodes.name))
     return service

@@ -50,13 +50,13 @@ class Feeder(Task):
         self._images: dict[str, Image | None] = {}
 
     def run_once(self) -> float:
-        free = self._free_places()
-        if free <= 0:
-            return _INTERVAL_SECONDS
         due = self.tools.waiting_for_bytes(_ROWS_AT_ONCE)
         if not due:
             self.tools.shortage.lacking_bytes = 0
             return _IDLE_SECONDS
+        free = self._free_places()
+        if free <= 0:
+            return _INTERVAL_SECONDS
         coming = {
             upload.image_id
             for upload in self.tools.spool.uploads()

@@ -82,9 +82,9 @@ def bury_due(tools: Tools) -> None:
     :raises GlanceUnavailable:
     :raises GlanceRefused:
     """
-    due = tools.survey.overdue(timeutils.utcnow(), limit=50)
-    if not due:
+    if not tools.outlooks.now().planned([ReplicaStatus.ACTIVE]):
         return
+    due = tools.survey.overdue(timeutils.utcnow(), limit=50)
     present: dict[str, bool] = {}
     for image_id in {row.image_id for row in due}:
         with reporting(image_id):

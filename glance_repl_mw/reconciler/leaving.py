@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime
+from collections.abc import Mapping
 
 from oslo_log import log
 from oslo_utils import timeutils
@@ -60,7 +61,7 @@ class Leaving(Task):
         self._failures = 0
 
     def run_once(self) -> float:
-        wishes = self.tools.wishes.all()
+        wishes = self.tools.outlooks.now().wishes
         if not self._has_reported:
             self._report_departed(wishes)
         for target, wish in wishes.items():
@@ -69,13 +70,13 @@ class Leaving(Task):
             self._forget_fulfilled(wishes)
         return _INTERVAL_SECONDS
 
-    def _report_departed(self, wishes: dict[str, Wish]) -> None:
+    def _report_departed(self, wishes: Mapping[str, Wish]) -> None:
         for target, number in departed(self.tools.survey, self.tools.targets).items():
             if wishes.get(target) is not Wish.REMOVE:
                 LOG.warning(_FORGOTTEN, target, number, target)
         self._has_reported = True
 
-    def _forget_fulfilled(self, wishes: dict[str, Wish]) -> None:
+    def _forget_fulfilled(self, wishes: Mapping[str, Wish]) -> None:
         left = departed(self.tools.survey, self.tools.targets)
         for target in wishes:
             if target not in self.tools.targets and target not in left:

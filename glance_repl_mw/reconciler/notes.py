@@ -11,9 +11,10 @@ from glance_repl_mw.reconciler import gone, staging
 from glance_repl_mw.reconciler.look import Look, images_in_spool
 from glance_repl_mw.reconciler.tasks import Task, reporting
 from glance_repl_mw.reconciler.tools import Tools
+from glance_repl_mw.spool.news import News
 from glance_repl_mw.spool.upload import UploadState
 
-_INTERVAL_SECONDS = 0.25
+_INTERVAL_SECONDS = 0.5
 _BURY_SECONDS = 2.0
 _AT_ONCE = 50
 _FIRST_PAUSE_SECONDS = 0.5
@@ -55,13 +56,15 @@ class Notes(Task):
         self._look = Look(tools)
         self._noted: dict[str, _Noted] = {}
         self._bury_at = 0.0
+        self._news = News(tools.spool)
         for upload in tools.spool.uploads():
             if upload.state in (UploadState.STAGING, UploadState.STAGED):
                 self._note(upload.image_id)
 
     def run_once(self) -> float:
-        for image_id in self.tools.spool.take_notes():
-            self._note(image_id)
+        if self._news.have_come():
+            for image_id in self.tools.spool.take_notes():
+                self._note(image_id)
         now = time.monotonic()
         if now >= self._bury_at:
             self._bury_at = now + _BURY_SECONDS

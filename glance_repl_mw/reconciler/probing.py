@@ -15,6 +15,8 @@ LOG = log.getLogger(__name__)
 
 # So that neither targets nor nodes are asked in step.
 _JITTER = 0.2
+# So many probes need one look at the rows.
+_PAGE = 20
 
 
 class Probing(Task):
@@ -28,6 +30,7 @@ class Probing(Task):
         self.name = f"probe of target {target}"
         self._target = target
         self._after = 0
+        self._page: list[Replica] = []
 
     def run_once(self) -> float:
         replica = self._next_replica()
@@ -47,15 +50,18 @@ class Probing(Task):
     def _next_replica(self) -> Replica | None:
         """The active replica after the one before, by row; None where there is none."""
         for after in dict.fromkeys((self._after, 0)):
-            page = self.tools.survey.page(
-                self._target, [ReplicaStatus.ACTIVE], after=after, limit=1
-            )
-            if page:
-                self._after = page[0].id
-                return page[0]
-        return None
+            if not self._page:
+                self._page = self.tools.survey.page(
+                    self._target, [ReplicaStatus.ACTIVE], after=after, limit=_PAGE
+                )
+        if not self._page:
+            return None
+        replica = self._page.pop(0)
+        self._after = replica.id
+        return replica
 
     def _suspect(self, replica: Replica, error: exceptions.ReplicaMissing) -> None:
-        """Have the scrub look at the replica first."""
+        """Have the scrub look at the replica first, unless it has only left meanwhile."""
+        self._page.clear()
         if self.tools.survey.change(replica, verified_at=None):
             LOG.warning("Image %s, target %s: %s", replica.image_id, replica.target, error)

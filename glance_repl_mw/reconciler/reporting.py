@@ -13,12 +13,13 @@ from glance_repl_mw.reconciler.tasks import Task
 from glance_repl_mw.reconciler.tools import Tools
 
 _INTERVAL_SECONDS = 1.0
-_AGAIN_SECONDS = 10.0
+_AGAIN_SECONDS = 30.0
+_FORGET_SECONDS = 3600.0
 _KEEP = datetime.timedelta(days=1)
 
 
 class StateReport(Task):
-    """Reports each change within a second, and what has not changed every ten seconds."""
+    """Reports each change within a second, and what has not changed every thirty seconds."""
 
     name = "report of which targets are up"
 
@@ -27,7 +28,7 @@ class StateReport(Task):
         self._states = states
         self._node = node
         self._reported: dict[str, tuple[bool, str | None]] = {}
-        self._again_at = 0.0
+        self._again_at = self._forget_at = 0.0
 
     def run_once(self) -> float:
         # Nobody knows yet what was never asked.
@@ -43,7 +44,9 @@ class StateReport(Task):
                 for name, (is_up, error) in seen.items()
             ]
             self._states.report(self._node, states)
-            self._states.forget(now - _KEEP)
             self._reported = seen
             self._again_at = time.monotonic() + _AGAIN_SECONDS
+        if time.monotonic() >= self._forget_at:
+            self._states.forget(timeutils.utcnow() - _KEEP)
+            self._forget_at = time.monotonic() + _FORGET_SECONDS
         return _INTERVAL_SECONDS

@@ -15,6 +15,8 @@ from glance_repl_mw.reconciler.tasks import Task
 LOG = log.getLogger(__name__)
 
 _INTERVAL_SECONDS = 10.0
+# Nodes that were there before may have left something, too.
+_ALONE_INTERVAL_SECONDS = 60.0
 _AT_ONCE = 50
 
 
@@ -35,7 +37,8 @@ class TakeOver(Task):
         before = timeutils.utcnow() - datetime.timedelta(seconds=patience)
         rows = self.tools.survey.left_behind(alive, before, _AT_ONCE)
         if not rows:
-            return min(_INTERVAL_SECONDS, patience)
+            interval = _ALONE_INTERVAL_SECONDS if self.tools.nodes.is_alone else _INTERVAL_SECONDS
+            return min(interval, patience)
         image_ids = list({row.image_id for row in rows})
         found, _ = gone.find(self.tools, image_ids)
         for row in rows:

@@ -72,7 +72,7 @@ def _run_forever(task: Task, target: str | None, pauses_for: Collection[Wish]) -
 
 def _run_once(task: Task, target: str | None, pauses_for: Collection[Wish]) -> float:
     try:
-        if target is not None and task.tools.wishes.all().get(target) in pauses_for:
+        if target is not None and task.tools.outlooks.now().wishes.get(target) in pauses_for:
             return _PAUSE_SECONDS
         return task.run_once()
     except (exceptions.ReplicationError, oslo_db.exception.DBError, OSError) as error:

@@ -10,6 +10,7 @@ from collections.abc import Collection, Mapping
 from oslo_config import cfg
 from oslo_utils import timeutils
 
+from glance_repl_mw.db.outlook import Outlooks
 from glance_repl_mw.db.survey import ReplicaSurvey
 from glance_repl_mw.db.wishes import TargetWishes
 from glance_repl_mw.images import ImageService
@@ -41,6 +42,7 @@ class Shortage:
 class Tools:
     """Shared by all tasks, each of which runs in a thread of its own.
 
+    :ivar wishes: to be changed, or read as they are this moment; ``outlooks`` has them, too
     :ivar health: by the name of each configured target
     :ivar paces: what transfers to a target keep to, likewise; missing ones have no limit
     :ivar stopping: set when the writer ends
@@ -51,6 +53,7 @@ class Tools:
     spool: Spool
     survey: ReplicaSurvey
     wishes: TargetWishes
+    outlooks: Outlooks
     images: ImageService
     targets: Mapping[str, Target]
     health: Mapping[str, TargetHealth]
@@ -86,14 +89,15 @@ class Tools:
         :param targets: of which rows are wanted
         :raises oslo_db.exception.DBError:
         """
+        planned = self.outlooks.now().planned(statuses)
+        if not planned:
+            return []
+        now = timeutils.utcnow()
         longest = datetime.timedelta(seconds=2 * self.conf.replication.retry_max_seconds)
-        return self.survey.due(
-            timeutils.utcnow(),
-            statuses,
-            limit=limit,
-            horizon=longest + _CLOCK_TOLERANCE,
-            targets=targets,
-        )
+        horizon = longest + _CLOCK_TOLERANCE
+        if not any(first <= now or last > now + horizon for first, last in planned):
+            return []
+        return self.survey.due(now, statuses, limit=limit, horizon=horizon, targets=targets)
 
     def waiting_for_bytes(self, limit: int) -> list[Replica]:
         """Rows of replicas that are to be fetched now, the most urgent first.
@@ -110,7 +114,7 @@ class Tools:
 
     def usable_targets(self) -> list[str]:
         """Targets that are up and that no operator drains or removes."""
-        wishes = self.wishes.all()
+        wishes = self.outlooks.now().wishes
         return [target for target in self.up_targets() if target not in wishes]
 
     def up_targets(self) -> list[str]:

@@ -28,7 +28,7 @@ WITHDRAWN = "withdrawn: "
 NOT_WITHDRAWN = "not withdrawn: "
 """Begins the ``error`` of a replica whose location stays although its target is down."""
 
-_INTERVAL_SECONDS = 1.0
+_INTERVAL_SECONDS = 2.0
 _PAGE = 50
 _IMAGES_PER_SECOND = 20
 _AGAIN_SECONDS = 30.0
@@ -70,7 +70,8 @@ class Withdrawal(Task):
             self._withdraw()
         elif self._health.is_proven_up:
             self._remove_notes()
-            self._return()
+            if self.tools.outlooks.now().has_withdrawn:
+                self._return()
         return _INTERVAL_SECONDS
 
     def _pages(self, status: ReplicaStatus) -> Iterator[Sequence[Replica]]:

@@ -4,7 +4,7 @@
 followed by the writer. ``UPLOAD.json`` tells what it is; it is replaced as a whole, by a rename,
 so that a reader never sees half of it. ``IMAGE.note`` says that something was done to an image, so
 that the reconciler looks at it soon. A sidecar that says ``receiving`` beside a data file whose
-lock is free belongs to a process that died.
+lock is free belongs to a process that died. ``bell`` wakes the writer when a sidecar has come.
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ import uuid
 from collections.abc import Iterator
 
 from glance_repl_mw import exceptions
+from glance_repl_mw.spool.bell import Bell
 from glance_repl_mw.spool.upload import Upload, UploadState, upload_of
 
 DATA_SUFFIX = ".data"
@@ -34,12 +35,14 @@ class Spool:
     :param directory: on a local file system
     :param max_bytes: most bytes of data, 0 for no limit but the disk's
     :param min_free_bytes: bytes to leave free on the file system
+    :ivar bell: is rung when a sidecar has come or changed
     """
 
     def __init__(self, directory: str, max_bytes: int = 0, min_free_bytes: int = 0) -> None:
         self.directory = pathlib.Path(directory)
         self.max_bytes = max_bytes
         self.min_free_bytes = min_free_bytes
+        self.bell = Bell(self.directory)
         self._seen: dict[str, tuple[tuple[int, int], Upload | None]] = {}
 
     def prepare(self) -> None:
@@ -84,6 +87,7 @@ class Spool:
             raise
         if durable:
             self._sync_directory()
+        self.bell.ring()
 
     def uploads(self) -> list[Upload]:
         """All uploads that have a sidecar, oldest first; broken sidecars are left out."""

@@ -9,7 +9,7 @@ import datetime
 import functools
 import queue
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 import oslo_db.exception
 from oslo_log import log
@@ -18,6 +18,7 @@ from oslo_utils import timeutils
 from glance_repl_mw import exceptions
 from glance_repl_mw.model import ReplicaStatus, Wish
 from glance_repl_mw.reconciler.tools import Tools
+from glance_repl_mw.spool.news import News
 from glance_repl_mw.spool.upload import Upload, UploadState
 from glance_repl_mw.writer.choosing import Choosing
 from glance_repl_mw.writer.crew import Crew
@@ -34,7 +35,6 @@ _CHORES_SECONDS = 1.0
 _TIDY_SECONDS = 10.0
 _HOUSEKEEPING_SECONDS = 3600.0
 _KEEP_CLOSED = datetime.timedelta(days=7)
-_SAME_STAMP_SECONDS = 0.05
 _DUE_AT_ONCE = 200
 
 
@@ -56,14 +56,14 @@ class WriterService:
         self._locations = LocationKeeper(crew)
         self._removal = ObjectRemover(crew)
         self._choosing = Choosing(crew)
-        self._stamp = 0
-        self._stamp_seen_at = self._chores_at = self._tidy_at = self._housekeeping_at = 0.0
+        self._news = News(crew.spool)
+        self._chores_at = self._tidy_at = self._housekeeping_at = 0.0
         self._recovery = Recovery(crew, self._jobs)
         self._relief = Relief(crew, tools.shortage, self._jobs)
         self._reported: dict[tuple[str, str], int] = {}
         self._stop_by: float | None = None
         self._needed, self._knows_lost = True, False
-        self._wishes: dict[str, Wish] = {}
+        self._wishes: Mapping[str, Wish] = {}
         self._up_targets: set[str] = set(tools.targets)
 
     def stop(self) -> None:
@@ -78,6 +78,10 @@ class WriterService:
     def forget(self, image_id: str) -> None:
         """An image was deleted for good: end its uploads; may be called by any thread."""
         self._crew.events.put(functools.partial(self._refuse_jobs_of, image_id))
+
+    def wake(self) -> None:
+        """Something has come into the spool; may be called by any thread."""
+        self._crew.events.put(lambda: None)
 
     def run_forever(self) -> None:
         """Serve until stopped or not needed; what is not finished then stays in the spool."""
@@ -106,8 +110,14 @@ class WriterService:
             if job.done and not (job.handed_back and self._is_ending):
                 del self._jobs[job.upload.upload_id]
 
+    def _pause_seconds(self) -> float:
+        """How long to wait for an event; the bell brings one when something comes to do."""
+        if self._jobs or not self._news.is_over:
+            return _LOOK_SECONDS
+        return max(0.0, self._chores_at - time.monotonic())
+
     def _handle_events(self) -> None:
-        timeout: float | None = _LOOK_SECONDS
+        timeout: float | None = self._pause_seconds()
         while True:
             try:
                 event = self._crew.events.get(block=timeout is not None, timeout=timeout)
@@ -122,13 +132,9 @@ class WriterService:
     # The spool
 
     def _look_into_spool(self) -> None:
-        stamp = self._crew.spool.stamp()
-        now = time.monotonic()
-        if stamp != self._stamp or self._choosing.take_news():
-            self._stamp, self._stamp_seen_at = stamp, now
-        elif now - self._stamp_seen_at > _SAME_STAMP_SECONDS:
-            return
-        if self._is_ending:
+        if self._choosing.take_news():
+            self._news.expect()
+        if not self._news.have_come() or self._is_ending:
             return
         for upload in self._crew.spool.uploads():
             if not upload.is_for_writer:
@@ -147,7 +153,7 @@ class WriterService:
             rows = self._crew.store.begin(upload, targets)
         except oslo_db.exception.DBError as error:
             LOG.error("Image %s cannot be taken in hand: %s", upload.image_id, error)
-            self._stamp = 0
+            self._news.expect()
             return
         self._choosing.forget(upload.upload_id)
         job = Job(self._crew, upload, rows, self._locations.watch)
@@ -185,7 +191,7 @@ class WriterService:
         self._choosing.tick()
         self._needed, before = self._is_needed(), self._needed
         if self._needed and not before:
-            self._stamp = 0
+            self._news.expect()
         if self._is_ending:
             self._hand_back_unproven()
         self._retry_at_targets_that_are_back()
@@ -242,7 +248,7 @@ class WriterService:
 
     def _leave_targets(self) -> None:
         """Push no more to targets that an operator drains or removes."""
-        self._wishes = self._tools.wishes.all()
+        self._wishes = self._tools.outlooks.now().wishes
         for target, wish in self._wishes.items():
             for job in self._jobs.values():
                 job.leave(target, wish)

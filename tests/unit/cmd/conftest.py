@@ -7,6 +7,7 @@ from glance_repl_mw.cmd import explain, manage, sync
 from glance_repl_mw.cmd.records import Records
 from glance_repl_mw.db import schema
 from glance_repl_mw.db.demands import ReplicaDemands
+from glance_repl_mw.db.outlook import Outlooks
 from glance_repl_mw.db.survey import ReplicaSurvey
 from glance_repl_mw.db.wishes import TargetWishes
 from glance_repl_mw.model import Image, Priority, ReplicaStatus
@@ -52,7 +53,8 @@ def records(node):
     """What the database holds; makes it."""
     database = schema.open_database(f"sqlite:///{node.database_file}")
     schema.upgrade(database)
-    yield Records(ReplicaSurvey(database), TargetWishes(database), ReplicaDemands(database), {})
+    survey, wishes = ReplicaSurvey(database), TargetWishes(database)
+    yield Records(survey, wishes, Outlooks(database), ReplicaDemands(database), {})
     database.writer.get_engine().dispose()
 
 

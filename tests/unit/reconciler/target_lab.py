@@ -12,6 +12,7 @@ from oslo_utils import timeutils
 
 from glance_repl_mw import exceptions, opts
 from glance_repl_mw.db import schema
+from glance_repl_mw.db.outlook import Outlooks
 from glance_repl_mw.db.survey import ReplicaSurvey
 from glance_repl_mw.db.wishes import TargetWishes
 from glance_repl_mw.model import Image, Stored
@@ -134,6 +135,7 @@ class Lab:
             spool=spool,
             survey=ReplicaSurvey(self.database),
             wishes=TargetWishes(self.database),
+            outlooks=Outlooks(self.database),
             images=Images(),
             targets={SITE: self.target},
             health={SITE: self.health},

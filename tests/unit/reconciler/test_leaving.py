@@ -9,6 +9,7 @@ from oslo_utils import timeutils
 
 from glance_repl_mw import exceptions, opts
 from glance_repl_mw.db import schema
+from glance_repl_mw.db.outlook import Outlooks
 from glance_repl_mw.db.survey import ReplicaSurvey
 from glance_repl_mw.db.wishes import TargetWishes
 from glance_repl_mw.model import Priority, ReplicaStatus, Wish
@@ -110,6 +111,7 @@ def lab(tmp_path, monkeypatch):
             spool,
             ReplicaSurvey(database),
             TargetWishes(database),
+            Outlooks(database),
             Images(),
             targets,
             health,

@@ -7,6 +7,7 @@ import pytest
 
 from glance_repl_mw import exceptions
 from glance_repl_mw.db import schema
+from glance_repl_mw.db.outlook import Outlooks
 from glance_repl_mw.db.survey import ReplicaSurvey
 from glance_repl_mw.db.wishes import TargetWishes
 from glance_repl_mw.model import Wish
@@ -28,6 +29,7 @@ def tools(crew, conf, spool, images, targets, tmp_path):
         spool,
         ReplicaSurvey(database),
         TargetWishes(database),
+        Outlooks(database),
         images,
         targets,
         {name: TargetHealth() for name in targets},

@@ -1,0 +1,71 @@
+"""The bell brings the writer what comes into the spool, whoever rings it."""
+
+import threading
+
+import pytest
+
+from glance_repl_mw.spool.appender import Appender
+from glance_repl_mw.spool.bell import NAME, Bell
+from glance_repl_mw.spool.directory import Spool
+
+IMAGE = "5f0c6c3e-9d55-4d4e-a6a3-2d8f1c1d2a10"
+WAIT_SECONDS = 10
+
+
+@pytest.fixture
+def spool(tmp_path):
+    spool = Spool(str(tmp_path / "spool"))
+    spool.prepare()
+    return spool
+
+
+@pytest.fixture
+def rung(spool):
+    """Set after each ring."""
+    rung = threading.Event()
+    spool.bell.listen(rung.set)
+    return rung
+
+
+def heard(rung):
+    was_rung = rung.wait(WAIT_SECONDS)
+    rung.clear()
+    return was_rung
+
+
+def test_upload_rings_when_it_begins_and_when_it_ends(spool, rung):
+    appender = Appender(spool, IMAGE, 1)
+    assert heard(rung)
+    appender.append(b"x")
+    appender.accept()
+    assert heard(rung)
+
+
+def test_bell_of_another_process_is_heard_and_a_second_listener_takes_over(spool, rung):
+    Bell(spool.directory).ring()
+    assert heard(rung)
+    again = threading.Event()
+    Bell(spool.directory).listen(again.set)
+    while not (rung.is_set() or again.is_set()):
+        Bell(spool.directory).ring()
+
+
+def test_bell_that_nobody_hears_holds_up_nobody(spool):
+    spool.bell.ring()
+    assert not (spool.directory / NAME).exists()
+
+
+def test_bell_that_is_rung_too_often_holds_up_nobody(spool):
+    stuck = threading.Event()
+    spool.bell.listen(lambda: stuck.wait(WAIT_SECONDS))
+    for _ in range(70_000):
+        spool.bell.ring()
+    stuck.set()
+
+
+def test_what_is_no_bell_is_not_listened_to(spool, caplog):
+    (spool.directory / NAME).write_text("")
+    threads = threading.active_count()
+    spool.bell.listen(pytest.fail)
+    assert threading.active_count() == threads
+    assert "no named pipe" in caplog.text
