@@ -109,6 +109,8 @@ class WriterService:
             job.tick()
             if job.done and not (job.handed_back and self._is_ending):
                 del self._jobs[job.upload.upload_id]
+                # What it was handed back to may be this writer, which is needed again.
+                self._news.expect()
 
     def _pause_seconds(self) -> float:
         """How long to wait for an event; the bell brings one when something comes to do."""

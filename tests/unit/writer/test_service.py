@@ -1,6 +1,7 @@
 """The main loop, turn by turn."""
 
 import os
+import threading
 import time
 
 import pytest
@@ -82,6 +83,38 @@ def test_reconciler_goes_on_when_api_processes_come_back_in_time(
     spool_upload(spool, images)
     until(service, lambda: set(statuses(store).values()) == {"active"})
     assert not tools.stopping.is_set()
+
+
+def test_upload_that_was_handed_back_is_taken_up_again_when_its_pushes_end_late(
+    service, spool, images, store, targets, needed, monkeypatch
+):
+    """Its pushes hang at their targets when it is handed back, and the writer is needed again."""
+    going_on = threading.Event()
+    for target in targets.values():
+        real = target.put
+
+        def put(name, reader, size, real=real):
+            going_on.wait(WAIT_SECONDS)
+            return real(name, reader, size)
+
+        monkeypatch.setattr(target, "put", put)
+    appender = Appender(spool, IMAGE, len(BODY))
+    appender.append(BODY)
+    until(service, lambda: set(statuses(store).values()) == {"uploading"})
+    images.error = exceptions.GlanceUnavailable(IMAGE, None, "get", "ends")
+    appender.accept()
+    images.accept(BODY)
+    needed[0] = False
+    (job,) = service._jobs.values()
+    until(service, lambda: job.lacks_proof)
+    service.run_once()
+    images.error = None
+    needed[0] = True
+    for _ in range(3):
+        service.run_once()
+        time.sleep(0.06)
+    going_on.set()
+    until(service, lambda: set(statuses(store).values()) == {"active"})
 
 
 def test_reconciler_stops_with_the_writer(service, tools):
