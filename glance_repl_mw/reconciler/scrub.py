@@ -27,6 +27,7 @@ _UNKNOWN_AGAIN_SECONDS = 600.0
 _NEW_ROUND_SECONDS = 3600.0
 _BETWEEN_PAGES_SECONDS = 0.1
 _NEVER_SECONDS = 3600.0
+_OTHERS_SECONDS = 1.0
 
 
 class _TargetTask(Task):
@@ -139,7 +140,8 @@ class ReadBack(_TargetTask):
         super().__init__(tools, target)
         self.name = f"read-back of target {target}"
         self._last: Replica | None = None
-        self._new_round_at = 0.0
+        self._new_round_at = self._ask_again_at = 0.0
+        self._must_wait = False
         bytes_per_second = tools.conf.replication.scrub_bytes_per_second
         if bytes_per_second:
             self._pace = Pace(bytes_per_second)
@@ -169,7 +171,11 @@ class ReadBack(_TargetTask):
         return _BETWEEN_PAGES_SECONDS
 
     def _others_come_first(self) -> bool:
-        return bool(self.tools.waiting_for_bytes(limit=1))
+        """As it was a second ago at most: many small replicas are read in that time."""
+        if time.monotonic() >= self._ask_again_at:
+            self._ask_again_at = time.monotonic() + _OTHERS_SECONDS
+            self._must_wait = bool(self.tools.waiting_for_bytes(limit=1))
+        return self._must_wait
 
     def _pause_seconds(self, outcome: Outcome) -> float:
         if outcome is Outcome.BAD:

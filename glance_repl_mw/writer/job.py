@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import datetime
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 
 from oslo_log import log
 from oslo_utils import timeutils
@@ -119,7 +119,8 @@ class Job:
         if self._proof is None:
             self._give_up("the spool file is gone")
             return
-        self._crew.save(self.upload.upload_id, self._pushes.targets, size=self.upload.received)
+        if self.upload.received != self.upload.size:
+            self._crew.save(self.upload.upload_id, self._pushes.targets, size=self.upload.received)
         self._proof.conclude(self.upload)
 
     def _proved(self, error: BaseException | None) -> None:
@@ -207,24 +208,16 @@ class Job:
         elif any(isinstance(error, exceptions.ImageGone) for error in outcomes.values()):
             self.refuse("Glance has deleted the image")
         else:
+            self._activate([push for push, error in outcomes.items() if error is None])
             for push, error in outcomes.items():
-                if error is None:
-                    self._activate(push)
-                else:
+                if error is not None:
                     push.is_doubted = isinstance(error, exceptions.GlanceRefused)
                     self._failed(push, ReplicaStatus.STORED, error)
 
-    def _activate(self, push: Push) -> None:
-        push.attempts = 0
-        self._pushes.save(
-            push,
-            ReplicaStatus.ACTIVE,
-            attempts=0,
-            error=None,
-            next_attempt_at=None,
-            verified_at=timeutils.utcnow(),
-        )
-        self._on_active(self.upload, push.target.name, push.location_url)
+    def _activate(self, pushes: Sequence[Push]) -> None:
+        self._pushes.activate(pushes)
+        for push in pushes:
+            self._on_active(self.upload, push.target.name, push.location_url)
 
     def _complete(self) -> None:
         if self._pushes.all_have_ended:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 from oslo_log import log
@@ -145,6 +145,21 @@ class Pushes:
             # Only the database can tell that no other node has taken it over.
             push.may_register, push.is_doubted = False, True
             push.retry_at = time.monotonic() + self._crew.pause_seconds(1)
+
+    def activate(self, pushes: Sequence[Push]) -> None:
+        """They are locations now."""
+        for push in pushes:
+            push.status, push.attempts = ReplicaStatus.ACTIVE, 0
+        if pushes:
+            self._crew.save(
+                self.upload.upload_id,
+                [push.target.name for push in pushes],
+                ReplicaStatus.ACTIVE,
+                attempts=0,
+                error=None,
+                next_attempt_at=None,
+                verified_at=timeutils.utcnow(),
+            )
 
     def leave(self, target: str, wish: Wish) -> None:
         """The target shall hold no replicas any more; what is active there is not ours to end."""

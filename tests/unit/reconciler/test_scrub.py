@@ -271,7 +271,8 @@ def test_nothing_is_read_where_the_rate_is_zero(lab):
     assert lab.target.asked == []
 
 
-def test_nothing_is_read_back_while_a_replica_waits_for_its_bytes(lab):
+def test_nothing_is_read_back_while_a_replica_waits_for_its_bytes(lab, monkeypatch):
+    monkeypatch.setattr(scrub, "_OTHERS_SECONDS", 0.0)
     first, second = (lab.add(verified_at=days(age)) for age in (5, 4))
     task = ReadBack(lab.tools, SITE)
     open_object = lab.target.open
