@@ -26,6 +26,8 @@ _PLANNED = (
 )
 # Without a stamp that tells of changes, a look serves for so long.
 _LASTING_SECONDS = 0.7
+# A stamp may lie, as on a file system with coarse times.
+_LONGEST_SECONDS = 10.0
 # File systems stamp no finer than a few milliseconds.
 _SAME_STAMP_SECONDS = 0.05
 
@@ -81,9 +83,10 @@ class Outlooks:
         raise self._found
 
     def _is_outdated(self, stamp: object) -> bool:
+        age = time.monotonic() - self._looked_at
         if stamp is None or isinstance(self._found, Exception):
-            return time.monotonic() - self._looked_at > _LASTING_SECONDS
-        return stamp != self._stamp
+            return age > _LASTING_SECONDS
+        return stamp != self._stamp or age > _LONGEST_SECONDS
 
     def _look(self) -> None:
         """Whoever waits for the lock meanwhile gets the same, also if it is an error."""

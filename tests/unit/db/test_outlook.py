@@ -88,6 +88,16 @@ def test_file_that_nobody_writes_is_read_once(database, outlooks, looks):
     assert len(looks) == 1
 
 
+def test_stamp_that_lies_is_believed_for_a_while_only(database, outlooks, looks, monkeypatch):
+    settle(database)
+    outlooks.now()
+    outlooks.now()
+    assert len(looks) == 1
+    monkeypatch.setattr(outlook, "_LONGEST_SECONDS", 0.0)
+    outlooks.now()
+    assert len(looks) == 2
+
+
 def test_other_databases_are_read_now_and_then(outlooks, looks, monkeypatch):
     monkeypatch.setattr(outlook, "_stamp", lambda _file: None)
     for _ in range(9):
