@@ -516,7 +516,8 @@ def test_status_shows_what_was_replicated(cloud, config):
         )
         for field in ("created_at", "updated_at"):
             assert re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ", replica[field])
-    assert listed[0] in json.loads(config.run("status", "--format", "json").stdout)
+    everything = json.loads(config.run("status", "--format", "json").stdout)
+    assert [each["image_id"] for each in everything].count(image_id) == 3
     table = config.run("status").stdout
     for name in cloud.targets:
         assert re.search(rf"\| {image_id} \| {name} +\| active +\| 100% +\| 100000 ", table)

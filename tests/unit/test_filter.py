@@ -15,6 +15,7 @@ from glance_repl_mw.spool import behind
 from glance_repl_mw.spool.appender import Appender
 from glance_repl_mw.spool.directory import Spool
 from glance_repl_mw.spool.upload import Origin, UploadState
+from tests.lab.process import wait_until
 
 IMAGE = "6f1f5a5e-1c0d-4d7e-9d0b-0c5f4d1f0a11"
 IMAGE_PATH = f"/v2/images/{IMAGE}"
@@ -150,7 +151,8 @@ def test_the_acceptance_is_recorded_before_the_uploader_sees_it(filtered, spool)
 def test_the_body_is_in_the_spool_while_it_is_read(filtered, spool):
     def glance(environ, start_response):
         environ["wsgi.input"].read(5)
-        assert (data(spool), only(spool).state) == (BODY[:5], UploadState.RECEIVING)
+        wait_until(lambda: data(spool) == BODY[:5], 30, "the bytes are in the spool")
+        assert only(spool).state is UploadState.RECEIVING
         assert not spool.is_abandoned(only(spool))
         return Glance()(environ, start_response)
 
