@@ -113,7 +113,7 @@ REPLICATION_OPTIONS: Sequence[cfg.Opt] = (
     ),
     cfg.IntOpt(
         "writer_nice",
-        default=10,
+        default=5,
         min=0,
         max=19,
         help="How far the writer gives way to other processes where processors are scarce, as "
