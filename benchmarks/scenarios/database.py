@@ -1,26 +1,22 @@
-"""The size of a database with many replicas.
+"""The size of a database with many replicas: SQLite, and the servers that are installed."""
 
-Makes the tables in an empty database, adds rows of active replicas, and asks for the size::
-
-    python -m benchmarks.database --rows 10000
-    python -m benchmarks.database --rows 10000 --connection mysql+pymysql://user:password@host/empty
-"""
-
-import argparse
 import itertools
-import json
-import tempfile
-import time
 import uuid
-from collections.abc import Iterator
+from collections.abc import Iterator, Set
+from contextlib import ExitStack
 
 import sqlalchemy as sa
 from oslo_utils import timeutils
 
+from benchmarks.figures import Figure
+from benchmarks.settings import Settings
+from benchmarks.stage import Stage
 from glance_repl_mw.db import schema
 from glance_repl_mw.db.models import ReplicaRow
 from glance_repl_mw.model import ReplicaStatus
+from tests.lab.databases import MariaDb, PostgreSql
 
+NAMES = ("database",)
 TARGETS = ("site-a", "site-b", "site-c")
 PAGE = 500
 SIZES = {
@@ -31,31 +27,32 @@ SIZES = {
 }
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--rows", type=int, default=10000)
-    parser.add_argument("--connection", help="an empty database; a new SQLite file by default")
-    arguments = parser.parse_args()
-    with tempfile.TemporaryDirectory(prefix="glance-repl-mw-bench-") as directory:
-        connection = arguments.connection or f"sqlite:///{directory}/replication.sqlite"
-        print(json.dumps(measure(connection, arguments.rows), indent=2))
+def run(stage: Stage, settings: Settings, _wanted: Set[str]) -> Iterator[Figure]:
+    with ExitStack() as stack:
+        connections = {"SQLite": f"sqlite:///{stage.directory('sqlite')}/replication.sqlite"}
+        for server in (MariaDb, PostgreSql):
+            if server.available() is None:
+                running = stack.enter_context(server(stage.directory(server.__name__)))
+                connections[server.__name__] = running.connection(running.new_database())
+        for name, connection in connections.items():
+            size = bytes_of(connection, settings.extra_rows)
+            what = f"{name}: bytes for a row with its indexes, of {settings.extra_rows} rows"
+            yield Figure("database", what, size / settings.extra_rows, "bytes")
 
 
-def measure(connection: str, rows: int) -> dict[str, float]:
+def bytes_of(connection: str, rows: int) -> int:
+    """Make the tables in an empty database, add rows of active replicas, and ask for the size."""
     database = schema.open_database(connection)
     schema.upgrade(database)
     engine = database.writer.get_engine()
-    began = time.monotonic()
     with engine.begin() as session:
         replicas = itertools.islice(active_replicas(), rows)
         while page := list(itertools.islice(replicas, PAGE)):
             session.execute(sa.insert(ReplicaRow), page)
-    seconds = time.monotonic() - began
     with engine.connect() as session:
         if engine.dialect.name == "mysql":
             session.execute(sa.text("ANALYZE TABLE replicas"))
-        size = int(session.execute(sa.text(SIZES[engine.dialect.name])).scalar_one())
-    return {"bytes": size, "bytes per row": size // rows, "seconds": round(seconds, 1)}
+        return int(session.execute(sa.text(SIZES[engine.dialect.name])).scalar_one())
 
 
 def active_replicas() -> Iterator[dict[str, object]]:
@@ -80,7 +77,3 @@ def active_replicas() -> Iterator[dict[str, object]]:
                 "verified_at": now,
                 "read_back_at": now,
             }
-
-
-if __name__ == "__main__":
-    main()
