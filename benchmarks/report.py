@@ -119,7 +119,7 @@ def _columns(
 ) -> tuple[list[str], list[list[str]]]:
     names = list(dict.fromkeys(name for _, used in rows for name in used))
     lines = [
-        [title, *(f"{used[name]:.2f}" if name in used else "-" for name in names)]
+        [title, *(f"{used[name]:.2f}" if name in used else "" for name in names)]
         for title, used in rows
     ]
     return ["run", *names], lines
