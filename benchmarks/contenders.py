@@ -2,6 +2,7 @@
 
 import os
 import subprocess
+import sys
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -170,3 +171,11 @@ def wait_for_stores(site: Site, image_id: str) -> None:
         )
 
     wait_until(done, _SECONDS, "Glance has imported to all stores")
+
+
+def told(name: str, contender: Contender, body: Body) -> Sample:
+    """Run the contender, and tell on the terminal what came of it."""
+    sample = contender.run(body)
+    times = f"upload {sample.upload:.2f} s, all copies {sample.complete:.2f} s"
+    print(f"   {name}: {times}, stolen {sample.usage.stolen:.1%}", file=sys.stderr)
+    return sample

@@ -8,7 +8,7 @@ import psutil
 
 from benchmarks.accounting import medians
 from benchmarks.bodies import GIB, MIB, Body, qcow2_full, random_bytes
-from benchmarks.contenders import Ours
+from benchmarks.contenders import Ours, told
 from benchmarks.figures import Figure, Goal
 from benchmarks.settings import Settings
 from benchmarks.stage import MEMORY, TARGETS, Stage
@@ -27,7 +27,7 @@ def run(stage: Stage, settings: Settings, wanted: Set[str]) -> Iterator[Figure]:
     try:
         ours.run(next(iter(bodies.values())))
         samples = alternate(
-            {name: functools.partial(ours.run, body) for name, body in bodies.items()},
+            {name: functools.partial(told, name, ours, body) for name, body in bodies.items()},
             settings.rounds,
         )
     finally:

@@ -3,7 +3,6 @@
 import dataclasses
 import functools
 import statistics
-import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence, Set
 
 from benchmarks.accounting import CLIENT, medians
@@ -17,6 +16,7 @@ from benchmarks.contenders import (
     Ours,
     Sample,
     Script,
+    told,
 )
 from benchmarks.figures import Figure, Goal, compare
 from benchmarks.settings import Settings
@@ -192,7 +192,7 @@ def race(stage: Stage, settings: Settings, body: Body, names: Set[str]) -> dict[
     try:
         alternate({name: functools.partial(each.run, small) for name, each in chosen.items()}, 1)
         return alternate(
-            {name: functools.partial(_told, name, each, body) for name, each in chosen.items()},
+            {name: functools.partial(told, name, each, body) for name, each in chosen.items()},
             settings.rounds,
         )
     finally:
@@ -214,10 +214,3 @@ def _contenders(stage: Stage) -> dict[str, Contender]:
         CURL: CurlToTarget(ours),
         BARE_AGAIN: Contender(bare),
     }
-
-
-def _told(name: str, contender: Contender, body: Body) -> Sample:
-    sample = contender.run(body)
-    times = f"upload {sample.upload:.2f} s, all copies {sample.complete:.2f} s"
-    print(f"   {name}: {times}, stolen {sample.usage.stolen:.1%}", file=sys.stderr)
-    return sample

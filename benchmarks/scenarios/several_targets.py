@@ -7,7 +7,7 @@ from typing import Any
 
 from benchmarks.accounting import medians
 from benchmarks.bodies import Body, random_bytes
-from benchmarks.contenders import Ours, OursWithoutWait, Sample
+from benchmarks.contenders import Contender, Ours, OursWithoutWait, Sample, told
 from benchmarks.figures import Figure, Goal, compare
 from benchmarks.settings import Settings
 from benchmarks.site import Site
@@ -26,8 +26,6 @@ QUICK_REPAIR = {
     "retry_max_seconds": "2",
     "probe_interval_seconds": "2",
 }
-
-Run = Callable[[Body], Sample]
 
 
 class OwnAuthority(Glance):
@@ -74,7 +72,7 @@ def _ten_targets(stage: Stage, stack: ExitStack, settings: Settings, body: Body)
     # By default Glance lets an image have ten locations, and the primary's is one of them.
     options = {"DEFAULT": {"image_location_quota": "20"}}
     ten = stack.enter_context(stage.filtered(10, options=options))
-    runs = {"10 targets": Ours(ten).run, "1 target": Ours(one).run}
+    runs = {"10 targets": Ours(ten), "1 target": Ours(one)}
     return _pair("ten-targets", "upload, 10 targets / 1 target", runs, settings, body, Goal(1.15))
 
 
@@ -83,14 +81,14 @@ def _bad_targets(stage: Stage, stack: ExitStack, settings: Settings, body: Body)
     targets = {name: FaultyTarget(Nginx(directory / name)) for name in FAULTS}
     options = {"replication": QUICK_REPAIR}
     bad = stack.enter_context(stage.filtered(targets, options=options))
-    runs = {"bad": OursWithFaults(bad).run, "healthy": OursWithoutWait(stage.ours).run}
+    runs = {"bad": OursWithFaults(bad), "healthy": Ours(stage.ours)}
     what = "upload, a dead, a hanging and a 100 KiB/s target / three healthy ones"
     return _pair("bad-targets", what, runs, settings, body, Goal(1.03))
 
 
 def _tls(stage: Stage, stack: ExitStack, settings: Settings, body: Body) -> Figure:
     site = stack.enter_context(_tls_site(stage))
-    runs = {"TLS": Ours(site).run, "plain": Ours(stage.ours).run}
+    runs = {"TLS": Ours(site), "plain": Ours(stage.ours)}
     return _pair("tls", "upload, targets with TLS / plain ones", runs, settings, body, Goal(1.10))
 
 
@@ -108,10 +106,10 @@ def _tls_site(stage: Stage) -> AbstractContextManager[Site]:
 
 
 def _pair(
-    name: str, what: str, runs: Mapping[str, Run], settings: Settings, body: Body, goal: Goal
+    name: str, what: str, runs: Mapping[str, Contender], settings: Settings, body: Body, goal: Goal
 ) -> Figure:
     over, under = runs
-    contenders = {key: functools.partial(each, body) for key, each in runs.items()}
+    contenders = {key: functools.partial(told, key, each, body) for key, each in runs.items()}
     alternate(contenders, 1)
     samples = alternate(contenders, settings.rounds)
     uploads = {key: [each.upload for each in found] for key, found in samples.items()}
