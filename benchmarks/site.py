@@ -12,7 +12,7 @@ from benchmarks.bodies import Body
 from tests.functional.cloud import Cloud
 from tests.lab.glance import Glance
 from tests.lab.keystone import Keystone
-from tests.lab.process import wait_until
+from tests.lab.process import Server, wait_until
 from tests.lab.webservers import Nginx
 
 # Nothing takes so long: what hangs ends the run.
@@ -30,11 +30,13 @@ class Site:
         keystone: Keystone,
         targets: Sequence[Any],
         cloud: Cloud | None = None,
+        database: Server | None = None,
     ) -> None:
         self.glance = glance
         self.keystone = keystone
         self.targets = targets
         self.cloud = cloud
+        self.database = database
         self._session = keystone.session()
         self._http = requests.Session()
         self._http.trust_env = False
@@ -73,9 +75,19 @@ class Site:
         command = ["curl", "-sSf", "-T", str(body.path), *token, *OCTETS, *curl, url]
         subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
 
+    def delete(self, image_id: str) -> None:
+        """Delete the image; Glance may refuse it while it ends an import."""
+        headers = {"X-Auth-Token": self.token()}
+
+        def deleted() -> bool:
+            answer = self._http.delete(self.url(image_id), headers=headers, timeout=SECONDS)
+            return answer.status_code in (204, 404)
+
+        wait_until(deleted, SECONDS, "the image is deleted")
+
     def forget(self, image_id: str) -> None:
         """Delete the image and all its copies, and wait until nobody is busy with it."""
-        self.ask("DELETE", self.url(image_id))
+        self.delete(image_id)
         for target in self.targets:
             for path in target.root.glob(f"{image_id}*"):
                 path.unlink(missing_ok=True)
@@ -101,7 +113,11 @@ class Site:
             "targets": nginx,
             "Keystone": [self.keystone.pid, *self.keystone.worker_pids()],
         }
-        return roles if self.cloud is None else {**roles, "writer": [self.writer().pid]}
+        if self.database is not None:
+            roles["database"] = [self.database.pid]
+        if self.cloud is not None:
+            roles["writer"] = [self.writer().pid]
+        return roles
 
     def downloads(self, image_id: str) -> int:
         """How often the image's data was asked for."""

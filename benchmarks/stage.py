@@ -9,7 +9,8 @@ from pathlib import Path
 from typing import Any, Self
 
 from benchmarks.site import Site
-from tests.functional.cloud import PATIENT_SQLITE, Cloud
+from tests.functional.cloud import PATIENT_SQLITE, Cloud, merged
+from tests.lab.databases import MariaDb
 from tests.lab.glance import Glance
 from tests.lab.keystone import Keystone
 from tests.lab.webservers import Nginx
@@ -22,8 +23,18 @@ PROCESSES = 2
 THREADS = 64
 
 
+class GlanceDatabase(MariaDb):
+    """MariaDB as it comes, without what the tests make stricter."""
+
+    def command(self) -> list[str]:
+        return [*super().command(), "--loose-innodb-snapshot-isolation=OFF"]
+
+
 class Stage:
     """Keystone, one Glance without the filter and one with it, each with three nginx servers.
+
+    Their records are in MariaDB, as in a cloud, where it is installed: requests would wait for
+    each other at an SQLite file. The rows of the replicas are in SQLite, as they are by default.
 
     The bare one is a multi-store Glance that can import to all its stores at once: one more
     worker than the three copies, since the first of its four stores is the primary.
@@ -34,8 +45,13 @@ class Stage:
         self._numbers = count(1)
         self._stack = ExitStack()
 
+        self.database: MariaDb | None = None
+
     def __enter__(self) -> Self:
         try:
+            if MariaDb.available() is None:
+                database = GlanceDatabase(self.directory("mariadb"))
+                self.database = self._stack.enter_context(database)
             self.keystone = self._stack.enter_context(Keystone(self.directory("keystone")))
             self.keystone.add_user("replicator", "bench-replicator", "service", ("admin",))
             self.keystone.add_user("alice", "bench-alice", "demo", ("member",))
@@ -68,11 +84,11 @@ class Stage:
         directory = self.directory("filtered")
         if isinstance(targets, int):
             targets = {f"target-{n}": Nginx(directory / f"target-{n}") for n in range(targets)}
-        sizes = {"processes": PROCESSES, "threads": THREADS}
-        with Cloud(directory, self.keystone, targets=targets, **{**sizes, **cloud}) as running:
-            running.wake()
-            running.writer()
-            yield Site(running.glance, self.keystone, list(targets.values()), running)
+        cloud["options"] = merged(self._database_options(), cloud.get("options", {}))
+        with Cloud(directory, self.keystone, targets=targets, **self._server(), **cloud) as ours:
+            ours.wake()
+            ours.writer()
+            yield Site(ours.glance, self.keystone, list(targets.values()), ours, self.database)
 
     def _bare(self) -> Site:
         directory = self.directory("bare")
@@ -82,12 +98,23 @@ class Stage:
         glance = Glance(
             directory / "glance",
             self.keystone,
-            processes=PROCESSES,
-            threads=THREADS,
             stores=("primary", *COPIES),
             target_ports=[target.port for target in targets],
-            options={"image_import_opts": {"max_parallel_stores": str(1 + TARGETS)}},
-            uwsgi_arguments=PATIENT_SQLITE,
+            options=merged(
+                self._database_options(),
+                {"image_import_opts": {"max_parallel_stores": str(1 + TARGETS)}},
+            ),
+            **self._server(),
         )
         self._stack.enter_context(glance)
-        return Site(glance, self.keystone, targets)
+        return Site(glance, self.keystone, targets, database=self.database)
+
+    def _server(self) -> dict[str, Any]:
+        patience = () if self.database else PATIENT_SQLITE
+        return {"processes": PROCESSES, "threads": THREADS, "uwsgi_arguments": patience}
+
+    def _database_options(self) -> dict[str, dict[str, str]]:
+        """Options for a Glance with a database of its own."""
+        if self.database is None:
+            return {}
+        return {"database": {"connection": self.database.new_database()}}

@@ -89,7 +89,7 @@ def crowd(site: Site, settings: Settings, body: Body) -> Crowd:
     usage = account.read()
     rates = [body.size / answer["time_total"] for answer in answers]
     for image_id in image_ids:
-        site.ask("DELETE", site.url(image_id))
+        site.delete(image_id)
     if site.cloud is not None:
         site.cloud.wait_settled()
     accepted = sum(answer["http_code"] == 204 for answer in answers)
