@@ -13,6 +13,8 @@ import psutil
 PROC = Path("/proc")
 CLIENT = "client"
 HARNESS = "bench itself"
+BUSY, WALL, STOLEN = "processors busy", "wall seconds", "stolen share"
+OVERALL = (BUSY, WALL, STOLEN)
 
 Roles = Mapping[str, Sequence[int]]
 
@@ -70,7 +72,7 @@ def stolen_share(before: Any, after: Any) -> float:
 
 
 def medians(usages: Mapping[str, Iterable[Usage]]) -> dict[str, dict[str, float]]:
-    """The median CPU seconds by contender and kind of process, with wall seconds and steal."""
+    """The median CPU seconds by contender and kind of process, with what these come to."""
     return {name: _medians(list(each)) for name, each in usages.items()}
 
 
@@ -149,6 +151,7 @@ def _of(whom: int) -> float:
 def _medians(usages: Sequence[Usage]) -> dict[str, float]:
     roles = usages[0].cpu
     found = {role: statistics.median(usage.cpu[role] for usage in usages) for role in roles}
-    found["wall seconds"] = statistics.median(usage.wall for usage in usages)
-    found["stolen share"] = statistics.median(usage.stolen for usage in usages)
+    found[BUSY] = statistics.median(sum(usage.cpu.values()) / usage.wall for usage in usages)
+    found[WALL] = statistics.median(usage.wall for usage in usages)
+    found[STOLEN] = statistics.median(usage.stolen for usage in usages)
     return {name: round(value, 3) for name, value in found.items()}

@@ -11,6 +11,7 @@ from typing import Any
 
 import psutil
 
+from benchmarks.accounting import BUSY, OVERALL
 from benchmarks.figures import Figure
 from tests.lab.webserver_base import find_program
 
@@ -57,6 +58,8 @@ def text(figures: Sequence[Figure], about: dict[str, Any], picture: str = "") ->
     parts.append(table(_HEADINGS, [_row(each) for each in figures]))
     if notes := [f"* {each.name}: {'; '.join(each.notes)}" for each in figures if each.notes]:
         parts.append("\n".join(notes))
+    if bounds := [line for each in figures if (line := bound(each))]:
+        parts += ["What a missed goal was lost to:", "\n".join(f"* {line}" for line in bounds)]
     if rows := list(_cpu_rows(figures)):
         heading = "Where the processors went, CPU seconds for one run of each (medians):"
         parts += [heading, table(*_columns(rows))]
@@ -74,6 +77,20 @@ def table(headings: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
         return "  ".join(padded).rstrip()
 
     return "\n".join([rule, line(headings), rule, *map(line, rows), rule])
+
+
+def bound(figure: Figure) -> str:
+    """Where the CPU seconds went that the first contender of a missed goal takes more, if any."""
+    if figure.is_met is not False or not figure.between or len(figure.cpu_seconds) != 2:
+        return ""
+    (over, above), (under, below) = figure.cpu_seconds.items()
+    kinds = [name for name in above if name not in OVERALL]
+    more = {name: above[name] - below.get(name, 0.0) for name in kinds}
+    parts = [f"{name} {seconds:+.2f} s" for name, seconds in more.items() if abs(seconds) >= 0.01]
+    return (
+        f"{figure.name}: {over} takes {sum(more.values()):+.2f} CPU seconds against {under} "
+        f"({', '.join(parts)}); {above[BUSY]:.2f} processors were busy"
+    )
 
 
 def _row(figure: Figure) -> tuple[str, str, str, str]:

@@ -9,11 +9,14 @@ from benchmarks.settings import Settings
 from benchmarks.stage import Stage
 
 NAMES = ("idle",)
+# After its start, and after an upload, the writer looks at some things once more.
+_REST_SECONDS = 10
 
 
 def run(stage: Stage, settings: Settings, _wanted: Set[str]) -> Iterator[Figure]:
     assert stage.ours.cloud is not None
     stage.ours.cloud.wait_settled()
+    time.sleep(_REST_SECONDS)
     writer = stage.ours.writer().pid
     before = threads_of(writer)
     time.sleep(settings.idle_seconds)

@@ -14,7 +14,7 @@ import psutil
 
 from benchmarks.accounting import Account, Usage, medians
 from benchmarks.bodies import MIB, Body, random_bytes
-from benchmarks.figures import Figure, Goal
+from benchmarks.figures import Figure, Goal, spread
 from benchmarks.settings import Settings
 from benchmarks.site import OCTETS, Site
 from benchmarks.stage import PROCESSES, TARGETS, Stage
@@ -144,12 +144,13 @@ def _rate(
     rate = settings.in_flight_bytes_per_second / MIB
     bare = statistics.median(shares[BARE])
     # One refused upload is one too many, whatever the others' rate.
-    value = 0.0 if refused else statistics.median(shares[OURS])
+    low, median, high = spread(shares[OURS])
     return Figure(
         "in-flight",
         f"{settings.in_flight} uploads at {rate:g} MiB/s: rate of the slowest / full rate",
-        value,
+        0.0 if refused else median,
         goal=Goal(1 - _ALLOWED_LOSS, at_least=True),
+        between=(low, high),
         samples=shares,
         cpu_seconds=cpu,
         notes=(f"{refused} were refused; bare Glance: {bare:.2f}",),

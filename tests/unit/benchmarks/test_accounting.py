@@ -10,7 +10,10 @@ import psutil
 import pytest
 
 from benchmarks.accounting import (
+    BUSY,
     CLIENT,
+    STOLEN,
+    WALL,
     Account,
     ThreadUsage,
     Usage,
@@ -22,16 +25,16 @@ from benchmarks.accounting import (
 )
 
 MIB = 1 << 20
-BUSY = "import time\nend = time.process_time() + 0.3\nwhile time.process_time() < end: pass\n"
+SPIN = "import time\nend = time.process_time() + 0.3\nwhile time.process_time() < end: pass\n"
 
 
 def test_account_knows_servers_that_live_and_commands_that_ended():
-    server = f"{BUSY}print(flush=True); import sys; sys.stdin.read()"
+    server = f"{SPIN}print(flush=True); import sys; sys.stdin.read()"
     pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE}
     with subprocess.Popen([sys.executable, "-c", server], **pipes) as process:
         account = Account({"server": [process.pid], "nobody": []})
         process.stdout.readline()
-        subprocess.run([sys.executable, "-c", BUSY], check=True)
+        subprocess.run([sys.executable, "-c", SPIN], check=True)
         usage = account.read()
         process.stdin.close()
     assert usage.cpu["server"] >= 0.2
@@ -50,7 +53,7 @@ def test_share_that_the_host_took():
 
 def test_medians_by_contender_and_kind_of_process():
     usages = [Usage({"Glance": seconds}, 10.0, 0.01) for seconds in (3.0, 1.0, 2.0)]
-    expected = {"Glance": 2.0, "wall seconds": 10.0, "stolen share": 0.01}
+    expected = {"Glance": 2.0, BUSY: 0.2, WALL: 10.0, STOLEN: 0.01}
     assert medians({"bare": usages}) == {"bare": expected}
 
 

@@ -7,6 +7,7 @@ from docutils.core import publish_doctree
 from docutils.nodes import image, row
 
 from benchmarks import picture, report
+from benchmarks.accounting import BUSY
 from benchmarks.figures import Figure, Goal, compare
 from benchmarks.scenarios.race import BARE, OURS, SCRIPT
 from benchmarks.settings import Settings
@@ -33,7 +34,10 @@ FIGURES = [
         OURS,
         BARE,
         Goal(1.05),
-        cpu_seconds={OURS: {"Glance": 1.5, "writer": 0.5}, BARE: {"Glance": 1.25}},
+        cpu_seconds={
+            OURS: {"Glance": 1.5, "writer": 0.5, BUSY: 1.9},
+            BARE: {"Glance": 1.25, BUSY: 1.1},
+        },
     ),
     compare("against-script", "ours / script", {OURS: [3.0], SCRIPT: [4.0]}, OURS, SCRIPT),
     Figure("reads", "bytes read", 0, "bytes", Goal(0), notes=("from the log",)),
@@ -63,10 +67,20 @@ def test_section_says_where_the_processors_went(text):
     document = publish_doctree(text)
     rows = [[cell.astext() for cell in line.children] for line in document.findall(row)]
     assert rows[-2:] == [
-        [f"upload: {OURS}", "1.50", "0.50"],
-        [f"upload: {BARE}", "1.25", ""],
+        [f"upload: {OURS}", "1.50", "0.50", "1.90"],
+        [f"upload: {BARE}", "1.25", "", "1.10"],
     ]
     assert "reads: from the log" in text
+
+
+def test_missed_goal_is_explained_by_the_processors():
+    missed = dataclasses.replace(FIGURES[0], goal=Goal(1.01))
+    assert report.bound(missed) == (
+        f"upload: {OURS} takes +0.75 CPU seconds against {BARE} "
+        "(Glance +0.25 s, writer +0.50 s); 1.90 processors were busy"
+    )
+    assert report.bound(missed) in report.text([missed], ABOUT)
+    assert report.bound(FIGURES[0]) == ""
 
 
 def test_run_comes_back_from_json(tmp_path):
