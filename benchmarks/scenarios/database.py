@@ -30,10 +30,10 @@ SIZES = {
 def run(stage: Stage, settings: Settings, _wanted: Set[str]) -> Iterator[Figure]:
     with ExitStack() as stack:
         connections = {"SQLite": f"sqlite:///{stage.directory('sqlite')}/replication.sqlite"}
-        for server in (MariaDb, PostgreSql):
+        for name, server in {"MariaDB": MariaDb, "PostgreSQL": PostgreSql}.items():
             if server.available() is None:
-                running = stack.enter_context(server(stage.directory(server.__name__)))
-                connections[server.__name__] = running.connection(running.new_database())
+                running = stack.enter_context(server(stage.directory(name)))
+                connections[name] = running.new_database()
         for name, connection in connections.items():
             size = bytes_of(connection, settings.extra_rows)
             what = f"{name}: bytes for a row with its indexes, of {settings.extra_rows} rows"

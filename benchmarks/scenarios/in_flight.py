@@ -27,7 +27,7 @@ _ALLOWED_LOSS = 0.05
 # Of the default options: connections to each target, and threads for Glance; and what the writer
 # has besides its pools, such as the tasks of the reconciler.
 _POOLED_THREADS = TARGETS * 32 + 4
-_OTHER_THREADS = 20
+_OTHER_THREADS = 30
 
 
 class Peaks:

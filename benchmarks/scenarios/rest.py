@@ -52,11 +52,11 @@ def run(stage: Stage, settings: Settings, _wanted: Set[str]) -> Iterator[Figure]
         for name, taken in _measure(site, image_id, settings.rest_rows).items():
             yield Figure(
                 "rest",
-                f"{name}: 95th percentile with {settings.rest_rows} rows",
+                f"{name}, {settings.rest_rows} rows: 95th percentile "
+                f"(median {statistics.median(taken):.1f})",
                 statistics.quantiles(taken, n=20)[-1],
                 "ms",
                 samples={name: taken},
-                notes=(f"median {statistics.median(taken):.1f} ms",),
             )
 
 
