@@ -80,16 +80,18 @@ def table(headings: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
 
 
 def bound(figure: Figure) -> str:
-    """Where the CPU seconds went that the first contender of a missed goal takes more, if any."""
+    """The CPU seconds by which the contenders of a missed goal differ; empty for other figures."""
     if figure.is_met is not False or not figure.between or len(figure.cpu_seconds) != 2:
         return ""
     (over, above), (under, below) = figure.cpu_seconds.items()
     kinds = [name for name in above if name not in OVERALL]
     more = {name: above[name] - below.get(name, 0.0) for name in kinds}
     parts = [f"{name} {seconds:+.2f} s" for name, seconds in more.items() if abs(seconds) >= 0.01]
+    total = sum(more.values())
     return (
-        f"{figure.name}: {over} takes {sum(more.values()):+.2f} CPU seconds against {under} "
-        f"({', '.join(parts)}); {above[BUSY]:.2f} processors were busy"
+        f"{figure.name}: {over} takes {abs(total):.2f} CPU seconds "
+        f"{'more' if total >= 0 else 'less'} than {under} ({', '.join(parts)}); "
+        f"{above[BUSY]:.2f} processors were busy"
     )
 
 

@@ -76,7 +76,7 @@ def test_section_says_where_the_processors_went(text):
 def test_missed_goal_is_explained_by_the_processors():
     missed = dataclasses.replace(FIGURES[0], goal=Goal(1.01))
     assert report.bound(missed) == (
-        f"upload: {OURS} takes +0.75 CPU seconds against {BARE} "
+        f"upload: {OURS} takes 0.75 CPU seconds more than {BARE} "
         "(Glance +0.25 s, writer +0.50 s); 1.90 processors were busy"
     )
     assert report.bound(missed) in report.text([missed], ABOUT)
