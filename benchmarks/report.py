@@ -16,6 +16,7 @@ from benchmarks.figures import Figure
 from tests.lab.webserver_base import find_program
 
 PICTURE = "benchmark.svg"
+_TELLING_MIB = 512
 _HEADINGS = ("what", "measured (quartiles of the rounds)", "goal", "met")
 _WORDS = {True: "yes", False: "no", None: ""}
 
@@ -114,12 +115,14 @@ def _number(value: float) -> str:
 def _introduction(about: dict[str, Any]) -> str:
     on, settings = about["machine"], about["settings"]
     size = settings["image"] >> 20
+    warning = "" if size >= _TELLING_MIB else "\nSo small sizes show that all works, and no more."
     return (
         f"{on['processors']} processors ({on['processor']}), {on['memory_gib']} GiB, all on one "
         f"machine and in memory; Glance {on['glance']}, Python {on['python']}, "
         f"nginx {on['nginx']}, curl {on['curl']}.\n"
         f"An image of {size} MiB of random bytes unless it is said otherwise, three copies "
         f"besides the primary; medians of\n{settings['rounds']} rounds in which all took turns."
+        f"{warning}"
     )
 
 

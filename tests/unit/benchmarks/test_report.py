@@ -10,7 +10,7 @@ from benchmarks import picture, report
 from benchmarks.accounting import BUSY
 from benchmarks.figures import Figure, Goal, compare
 from benchmarks.scenarios.race import BARE, OURS, SCRIPT
-from benchmarks.settings import Settings
+from benchmarks.settings import QUICK, Settings
 from benchmarks.suite import EXTRA, NAMES, SCENARIOS
 
 ABOUT = {
@@ -81,6 +81,13 @@ def test_missed_goal_is_explained_by_the_processors():
     )
     assert report.bound(missed) in report.text([missed], ABOUT)
     assert report.bound(FIGURES[0]) == ""
+
+
+def test_small_sizes_tell_nothing():
+    quick = {**ABOUT, "settings": dataclasses.asdict(QUICK)}
+    warning = "So small sizes show that all works, and no more."
+    assert warning in report.text(FIGURES, quick)
+    assert warning not in report.text(FIGURES, ABOUT)
 
 
 def test_run_comes_back_from_json(tmp_path):
