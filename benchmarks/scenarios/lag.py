@@ -18,6 +18,7 @@ NAMES = ("lag", "lag-growth")
 # One look at the image takes some 20 ms, and the machine's noise is of that size, too.
 _NOTHING_SECONDS = 0.1
 _COPIES = TARGETS + 2  # the spool and the primary store
+_RESERVE_BYTES = 2 * GIB
 
 
 def run(stage: Stage, settings: Settings, wanted: Set[str]) -> Iterator[Figure]:
@@ -70,14 +71,14 @@ def _figures(
 
 
 def _body(stage: Stage, size: int) -> Body:
-    """What is larger than 1 GiB must not take memory itself."""
+    """What is large must not take memory itself."""
     path = stage.top / f"lag-{size}"
-    return random_bytes(path, size) if size <= GIB else qcow2_full(path, size)
+    return random_bytes(path, size) if size < GIB else qcow2_full(path, size)
 
 
 def _that_fit(sizes: tuple[int, ...]) -> tuple[list[int], tuple[str, ...]]:
-    free = min(psutil.virtual_memory().available, psutil.disk_usage(str(MEMORY)).free) - GIB
-    fitting = [size for size in sizes if size * _COPIES <= free]
+    free = min(psutil.virtual_memory().available, psutil.disk_usage(str(MEMORY)).free)
+    fitting = [size for size in sizes if size * _COPIES + _RESERVE_BYTES <= free]
     notes = [
         f"{size // MIB} MiB was left out: it takes {size * _COPIES // GIB} GiB of memory"
         for size in sizes
