@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any, Self
 
 from benchmarks.site import Site
+from glance_repl_mw.opts import REPLICATION_OPTIONS
 from tests.functional.cloud import PATIENT_SQLITE, Cloud, merged
 from tests.lab.databases import MariaDb
 from tests.lab.glance import Glance
@@ -21,6 +22,12 @@ COPIES = ("copy-a", "copy-b", "copy-c")
 PROCESSES = 2
 # Enough for the hundred uploads at once of one scenario.
 THREADS = 64
+# Which the tests set otherwise.
+_AS_BY_DEFAULT = {
+    "replication": {
+        each.name: str(each.default) for each in REPLICATION_OPTIONS if each.name == "writer_nice"
+    }
+}
 
 
 class GlanceDatabase(MariaDb):
@@ -84,7 +91,8 @@ class Stage:
         directory = self.directory("filtered")
         if isinstance(targets, int):
             targets = {f"target-{n}": Nginx(directory / f"target-{n}") for n in range(targets)}
-        cloud["options"] = merged(self._database_options(), cloud.get("options", {}))
+        options = (self._database_options(), _AS_BY_DEFAULT, cloud.get("options", {}))
+        cloud["options"] = merged(*options)
         with Cloud(directory, self.keystone, targets=targets, **self._server(), **cloud) as ours:
             ours.wake()
             ours.writer()

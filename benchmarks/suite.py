@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterable, Iterator, Set
 from benchmarks.figures import Figure
 from benchmarks.scenarios import (
     database,
+    download,
     idle,
     in_flight,
     lag,
@@ -38,6 +39,7 @@ SCENARIOS = (
     Scenario(race.QCOW2_NAMES, race.run_qcow2),
     Scenario(lag.NAMES, lag.run),
     Scenario(several_targets.NAMES, several_targets.run),
+    Scenario(download.NAMES, download.run),
     Scenario(small.NAMES, small.run),
     Scenario(in_flight.NAMES, in_flight.run),
     Scenario(memory.NAMES, memory.run),

@@ -1,0 +1,55 @@
+"""Downloads that fill the target of their own site on the way."""
+
+import functools
+import subprocess
+from collections.abc import Iterator, Set
+from contextlib import ExitStack
+
+from benchmarks.bodies import Body, random_bytes
+from benchmarks.figures import Figure, Goal, compare
+from benchmarks.settings import Settings
+from benchmarks.site import Site, timed
+from benchmarks.stage import Stage
+from benchmarks.turns import alternate
+
+NAMES = ("download",)
+_TARGET = "target-0"
+
+
+def run(stage: Stage, settings: Settings, _wanted: Set[str]) -> Iterator[Figure]:
+    body = random_bytes(stage.top / "download.raw", settings.several_targets_image)
+    notes = (f"an image of {body.size >> 20} MiB",)
+    lazy = {_TARGET: {"mode": "lazy"}}
+    options = {"replication": {"local_target": _TARGET}}
+    with ExitStack() as stack:
+        filling = stack.enter_context(stage.filtered(1, target_options=lazy, options=options))
+        plain = stack.enter_context(stage.filtered(1, target_options=lazy))
+        contenders = {
+            "filling": functools.partial(_download, filling, body, fills=True),
+            "plain": functools.partial(_download, plain, body, fills=False),
+        }
+        alternate(contenders, 1)
+        samples = alternate(contenders, settings.rounds)
+    body.path.unlink()
+    what = "download that fills its site's target / one that does not"
+    yield compare("download", what, samples, "filling", "plain", Goal(1.05), notes=notes)
+
+
+def _download(site: Site, body: Body, *, fills: bool) -> float:
+    """Seconds that the first download of a new image takes; waits until the target is filled."""
+    assert site.cloud is not None, "there is no filter"
+    image_id = site.create()
+    site.put(body, f"{site.url(image_id)}/file")
+    # What the spool still has of the upload needs no filling.
+    site.cloud.wait_settled()
+    seconds = timed(_get, site, image_id)
+    if fills:
+        site.cloud.wait_replicated(image_id)
+    site.forget(image_id)
+    return seconds
+
+
+def _get(site: Site, image_id: str) -> None:
+    token = f"X-Auth-Token: {site.token()}"
+    command = ["curl", "-sSf", "-o", "/dev/null", "-H", token, f"{site.url(image_id)}/file"]
+    subprocess.run(command, check=True)
