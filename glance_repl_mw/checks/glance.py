@@ -8,14 +8,14 @@ from __future__ import annotations
 
 import ipaddress
 import socket
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from urllib import parse
 
 from oslo_config import cfg
 
 from glance_repl_mw import opts
 from glance_repl_mw.checks.deployment import Deployment
-from glance_repl_mw.checks.finding import Finding, error, ok
+from glance_repl_mw.checks.finding import Finding, error, ok, warning
 from glance_repl_mw.targets.base import Target
 
 _STORE_OPTIONS = (cfg.ListOpt("stores", default=["file", "http"]),)
@@ -26,6 +26,7 @@ OPTIONS = (
     cfg.BoolOpt("show_multiple_locations", default=False),
     cfg.DictOpt("enabled_backends", default={}),
 )
+_QUOTA = cfg.IntOpt("image_location_quota", default=10)
 _FILTER_GROUP = "import_filtering_opts"
 _FILTER_OPTIONS = (
     cfg.ListOpt("allowed_schemes", bounds=True, default=["http", "https"]),
@@ -50,6 +51,19 @@ def check_locations(deployment: Deployment) -> Iterator[Finding]:
     else:
         remedy = "set it to True, or give the service user a Glance of its own"
         yield error(where, "is off, Glance takes no locations", remedy)
+
+
+def check_quota(deployment: Deployment, targets: Collection[str]) -> Iterator[Finding]:
+    """Whether an image may have a location at each target, besides that of its own store."""
+    conf = deployment.glance
+    conf.register_opt(_QUOTA)
+    wanted = 1 + len(targets)
+    if 0 <= conf.image_location_quota < wanted:
+        yield warning(
+            "[DEFAULT] image_location_quota",
+            f"allows {conf.image_location_quota} locations; an image at all targets has {wanted}",
+            f"set it to {wanted} or more, at each Glance that the service user is sent to",
+        )
 
 
 def check_store(deployment: Deployment) -> Iterator[Finding]:

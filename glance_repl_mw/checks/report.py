@@ -57,6 +57,7 @@ def _findings(deployment: Deployment, targets: dict[str, Target]) -> Iterator[Fi
         ("coordination", lambda: nodes.check(deployment)),
         ("targets", lambda: _load(deployment, targets)),
         ("glance", lambda: glance.check_import_filter(deployment, targets)),
+        ("glance", lambda: glance.check_quota(deployment, targets)),
         ("targets", lambda: choosing.check(deployment, targets)),
         ("files", lambda: exposure.check_files(deployment.replication, targets.values())),
         ("targets", lambda: exposure.check_targets(targets.values())),

@@ -115,3 +115,14 @@ def test_http_store(tmp_path, targets, backends, stores, found):
     )
     findings = [str(finding) for finding in glance.check_store(read(conf))]
     assert [line.startswith(found) for line in findings] == ([True] if found else [])
+
+
+@pytest.mark.parametrize(
+    ("quota", "number", "warns"), [(None, 9, 0), (None, 10, 1), ("-1", 50, 0), ("3", 3, 1)]
+)
+def test_location_quota(tmp_path, quota, number, warns):
+    deployment = read(make_conf(tmp_path, DEFAULT={"image_location_quota": quota}))
+    findings = list(glance.check_quota(deployment, [f"t{each}" for each in range(number)]))
+    assert len(findings) == warns
+    assert all(f"has {number + 1}" in str(finding) for finding in findings)
+    assert glance._QUOTA.default == cfg.CONF._get_opt_info("image_location_quota")["opt"].default
