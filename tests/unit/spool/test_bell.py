@@ -9,7 +9,7 @@ from glance_repl_mw.spool.bell import NAME, Bell
 from glance_repl_mw.spool.directory import Spool
 
 IMAGE = "5f0c6c3e-9d55-4d4e-a6a3-2d8f1c1d2a10"
-WAIT_SECONDS = 10
+WAIT_SECONDS = 60
 
 
 @pytest.fixture

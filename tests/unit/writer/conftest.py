@@ -17,7 +17,7 @@ from glance_repl_mw.writer.crew import Crew
 from glance_repl_mw.writer.job import Job
 
 IMAGE = "7f2f2b5e-0c7f-4f3b-9d4c-000000000001"
-WAIT_SECONDS = 10
+WAIT_SECONDS = 60
 
 
 class Images:
