@@ -25,7 +25,7 @@ _Asked = TypeVar("_Asked", bound="Asked")
 
 _FIELDS = [field.name for field in dataclasses.fields(Replica)]
 _OUT_OF_HAND = (ReplicaStatus.ACTIVE, ReplicaStatus.DELETING, ReplicaStatus.DELETED)
-_TURNS = uuid.UUID("5d0c3f6a-7b21-4e58-9c04-1f8e2a6d9b37")
+_TURNS = uuid.UUID("49546fca-d34b-477f-8b94-30c20ce41b4d")
 _RETRIES = 8
 _BRIEF_RETRIES = 3
 _RETRY_SECONDS = 0.05
