@@ -1,4 +1,4 @@
-"""The writer's main loop: finds uploads in the spool and keeps their jobs going.
+"""The writer's main loop: keeps the jobs of all uploads in hand going.
 
 The loop owns all state. Whatever blocks runs in the crew's pools and comes back as an event.
 """
@@ -18,10 +18,9 @@ from oslo_utils import timeutils
 from glance_repl_mw import exceptions
 from glance_repl_mw.model import ReplicaStatus, Wish
 from glance_repl_mw.reconciler.tools import Tools
-from glance_repl_mw.spool.news import News
-from glance_repl_mw.spool.upload import Upload, UploadState
-from glance_repl_mw.writer.choosing import Choosing
+from glance_repl_mw.spool.upload import UploadState
 from glance_repl_mw.writer.crew import Crew
+from glance_repl_mw.writer.intake import Intake
 from glance_repl_mw.writer.job import Job
 from glance_repl_mw.writer.locations import LocationKeeper
 from glance_repl_mw.writer.recovery import Recovery
@@ -55,8 +54,7 @@ class WriterService:
         self._jobs: dict[str, Job] = {}
         self._locations = LocationKeeper(crew)
         self._removal = ObjectRemover(crew)
-        self._choosing = Choosing(crew)
-        self._news = News(crew.spool)
+        self._intake = Intake(crew, self._jobs, self._locations.watch)
         self._chores_at = self._tidy_at = self._housekeeping_at = 0.0
         self._recovery = Recovery(crew, self._jobs)
         self._relief = Relief(crew, tools.shortage, self._jobs)
@@ -110,11 +108,11 @@ class WriterService:
             if job.done and not (job.handed_back and self._is_ending):
                 del self._jobs[job.upload.upload_id]
                 # What it was handed back to may be this writer, which is needed again.
-                self._news.expect()
+                self._intake.expect()
 
     def _pause_seconds(self) -> float:
         """How long to wait for an event; the bell brings one when something comes to do."""
-        if self._jobs or not self._news.is_over:
+        if self._jobs or not self._intake.is_over:
             return _LOOK_SECONDS
         return max(0.0, self._chores_at - time.monotonic())
 
@@ -134,33 +132,8 @@ class WriterService:
     # The spool
 
     def _look_into_spool(self) -> None:
-        if self._choosing.take_news():
-            self._news.expect()
-        if not self._news.have_come() or self._is_ending:
-            return
-        for upload in self._crew.spool.uploads():
-            if not upload.is_for_writer:
-                continue
-            job = self._jobs.get(upload.upload_id)
-            if job is None:
-                self._take_in_hand(upload)
-            else:
-                job.observe(upload)
-
-    def _take_in_hand(self, upload: Upload) -> None:
-        targets = self._choosing.targets_of(upload, self._wishes)
-        if targets is None:
-            return
-        try:
-            rows = self._crew.store.begin(upload, targets)
-        except oslo_db.exception.DBError as error:
-            LOG.error("Image %s cannot be taken in hand: %s", upload.image_id, error)
-            self._news.expect()
-            return
-        self._choosing.forget(upload.upload_id)
-        job = Job(self._crew, upload, rows, self._locations.watch)
-        self._jobs[upload.upload_id] = job
-        job.start()
+        if self._intake.has_news() and not self._is_ending:
+            self._intake.look(self._wishes)
 
     def _refuse_jobs_of(self, image_id: str) -> None:
         for job in self._jobs.values():
@@ -190,10 +163,10 @@ class WriterService:
         self._crew.save_again()
         self._recovery.tick(is_ending=self._is_ending)
         self._locations.tick(self._wishes)
-        self._choosing.tick()
+        self._intake.tick()
         self._needed, before = self._is_needed(), self._needed
         if self._needed and not before:
-            self._news.expect()
+            self._intake.expect()
         if self._is_ending:
             self._hand_back_unproven()
         self._retry_at_targets_that_are_back()
