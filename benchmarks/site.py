@@ -38,6 +38,7 @@ class Site:
         self.cloud = cloud
         self.database = database
         self._session = keystone.session()
+        self._users_session = keystone.session("alice", "demo")
         self._http = requests.Session()
         self._http.trust_env = False
 
@@ -45,23 +46,30 @@ class Site:
         """The administrator's; made anew before it is too old."""
         return self._session.get_token() or ""
 
+    def users_token(self) -> str:
+        """One of an ordinary user, for whom the filter need not look for a write concern."""
+        return self._users_session.get_token() or ""
+
     def url(self, image_id: str) -> str:
         return f"{self.glance.url}v2/images/{image_id}"
 
-    def ask(self, method: str, url: str, **arguments: Any) -> requests.Response:
+    def ask(
+        self, method: str, url: str, token: str | None = None, **arguments: Any
+    ) -> requests.Response:
         """Send a request to Glance.
 
+        :param token: the administrator's by default
         :raises requests.HTTPError: Glance refuses it
         """
-        headers = {"X-Auth-Token": self.token()}
+        headers = {"X-Auth-Token": token or self.token()}
         answer = self._http.request(method, url, headers=headers, timeout=SECONDS, **arguments)
         answer.raise_for_status()
         return answer
 
-    def create(self, disk_format: str = "raw") -> str:
+    def create(self, disk_format: str = "raw", token: str | None = None) -> str:
         """Make an image without data; returns its id."""
         body = {"name": "bench", "disk_format": disk_format, "container_format": "bare"}
-        return self.ask("POST", f"{self.glance.url}v2/images", json=body).json()["id"]
+        return self.ask("POST", f"{self.glance.url}v2/images", token, json=body).json()["id"]
 
     def image(self, image_id: str) -> dict[str, Any]:
         return self.ask("GET", self.url(image_id)).json()

@@ -25,7 +25,9 @@ THREADS = 64
 # Which the tests set otherwise.
 _AS_BY_DEFAULT = {
     "replication": {
-        each.name: str(each.default) for each in REPLICATION_OPTIONS if each.name == "writer_nice"
+        each.name: str(each.default)
+        for each in REPLICATION_OPTIONS
+        if each.name in ("writer_nice", "give_way_seconds")
     }
 }
 

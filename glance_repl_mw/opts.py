@@ -119,6 +119,14 @@ REPLICATION_OPTIONS: Sequence[cfg.Opt] = (
         help="How far the writer gives way to other processes where processors are scarce, as "
         "nice(1) counts. Above 0, uploads come before replication.",
     ),
+    cfg.FloatOpt(
+        "give_way_seconds",
+        default=30.0,
+        min=0.0,
+        help="While the processors of the node are busy, small uploads wait in the spool, but for "
+        "a few each second, so that the writer takes nothing from those that come: each for so "
+        "many seconds at most. 0, or a write_concern: none waits.",
+    ),
     cfg.IntOpt(
         "writer_grace_seconds",
         default=30,

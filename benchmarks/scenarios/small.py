@@ -25,7 +25,7 @@ _SECOND_LOOK_SECONDS = 7
 
 
 class Batch(NamedTuple):
-    """Images that were uploaded one after the other by each client."""
+    """Images that an ordinary user's clients have uploaded, each one after the other."""
 
     per_second: float
     requests_per_image: float
@@ -64,7 +64,7 @@ def batch(site: Site, settings: Settings, body: bytes, second_look: bool = False
     :param second_look: count the requests until the writer has looked at the locations again
     """
     number = settings.small_images_per_round
-    image_ids = [site.create() for _ in range(number)]
+    image_ids = [site.create(token=site.users_token()) for _ in range(number)]
     asked = len(site.glance.requests())
     clients = Clients(site)
     with ThreadPoolExecutor(settings.small_clients) as pool:
@@ -89,7 +89,10 @@ class Clients:
 
     def __init__(self, site: Site) -> None:
         self._site = site
-        self._headers = {"X-Auth-Token": site.token(), "Content-Type": OCTETS[1].split(": ")[1]}
+        self._headers = {
+            "X-Auth-Token": site.users_token(),
+            "Content-Type": OCTETS[1].split(": ")[1],
+        }
         self._local = threading.local()
 
     def upload(self, body: bytes, image_id: str) -> None:

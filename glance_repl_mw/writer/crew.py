@@ -7,6 +7,7 @@ import datetime
 import functools
 import queue
 import random
+import time
 from collections import deque
 from collections.abc import Callable, Iterable
 from typing import Any
@@ -30,6 +31,7 @@ LOG = log.getLogger(__name__)
 GLANCE = "glance"
 _GLANCE_THREADS = 4
 _JITTER = 0.2
+_WEIGHT_OF_LAST = 0.2
 
 Done = Callable[[Any, BaseException | None], None]
 
@@ -41,6 +43,7 @@ class Crew:
     pool, and the outcome comes back to the main loop, which thereby owns all state.
 
     :param is_alone: no other node's writer shares the database
+    :ivar request_seconds: what a request to Glance takes, a mean in which the last ones weigh most
     """
 
     def __init__(
@@ -65,6 +68,7 @@ class Crew:
         self.events: queue.SimpleQueue[Callable[[], None]] = queue.SimpleQueue()
         self.at_work = 0
         self.is_stopping = False
+        self.request_seconds = 0.0
         self._unsaved: deque[Callable[[], int]] = deque()
         pool = concurrent.futures.ThreadPoolExecutor
         self._pools = {GLANCE: pool(_GLANCE_THREADS, thread_name_prefix=GLANCE)}
@@ -75,11 +79,20 @@ class Crew:
 
     def at_glance(self, work: Callable[[], Any], done: Done) -> None:
         """Do ``work`` in the pool for Glance; ``done`` gets its result and its error."""
-        self._start(GLANCE, work, done)
+        self._start(GLANCE, functools.partial(self._timed, work), done)
 
     def at_target(self, target: str, work: Callable[[], Any], done: Done) -> None:
         """Do ``work`` in the target's own pool; ``done`` gets its result and its error."""
         self._start(f"target {target}", work, done)
+
+    def _timed(self, work: Callable[[], Any]) -> Any:
+        """Runs in the pool."""
+        began = time.monotonic()
+        try:
+            return work()
+        finally:
+            more = time.monotonic() - began - self.request_seconds
+            self.request_seconds += _WEIGHT_OF_LAST * more
 
     def _start(self, pool: str, work: Callable[[], Any], done: Done) -> None:
         self.at_work += 1

@@ -2,19 +2,25 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Mapping
 
 import oslo_db.exception
+from oslo_config import cfg
 from oslo_log import log
 
 from glance_repl_mw.model import Wish
 from glance_repl_mw.spool.news import News
 from glance_repl_mw.spool.upload import Upload
 from glance_repl_mw.writer.choosing import Choosing
+from glance_repl_mw.writer.courtesy import Courtesy
 from glance_repl_mw.writer.crew import Crew
 from glance_repl_mw.writer.job import Job
 
 LOG = log.getLogger(__name__)
+
+# While some wait, others come all the time.
+_LOOK_SECONDS = 0.05
 
 
 class Intake:
@@ -22,6 +28,7 @@ class Intake:
 
     :param jobs: those in hand, by upload id; new ones are added
     :param on_active: what a job calls for each new location
+    :ivar some_wait: uploads are left in the spool for now, as they give way to others
     """
 
     def __init__(
@@ -31,12 +38,15 @@ class Intake:
         self._jobs = jobs
         self._on_active = on_active
         self._choosing = Choosing(crew)
+        self._courtesy = Courtesy(_longest_wait_seconds(crew.conf), lambda: crew.request_seconds)
+        self.some_wait = False
+        self._look_at = 0.0
         self._news = News(crew.spool)
 
     @property
     def is_over(self) -> bool:
-        """Whether all that has come was seen; else it is time to look once more."""
-        return self._news.is_over
+        """Whether all that has come was taken in hand; else it is time to look once more."""
+        return self._news.is_over and not self.some_wait
 
     def expect(self) -> None:
         """Look at the next occasion, whatever has come."""
@@ -53,21 +63,27 @@ class Intake:
         """
         if self._choosing.take_news():
             self._news.expect()
+        if self.some_wait:
+            return time.monotonic() >= self._look_at
         return self._news.have_come()
 
-    def look(self, wishes: Mapping[str, Wish]) -> None:
+    def look(self, wishes: Mapping[str, Wish], *, all_at_once: bool = False) -> None:
         """Take in hand what has come.
 
         :param wishes: what operators want of targets, by their names
+        :param all_at_once: also what should give way
         """
-        for upload in self._crew.spool.uploads():
-            if not upload.is_for_writer:
-                continue
+        uploads = [upload for upload in self._crew.spool.uploads() if upload.is_for_writer]
+        self._look_at = time.monotonic() + _LOOK_SECONDS
+        self.some_wait = False
+        for upload in uploads:
             job = self._jobs.get(upload.upload_id)
-            if job is None:
+            if job is not None:
+                job.observe(upload)
+            elif all_at_once or self._courtesy.admits(upload):
                 self._take_in_hand(upload, wishes)
             else:
-                job.observe(upload)
+                self.some_wait = True
 
     def _take_in_hand(self, upload: Upload, wishes: Mapping[str, Wish]) -> None:
         targets = self._choosing.targets_of(upload, wishes)
@@ -83,3 +99,9 @@ class Intake:
         job = Job(self._crew, upload, rows, self._on_active)
         self._jobs[upload.upload_id] = job
         job.start()
+
+
+def _longest_wait_seconds(conf: cfg.ConfigOpts) -> float:
+    """Zero where uploaders wait for the replicas, and would wait for longer."""
+    options = conf.replication
+    return options.give_way_seconds if options.write_concern == "none" else 0.0

@@ -135,6 +135,14 @@ class WriterService:
         if self._intake.has_news() and not self._is_ending:
             self._intake.look(self._wishes)
 
+    def _take_what_waits(self) -> None:
+        """Nothing comes any more to which these uploads would have to give way."""
+        try:
+            if self._intake.some_wait:
+                self._intake.look(self._wishes, all_at_once=True)
+        except OSError as error:
+            LOG.error("The spool cannot be read: %s", error)
+
     def _refuse_jobs_of(self, image_id: str) -> None:
         for job in self._jobs.values():
             if job.upload.image_id == image_id and job.is_accepted:
@@ -167,6 +175,8 @@ class WriterService:
         self._needed, before = self._is_needed(), self._needed
         if self._needed and not before:
             self._intake.expect()
+        elif before and not self._needed:
+            self._take_what_waits()
         if self._is_ending:
             self._hand_back_unproven()
         self._retry_at_targets_that_are_back()

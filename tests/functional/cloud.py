@@ -377,6 +377,7 @@ class Cloud:
             "spool_min_free_bytes": str(16 * MIB),
             # Other tests keep the processors busy, and no test waits for its replicas for ever.
             "writer_nice": "0",
+            "give_way_seconds": "0",
             **self.keystone.credentials("replicator", "service"),
         }
         sections = {

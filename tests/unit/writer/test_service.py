@@ -117,6 +117,48 @@ def test_upload_that_was_handed_back_is_taken_up_again_when_its_pushes_end_late(
     until(service, lambda: set(statuses(store).values()) == {"active"})
 
 
+@pytest.fixture
+def waiting(service, spool, images, store, monkeypatch):
+    """Whether uploads wait in the spool, of which there is one, to give way to others."""
+    waiting = [True]
+    monkeypatch.setattr(service_module.Intake, "look", _counted(service_module.Intake.look))
+    monkeypatch.setattr(service._intake._courtesy, "admits", lambda _: not waiting[0])
+    spool_upload(spool, images)
+    until(service, lambda: service_module.Intake.look.calls >= 3)
+    assert not store.replicas()
+    return waiting
+
+
+def _counted(function):
+    def counting(*arguments, **options):
+        counting.calls += 1
+        return function(*arguments, **options)
+
+    counting.calls = 0
+    return counting
+
+
+def test_upload_that_gave_way_is_taken_in_hand_later(service, store, waiting):
+    waiting[0] = False
+    until(service, lambda: set(statuses(store).values()) == {"active"})
+
+
+def test_upload_that_gave_way_is_pushed_when_the_last_api_process_has_gone(
+    service, spool, store, waiting, needed
+):
+    needed[0] = False
+    service.run_forever()
+    assert set(statuses(store).values()) == {"active"}
+    assert not spool.uploads()
+
+
+def test_upload_that_gave_way_stays_for_the_next_writer(service, spool, store, waiting):
+    service.stop()
+    service.run_forever()
+    assert not store.replicas()
+    assert spool.uploads()
+
+
 def test_reconciler_stops_with_the_writer(service, tools):
     service.stop()
     service.run_forever()
