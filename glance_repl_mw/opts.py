@@ -270,7 +270,8 @@ RECONCILER_OPTIONS: Sequence[cfg.Opt] = (
         default=3600.0,
         min=0.0,
         help="Seconds between two looks for objects at a target that no image accounts for; what "
-        "is found twice is deleted. 0: never.",
+        "is found twice is deleted. 0: never; nor does a location of ours go then that no row "
+        "knows.",
     ),
 )
 

@@ -163,6 +163,7 @@ def _service(conf: cfg.ConfigOpts, notifications: Notifications | None) -> Write
         targets,
         {name: TargetHealth() for name in targets},
         crew.paces,
+        crew.pools,
         nodes=nodes,
     )
     nodes.start(tools.stopping)

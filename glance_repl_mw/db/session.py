@@ -17,7 +17,7 @@ from sqlalchemy import orm
 
 from glance_repl_mw.db.models import ReplicaRow
 from glance_repl_mw.db.patience import Patience
-from glance_repl_mw.model import Replica, ReplicaStatus
+from glance_repl_mw.model import Priority, Replica, ReplicaStatus
 
 _Parameters = ParamSpec("_Parameters")
 _Result = TypeVar("_Result")
@@ -155,13 +155,16 @@ def take_turn(session: orm.Session, image_id: str, target: str) -> None:
 def changes(status: ReplicaStatus | None, values: Mapping[str, Any]) -> dict[str, Any]:
     """What a change of a row sets besides ``values``.
 
-    With its last step a row leaves the hand of its node.
+    With its last step a row leaves the hand of its node. What made an active one urgent, or not,
+    is fulfilled: whenever it is to be made anew, that is a repair.
     """
     changed = {"updated_at": timeutils.utcnow(), **values}
     if status is not None:
         changed["status"] = status
     if status in _OUT_OF_HAND:
         changed["node"] = None
+    if status is ReplicaStatus.ACTIVE:
+        changed["priority"] = Priority.REPAIR
     return changed
 
 

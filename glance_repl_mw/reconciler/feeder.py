@@ -35,15 +35,16 @@ _POSTPONED_SECONDS = 10.0
 class Feeder(Task):
     """Starts fetches, the most urgent first, one for each image and few at once.
 
-    While an upload is being received only one fetch runs, and none is started while the spool is
-    crowded: uploads come first.
+    While an upload is being received none begins beside another, and while the spool is crowded
+    none is started: uploads come first.
     """
 
     name = "search for replicas that wait for bytes"
 
     def __init__(self, tools: Tools) -> None:
         super().__init__(tools)
-        self._most = tools.conf.replication.repair_concurrency
+        self._most = self._at_once = tools.conf.replication.repair_concurrency
+        self._fetching = 0
         self._pool = ThreadPoolExecutor(self._most, thread_name_prefix="fetch")
         self._running: set[str] = set()
         self._lock = threading.Lock()
@@ -87,6 +88,7 @@ class Feeder(Task):
             upload.state is UploadState.RECEIVING and upload.origin is Origin.UPLOAD
             for upload in self.tools.spool.uploads()
         )
+        self._at_once = 1 if receiving else self._most
         return (1 if receiving else _QUEUED * self._most) - len(self._running)
 
     def _start(self, image_id: str) -> None:
@@ -98,6 +100,8 @@ class Feeder(Task):
 
     def _feed(self, image_id: str, image: Image | None) -> None:
         """Runs in the pool."""
+        if not self._may_begin(image_id):
+            return
         try:
             self._fetch(image_id, image)
         except Stopping:
@@ -110,7 +114,18 @@ class Feeder(Task):
             self._postpone(image_id, "internal error, see the log")
         finally:
             with self._lock:
+                self._fetching -= 1
                 self._running.discard(image_id)
+
+    def _may_begin(self, image_id: str) -> bool:
+        """Whether it is still one of few; one that is not is due yet, and is started later."""
+        with self._lock:
+            is_one_of_few = self._fetching < self._at_once
+            if is_one_of_few:
+                self._fetching += 1
+            else:
+                self._running.discard(image_id)
+        return is_one_of_few
 
     def _fetch(self, image_id: str, image: Image | None) -> None:
         if image is None:

@@ -14,6 +14,7 @@ from glance_repl_mw import exceptions
 from glance_repl_mw.choice import Choice
 from glance_repl_mw.model import CLOSED, Image, Priority, Replica, ReplicaStatus
 from glance_repl_mw.reconciler import renewal
+from glance_repl_mw.reconciler.strays import Strays, upload_of
 from glance_repl_mw.reconciler.tools import Tools
 
 LOG = log.getLogger(__name__)
@@ -36,6 +37,7 @@ class Look:
     def __init__(self, tools: Tools) -> None:
         self._tools = tools
         self._choice = Choice(tools.conf, tools.targets)
+        self._strays = Strays(tools)
         self._lost_since: dict[int, float] = {}
 
     def at(
@@ -75,7 +77,8 @@ class Look:
             look_again |= now
         elif missing and (now or self._has_settled(image)):
             self._tools.survey.plan(image.image_id, missing, Priority.BACKFILL, image.size)
-        return renewal.renew(self._tools, image, rows) or look_again
+        look_again |= renewal.renew(self._tools, image, rows)
+        return self._strays.remove(image, rows, leaving) or look_again
 
     def _is_taken_in_hand(self, rows: Sequence[Replica]) -> bool:
         """Whether the upload in the spool has its rows, so that it brings no further ones."""
@@ -126,7 +129,7 @@ class Look:
         known = {row.location_url for row in closed}
         for url in image.locations:
             name = self._tools.targets[target].object_name(url)
-            upload_id = _upload_of(image, name) if name else None
+            upload_id = upload_of(image, name)
             if name is None or upload_id is None or url in known:
                 continue
             stored = self._tools.targets[target].stat(name)
@@ -223,10 +226,3 @@ def _is_forgotten(row: Replica) -> bool:
     if row.status is ReplicaStatus.PENDING:
         return row.updated_at < timeutils.utcnow() - _ABOUT_TO_BE_FETCHED
     return row.status is ReplicaStatus.ERROR
-
-
-def _upload_of(image: Image, name: str) -> str | None:
-    """The upload in the name of one of our objects of this image, None in any other name."""
-    parts = name.split(".")
-    ours = len(parts) == 3 and parts[0] == image.image_id and parts[2].isdecimal()
-    return parts[1] if ours else None

@@ -6,6 +6,7 @@ Each target costs one read of the image, and a broken transfer begins again.
 from __future__ import annotations
 
 import datetime
+import functools
 import uuid
 from collections.abc import Sequence
 
@@ -13,11 +14,12 @@ from oslo_log import log
 from oslo_utils import timeutils
 
 from glance_repl_mw import exceptions
-from glance_repl_mw.model import Image, Replica, ReplicaStatus
+from glance_repl_mw.model import Image, Replica, ReplicaStatus, Stored
 from glance_repl_mw.pace import Pace
 from glance_repl_mw.reconciler.sources import Sources
 from glance_repl_mw.reconciler.tools import Tools
 from glance_repl_mw.spool.reader import TAIL_BYTES
+from glance_repl_mw.targets.base import Target
 
 LOG = log.getLogger(__name__)
 
@@ -57,12 +59,11 @@ class Relay:
 
     def _copy(self, row: Replica, old_name: str | None) -> None:
         target = self._tools.targets[row.target]
-        pace = self._tools.paces.get(row.target, _NO_PACE)
+        pool = self._tools.pools.get(row.target)
+        put = functools.partial(self._put, target, row.object_name or "", old_name)
         try:
-            if old_name is not None:
-                target.delete(old_name)
-            reader = _Reader(self._tools, self._image, self._rows, pace)
-            stored = target.put(row.object_name or "", reader, self._image.size)
+            # As one of those pushes of which there are at most ``max_connections`` at once.
+            stored = pool.submit(put).result() if pool else put()
         except (exceptions.ReplicationError, OSError) as error:
             self._failed(row, error)
             return
@@ -81,6 +82,13 @@ class Relay:
         if not is_ours:
             LOG.warning("Image %s, target %s: %s", row.image_id, row.target, _TAKEN_OVER)
             target.delete(row.object_name or "")
+
+    def _put(self, target: Target, name: str, old_name: str | None) -> Stored:
+        if old_name is not None:
+            target.delete(old_name)
+        pace = self._tools.paces.get(target.name, _NO_PACE)
+        reader = _Reader(self._tools, self._image, self._rows, pace)
+        return target.put(name, reader, self._image.size)
 
     def _failed(self, row: Replica, error: Exception) -> None:
         LOG.warning("Image %s, target %s: %s", row.image_id, row.target, error)

@@ -6,6 +6,7 @@ import dataclasses
 import datetime
 import threading
 from collections.abc import Collection, Mapping
+from concurrent.futures import Executor
 
 from oslo_config import cfg
 from oslo_utils import timeutils
@@ -45,6 +46,7 @@ class Tools:
     :ivar wishes: to be changed, or read as they are this moment; ``outlooks`` has them, too
     :ivar health: by the name of each configured target
     :ivar paces: what transfers to a target keep to, likewise; missing ones have no limit
+    :ivar pools: the threads that write to a target, likewise; missing ones: whoever calls does it
     :ivar stopping: set when the writer ends
     :ivar nodes: that share the database
     """
@@ -58,6 +60,7 @@ class Tools:
     targets: Mapping[str, Target]
     health: Mapping[str, TargetHealth]
     paces: Mapping[str, Pace] = dataclasses.field(default_factory=dict)
+    pools: Mapping[str, Executor] = dataclasses.field(default_factory=dict)
     shortage: Shortage = dataclasses.field(default_factory=Shortage)
     stopping: threading.Event = dataclasses.field(default_factory=threading.Event)
     nodes: Nodes = dataclasses.field(default_factory=Nodes)

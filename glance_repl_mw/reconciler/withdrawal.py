@@ -15,7 +15,6 @@ from oslo_utils import timeutils
 
 from glance_repl_mw import exceptions
 from glance_repl_mw.model import Image, Replica, ReplicaStatus
-from glance_repl_mw.pace import Pace
 from glance_repl_mw.reconciler.tasks import Task
 from glance_repl_mw.reconciler.tools import Tools
 from glance_repl_mw.reconciler.verification import examine
@@ -50,9 +49,7 @@ class Withdrawal(Task):
         self.name = f"withdrawal and return of target {target}"
         self._target = target
         self._health = tools.health[target]
-        options = tools.targets[target].conf
-        self._pace = Pace(options.max_bytes_per_second)
-        self._patience = options.withdraw_after_seconds
+        self._patience = tools.targets[target].conf.withdraw_after_seconds
         if self._patience is None:
             self._patience = tools.conf.replication.withdraw_after_seconds
         self._put_off: dict[int, float] = {}
@@ -202,7 +199,7 @@ class Withdrawal(Task):
             replica,
             image,
             read_back=True,
-            pace=self._pace,
+            pace=self.tools.paces.get(self._target),
             stopping=self.tools.stopping,
         )
 

@@ -36,7 +36,8 @@ TARGET_OPTIONS: Sequence[cfg.Opt] = (
         default=0,
         min=0,
         help="Most bytes per second that the writer of this node sends to this target, all images "
-        "together, and reads when it is back and its replicas are proven anew. 0: no limit.",
+        "together and counted with what it reads when the target is back and its replicas are "
+        "proven anew. 0: no limit.",
     ),
     cfg.FloatOpt(
         "withdraw_after_seconds",

@@ -28,7 +28,6 @@ from glance_repl_mw.writer.hasher import Hasher
 
 LOG = log.getLogger(__name__)
 
-GLANCE = "glance"
 _GLANCE_THREADS = 4
 _JITTER = 0.2
 _WEIGHT_OF_LAST = 0.2
@@ -44,6 +43,7 @@ class Crew:
 
     :param is_alone: no other node's writer shares the database
     :ivar request_seconds: what a request to Glance takes, a mean in which the last ones weigh most
+    :ivar pools: by the name of each target; no more is written to it at once than these threads do
     """
 
     def __init__(
@@ -71,19 +71,19 @@ class Crew:
         self.request_seconds = 0.0
         self._unsaved: deque[Callable[[], int]] = deque()
         pool = concurrent.futures.ThreadPoolExecutor
-        self._pools = {GLANCE: pool(_GLANCE_THREADS, thread_name_prefix=GLANCE)}
-        for name, target in targets.items():
-            self._pools[f"target {name}"] = pool(
-                target.conf.max_connections, thread_name_prefix=f"target {name}"
-            )
+        self._glance = pool(_GLANCE_THREADS, thread_name_prefix="glance")
+        self.pools = {
+            name: pool(target.conf.max_connections, thread_name_prefix=f"target {name}")
+            for name, target in targets.items()
+        }
 
     def at_glance(self, work: Callable[[], Any], done: Done) -> None:
         """Do ``work`` in the pool for Glance; ``done`` gets its result and its error."""
-        self._start(GLANCE, functools.partial(self._timed, work), done)
+        self._start(self._glance, functools.partial(self._timed, work), done)
 
     def at_target(self, target: str, work: Callable[[], Any], done: Done) -> None:
         """Do ``work`` in the target's own pool; ``done`` gets its result and its error."""
-        self._start(f"target {target}", work, done)
+        self._start(self.pools[target], work, done)
 
     def _timed(self, work: Callable[[], Any]) -> Any:
         """Runs in the pool."""
@@ -94,9 +94,11 @@ class Crew:
             more = time.monotonic() - began - self.request_seconds
             self.request_seconds += _WEIGHT_OF_LAST * more
 
-    def _start(self, pool: str, work: Callable[[], Any], done: Done) -> None:
+    def _start(
+        self, pool: concurrent.futures.Executor, work: Callable[[], Any], done: Done
+    ) -> None:
         self.at_work += 1
-        future = self._pools[pool].submit(work)
+        future = pool.submit(work)
         future.add_done_callback(
             lambda future: self.events.put(functools.partial(self._finished, done, future))
         )

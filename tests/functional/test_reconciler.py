@@ -3,6 +3,7 @@
 import os
 import sqlite3
 import time
+import uuid
 
 import pytest
 
@@ -18,12 +19,17 @@ QUICK = {
     "probe_interval_seconds": "0.3",
 }
 DELAY_SECONDS = 8
+SITES = ("site-a", "site-b", "site-c")
 
 
 @pytest.fixture(scope="module")
 def cloud(keystone, workdir, require):
+    """Its targets can be listed, and orphans are looked for all the time."""
     require(Nginx)
-    with Cloud(workdir("reconciler"), keystone, options={"replication": QUICK}) as cloud:
+    directory = workdir("reconciler")
+    targets = {name: Nginx(directory / name, autoindex=True) for name in SITES}
+    options = {"replication": {**QUICK, "orphan_interval_seconds": "1"}}
+    with Cloud(directory, keystone, targets=targets, options=options) as cloud:
         yield cloud
 
 
@@ -83,12 +89,16 @@ def change_location(cloud, image_id, gone):
     urls = cloud.locations(image_id)
     if gone not in urls:
         return
-    change = [{"op": "remove", "path": f"/locations/{urls.index(gone)}"}]
-    media = {"Content-Type": "application/openstack-images-v2.1-json-patch"}
-    answer = cloud.request(
-        "PATCH", f"v2/images/{image_id}", json=change, headers=media, user="admin"
-    )
+    change = {"op": "remove", "path": f"/locations/{urls.index(gone)}"}
+    answer = patch(cloud, image_id, change)
     assert answer.status_code == 200, answer.text
+
+
+def patch(cloud, image_id, change):
+    """Send one change of an image as the administrator; returns Glance's answer."""
+    media = {"Content-Type": "application/openstack-images-v2.1-json-patch"}
+    path = f"v2/images/{image_id}"
+    return cloud.request("PATCH", path, json=[change], headers=media, user="admin")
 
 
 def test_a_removed_location_comes_back(cloud):
@@ -159,6 +169,28 @@ def test_a_deleted_database_of_replicas_is_made_up_for(cloud):
     with sqlite3.connect(cloud.directory / "replication.sqlite", timeout=60) as database:
         database.execute("DELETE FROM replicas")
     assert cloud.wait_replicated(image_id) == urls
+    cloud.assert_replicated(image_id, body)
+    assert len(cloud.puts(image_id, "site-a")) == 1
+
+
+def test_a_second_location_of_ours_that_no_row_knows_goes_with_its_object(cloud):
+    body = os.urandom(MIB)
+    image_id = cloud.new_image(body)
+    urls = cloud.wait_replicated(image_id)
+    cloud.wait_settled()
+    name = f"{image_id}.{uuid.uuid4().hex}.1"
+    second = f"{cloud.targets['site-a'].url}{name}"
+    addition = {"op": "add", "path": "/locations/-", "value": {"url": second, "metadata": {}}}
+
+    def add():
+        # The object alone is an orphan, which may be gone before Glance looks at it.
+        (cloud.targets["site-a"].root / name).write_bytes(body)
+        return patch(cloud, image_id, addition).status_code == 200
+
+    wait_until(add, 60, "there is a second location")
+    wait_until(lambda: second not in cloud.locations(image_id), 60, "it goes")
+    wait_until(lambda: name not in cloud.objects(image_id)["site-a"], 60, "its object goes")
+    assert cloud.replica_urls(image_id) == urls
     cloud.assert_replicated(image_id, body)
     assert len(cloud.puts(image_id, "site-a")) == 1
 

@@ -171,3 +171,13 @@ def test_a_download_does_not_bring_back_what_was_withheld(store, survey):
     survey.change(row, ReplicaStatus.DELETED, withheld=True)
     assert not store.lacks("image", "a")
     assert store.begin(downloaded(1), ["a"]) == {}
+
+
+def test_what_became_a_location_is_repaired_later_and_not_backfilled(store, survey):
+    survey.plan("image", TARGETS, Priority.BACKFILL, 100)
+    survey.assign(survey.of_images(["image"])["image"], "upload-1")
+    for status in (ReplicaStatus.UPLOADING, ReplicaStatus.STORED):
+        assert store.update("upload-1", TARGETS, status) == 2
+    assert {row.priority for row in store.replicas()} == {Priority.BACKFILL}
+    assert store.update("upload-1", ["a"], ReplicaStatus.ACTIVE) == 1
+    assert [row.priority for row in store.replicas()] == [Priority.REPAIR, Priority.BACKFILL]

@@ -117,6 +117,20 @@ def test_most_urgent_rows_are_due_first(survey):
     assert [row.image_id for row in due] == ["image-1", "image-2"]
 
 
+@pytest.mark.parametrize("planned", list(Priority))
+def test_whatever_it_was_made_for_it_is_repaired_later(survey, planned):
+    survey.plan("image", ["a"], planned, None)
+    (row,) = survey.of_images(["image"])["image"]
+    for status in (ReplicaStatus.UPLOADING, ReplicaStatus.STORED, ReplicaStatus.ERROR):
+        row = survey.change(row, status) or row
+        assert (row.status, row.priority) == (status, planned)
+    for status in (ReplicaStatus.UPLOADING, ReplicaStatus.STORED, ReplicaStatus.ACTIVE):
+        row = survey.change(row, status) or row
+    bad = survey.change(row, ReplicaStatus.ERROR)
+    assert bad and bad.priority == Priority.REPAIR
+    assert survey.of_images(["image"])["image"] == [bad]
+
+
 @pytest.mark.parametrize("read_back", [False, True], ids=["looked at", "read back"])
 @pytest.mark.parametrize("microsecond", [0, 10, 123456])
 def test_least_verified_come_first_and_once_each(survey, add, read_back, microsecond):

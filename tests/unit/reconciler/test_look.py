@@ -6,7 +6,7 @@ import pytest
 from oslo_utils import timeutils
 
 from glance_repl_mw.model import Priority, ReplicaStatus, Wish
-from glance_repl_mw.reconciler import look
+from glance_repl_mw.reconciler import look, strays
 from glance_repl_mw.reconciler.look import Look
 from glance_repl_mw.spool.upload import Upload, UploadState
 from tests.unit.reconciler.target_lab import BODY, PRIMARY, SECTION, SITE, Lab, url_of
@@ -75,6 +75,22 @@ def test_location_without_a_row_is_taken_up(lab):
     row = lab.row(image_id)
     assert (row.status, row.object_name, row.verified_at) == ("active", name, None)
     assert row.location_url == url_of(name)
+
+
+def test_second_location_without_a_row_goes(lab, monkeypatch):
+    """As after a database was lost, whose last word was that the first replica was bad."""
+    monkeypatch.setattr(strays, "_SECOND_LOOK_SECONDS", 0.0)
+    image_id = lab.add_image()
+    names = [f"{image_id}.0123456789abcdef0123456789abcdef.{number}" for number in (1, 2)]
+    for name in names:
+        lab.target.objects[name] = BODY
+    lab.images.change(image_id, locations=(PRIMARY, *map(url_of, names)))
+    looker = Look(lab.tools)
+    at(lab, image_id, looker=looker)
+    assert at(lab, image_id, looker=looker)
+    assert not at(lab, image_id, looker=looker)
+    assert lab.row(image_id).object_name == names[0]
+    assert lab.image(image_id).locations == (PRIMARY, url_of(names[0]))
 
 
 def test_location_of_a_wrong_object_goes_and_the_replica_is_planned(lab):

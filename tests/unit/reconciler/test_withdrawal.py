@@ -1,5 +1,6 @@
 """Locations of a target that is down go, and come back once each replica is proven."""
 
+import dataclasses
 import threading
 
 import pytest
@@ -8,11 +9,12 @@ from oslo_utils import timeutils
 
 from glance_repl_mw import exceptions
 from glance_repl_mw.model import ReplicaStatus
+from glance_repl_mw.pace import Pace
 from glance_repl_mw.reconciler import withdrawal
 from glance_repl_mw.reconciler.tools import Stopping
 from glance_repl_mw.reconciler.withdrawal import NOT_WITHDRAWN, WITHDRAWN, Withdrawal
 from glance_repl_mw.targets.opts import TARGET_OPTIONS
-from tests.unit.reconciler.target_lab import PRIMARY, SITE, Lab, at, days, url_of
+from tests.unit.reconciler.target_lab import BODY, PRIMARY, SITE, Lab, at, days, url_of
 
 HANGS = exceptions.TargetUnavailable(target=SITE, hint="no answer for 5 s")
 
@@ -217,6 +219,26 @@ def test_all_return_once_the_target_is_back_and_each_is_read(lab, withdrawn):
         assert row.read_back_at
         assert row.object_name in lab.target.read
     assert [len(image_ids) for image_ids in lab.images.finds] == [withdrawal._PAGE, 1]
+
+
+class CountingPace(Pace):
+    """Without a limit; `granted` are the bytes that passed."""
+
+    def __init__(self):
+        super().__init__(0)
+        self.granted = 0
+
+    def reserve(self, wanted):
+        self.granted += wanted
+        return super().reserve(wanted)
+
+
+def test_what_is_read_then_counts_with_what_is_sent(lab, withdrawn):
+    pace = CountingPace()
+    lab.tools = dataclasses.replace(lab.tools, paces={SITE: pace})
+    lab.bring_back()
+    lab.run()
+    assert pace.granted == len(withdrawn) * len(BODY)
 
 
 def test_nothing_returns_before_the_target_was_proven_up(lab, withdrawn):
