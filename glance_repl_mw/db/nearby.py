@@ -25,19 +25,20 @@ class NearbyReplicas(Asked):
     def url(self, image_id: str, target: str, node: str) -> str | None:
         """The plain URL of the image's location at the target.
 
-        None where there is none, or where the node's writer finds the target down.
+        None where there is none, or where the node's writer has last asked the target in vain:
+        it is taken for down only after some failures, and Glance waits for an answer for ever.
         """
-        is_down = sa.exists().where(
+        has_failed = sa.exists().where(
             TargetStateRow.node == node,
             TargetStateRow.target == target,
-            TargetStateRow.is_up.is_(False),
+            TargetStateRow.error.is_not(None),
             TargetStateRow.seen_at >= timeutils.utcnow() - _SAID,
         )
         statement = sa.select(ReplicaRow.location_url).where(
             ReplicaRow.image_id == image_id,
             ReplicaRow.target == target,
             ReplicaRow.status == ReplicaStatus.ACTIVE,
-            sa.not_(is_down),
+            sa.not_(has_failed),
         )
         with self._database.reader.using(Context()) as session:
             return session.scalars(statement).first()

@@ -1,4 +1,4 @@
-"""Where an image lies at a target, for a node that may have found the target down."""
+"""Where an image lies at a target, for a node at which the target may have failed."""
 
 import datetime
 
@@ -23,9 +23,9 @@ def set_replica(database, status):
         session.add(ReplicaRow(**here, **moments, status=status, location_url=URL))
 
 
-def report(database, node, is_up, seconds_ago=0):
+def report(database, node, error, seconds_ago=0):
     seen_at = timeutils.utcnow() - datetime.timedelta(seconds=seconds_ago)
-    TargetStates(database).report(node, [TargetState(node, "here", is_up, None, seen_at)])
+    TargetStates(database).report(node, [TargetState(node, "here", True, error, seen_at)])
 
 
 def test_only_what_is_active_may_be_read(database):
@@ -39,14 +39,14 @@ def test_only_what_is_active_may_be_read(database):
     assert nearby.url("two", "here", "node") is None
 
 
-def test_target_that_this_node_finds_down_is_not_read(database):
+def test_target_that_has_just_failed_at_this_node_is_not_read(database):
     nearby = NearbyReplicas(database)
     set_replica(database, ReplicaStatus.ACTIVE)
-    report(database, "other", is_up=False)
+    report(database, "other", "no answer")
     assert nearby.url("one", "here", "node") == URL
-    report(database, "node", is_up=False)
+    report(database, "node", "no answer")
     assert nearby.url("one", "here", "node") is None
-    report(database, "node", is_up=False, seconds_ago=120)
+    report(database, "node", "no answer", seconds_ago=120)
     assert nearby.url("one", "here", "node") == URL, "nothing was said of late"
-    report(database, "node", is_up=True)
+    report(database, "node", None)
     assert nearby.url("one", "here", "node") == URL
