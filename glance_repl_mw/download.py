@@ -82,8 +82,11 @@ class Downloads:
     ) -> Iterable[bytes]:
         """Let Glance answer, from the target where that has the image.
 
-        The body is copied where it is the whole image and the target lacks it.
+        The body is copied where it is the whole image and the target lacks it. Parts of an image
+        are left to Glance, which reads none from a store for HTTP.
         """
+        if "HTTP_RANGE" in environ or "HTTP_CONTENT_RANGE" in environ:
+            return self._application(environ, start_response)
         url = self._nearby_url(image_id)
         if url is None:
             return self._serve_and_copy(image_id, environ, start_response)
@@ -100,8 +103,6 @@ class Downloads:
     def _serve_and_copy(
         self, image_id: str, environ: dict[str, Any], start_response: Callable
     ) -> Iterable[bytes]:
-        if "HTTP_RANGE" in environ or "HTTP_CONTENT_RANGE" in environ:
-            return self._application(environ, start_response)
         is_wanted = in_background(functools.partial(self._is_wanted, image_id))
         request = webob.Request(environ)
         status, headers, body = request.call_application(self._application)

@@ -94,10 +94,7 @@ def test_first_download_fills_the_target_of_the_site(sites):
     assert sites.replica_urls(image_id)[HERE]
     number_of_reads = reads(sites, image_id, HERE)
     assert download(sites, image_id).content == body
-    part = download(sites, image_id, headers={"Range": "bytes=1-9"})
-    assert (part.status_code, part.content) == (206, body[1:10])
-    wanted = number_of_reads + 2
-    wait_until(lambda: reads(sites, image_id, HERE) >= wanted, 60, "both are in nginx's log")
+    wait_until(lambda: reads(sites, image_id, HERE) > number_of_reads, 60, "nginx has logged it")
     assert reads(sites, image_id, THERE) == 1, "nothing crossed again"
     sites.wait_settled()
     assert len(sites.puts(image_id, HERE)) == 1

@@ -169,10 +169,11 @@ def test_the_image_cache_tells_no_length_of_what_it_keeps(serve, spool):
 def test_what_the_target_has_is_read_there_and_not_copied(serve, spool, monkeypatch):
     monkeypatch.setattr(glance_utils, "sort_image_locations", list)
     there, here = {"url": "http://there/x"}, {"url": "http://here/x?md5=a&expires=1"}
-    glance = SortingGlance(locations=[there, here])
+    locations = [there, here]
+    glance = SortingGlance(locations=locations)
     assert take(serve(glance, nearby="http://here/x")[2]) == BODY
     assert take(serve(glance, nearby="http://here/x", Range="bytes=0-1")[2]) == BODY
-    assert glance.orders == [[here, there]] * 2
+    assert glance.orders == [[here, there], locations]
     assert files(spool) == []
 
 
