@@ -3,10 +3,10 @@
 A complete ``GET /v2/images/{image_id}/file`` is copied to the spool while the client takes it,
 where ``local_target`` names a target that has no replica of the image yet. The image is not read a
 second time. What the spool holds then is for the writer, which proves it against Glance's record
-as it does with every upload.
+as it does with every upload. Where the target has a replica, Glance reads that one first.
 
-The client waits for nothing: the database is asked in a thread of its own, and whatever fails ends
-the copying alone.
+The client waits for one look into the database before Glance begins, and at most a second where it
+is silent. Whatever fails afterwards ends the copying alone.
 """
 
 from __future__ import annotations
@@ -17,12 +17,14 @@ from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import Future
 from typing import TYPE_CHECKING, Any
 
+import oslo_db.exception
 import webob
 from oslo_config import cfg
 from oslo_log import log
 
-from glance_repl_mw import exceptions
+from glance_repl_mw import exceptions, nearest, nodes
 from glance_repl_mw.background import in_background
+from glance_repl_mw.db.nearby import NearbyReplicas
 from glance_repl_mw.db.store import ReplicaStore
 from glance_repl_mw.db.wishes import TargetWishes
 from glance_repl_mw.spool.appender import Appender
@@ -51,7 +53,10 @@ class _SpoolTooSlow(Exception):
 
 
 class Downloads:
-    """Copies downloads for the local target; used by any thread of an API process."""
+    """Serves downloads at the local target's site; used by any thread of an API process.
+
+    :param nearby: what Glance may read at the local target
+    """
 
     def __init__(
         self,
@@ -60,6 +65,7 @@ class Downloads:
         spool: Spool,
         store: ReplicaStore,
         wishes: TargetWishes,
+        nearby: NearbyReplicas,
     ) -> None:
         self._target = conf.replication.local_target
         self._crowded_percent = conf.replication.spool_hand_over_percent
@@ -67,13 +73,36 @@ class Downloads:
         self._spool = spool
         self._store = store
         self._wishes = wishes
+        self._nearby = nearby
+        self._node = nodes.node_name(spool.directory)
+        nearest.wrap_glance()
 
     def serve(
         self, image_id: str, environ: dict[str, Any], start_response: Callable
     ) -> Iterable[bytes]:
-        """Let Glance answer; copy the body where it is the whole image and the target lacks it."""
+        """Let Glance answer, from the target where that has the image.
+
+        The body is copied where it is the whole image and the target lacks it. Parts of an image
+        are left to Glance, which reads none from a store for HTTP.
+        """
         if "HTTP_RANGE" in environ or "HTTP_CONTENT_RANGE" in environ:
             return self._application(environ, start_response)
+        url = self._nearby_url(image_id)
+        if url is None:
+            return self._serve_and_copy(image_id, environ, start_response)
+        with nearest.preferring(url):
+            return self._application(environ, start_response)
+
+    def _nearby_url(self, image_id: str) -> str | None:
+        try:
+            return self._nearby.url(image_id, self._target, self._node)
+        except oslo_db.exception.DBError as error:
+            LOG.warning("Image %s: it is not read at %s: %s", image_id, self._target, error)
+            return None
+
+    def _serve_and_copy(
+        self, image_id: str, environ: dict[str, Any], start_response: Callable
+    ) -> Iterable[bytes]:
         is_wanted = in_background(functools.partial(self._is_wanted, image_id))
         request = webob.Request(environ)
         status, headers, body = request.call_application(self._application)

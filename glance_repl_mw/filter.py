@@ -12,7 +12,8 @@ connection and no database, and whatever fails in the spool leaves the upload al
 only with a ``write_concern``, the answer waits for replicas.
 
 Requests that change an image's record pass one at a time, and leave word of the image in the
-spool. With a ``local_target``, whole images that are downloaded are copied to the spool as well.
+spool. With a ``local_target``, whole images that are downloaded are copied to the spool as well,
+or are read at that target where it has them.
 ``/v2/images/{image_id}/replicas`` it answers itself. Everything else passes untouched.
 
 With ``config_file = PATH`` in its section the options are read from that file, else from Glance's
@@ -36,6 +37,8 @@ from glance_repl_mw.api import ReplicaAPI
 from glance_repl_mw.attempt import Attempt
 from glance_repl_mw.concern import AnswerHold
 from glance_repl_mw.db import schema
+from glance_repl_mw.db.nearby import NearbyReplicas
+from glance_repl_mw.db.patience import Patience
 from glance_repl_mw.db.store import ReplicaStore
 from glance_repl_mw.db.wishes import TargetWishes
 from glance_repl_mw.download import Downloads
@@ -56,6 +59,8 @@ except ImportError:  # another WSGI server: a chunked body is in wsgi.input ther
 
 LOG = log.getLogger(__name__)
 
+# A download waits no longer for a database that is silent.
+_NEARBY_SECONDS = 1.0
 _NOT_NOW = webob.exc.HTTPServiceUnavailable("the image's lock cannot be had now")
 
 
@@ -93,7 +98,10 @@ class ReplicationFilter(base.ConfigurableMiddleware):
         self._downloads: Downloads | None = None
         if options.local_target:
             wishes = TargetWishes(database)
-            self._downloads = Downloads(self.oslo_conf, application, self._spool, store, wishes)
+            nearby = NearbyReplicas(database, Patience(_NEARBY_SECONDS))
+            self._downloads = Downloads(
+                self.oslo_conf, application, self._spool, store, wishes, nearby
+            )
         self._hold = AnswerHold(self.oslo_conf, application, self._spool, store)
         self._unrecorded: collections.deque[tuple[str, str]] = collections.deque()
 

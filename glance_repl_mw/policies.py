@@ -39,9 +39,9 @@ _RULES = [
     ),
     policy.DocumentedRuleDefault(
         name=SYNCHRONISE,
-        check_str="role:admin or project_id:%(project_id)s",
+        check_str="role:admin or (role:member and project_id:%(project_id)s)",
         description="Have an image synchronised to a target now, ahead of everything else. "
-        "project_id is that of the image's owner.",
+        "project_id is that of the image's owner; who is only a reader there changes nothing.",
         operations=[{"method": "PUT", "path": "/v2/images/{image_id}/replicas/{target}"}],
     ),
     policy.DocumentedRuleDefault(

@@ -31,6 +31,8 @@ LOG = log.getLogger(__name__)
 
 _LOOK_SECONDS = 0.05
 _CHORES_SECONDS = 1.0
+# REST promises that bytes_sent is hardly older than a second.
+_PROGRESS_SECONDS = 0.5
 _TIDY_SECONDS = 10.0
 _HOUSEKEEPING_SECONDS = 3600.0
 _KEEP_CLOSED = datetime.timedelta(days=7)
@@ -55,7 +57,7 @@ class WriterService:
         self._locations = LocationKeeper(crew)
         self._removal = ObjectRemover(crew)
         self._intake = Intake(crew, self._jobs, self._locations.watch)
-        self._chores_at = self._tidy_at = self._housekeeping_at = 0.0
+        self._chores_at = self._tidy_at = self._housekeeping_at = self._progress_at = 0.0
         self._recovery = Recovery(crew, self._jobs)
         self._relief = Relief(crew, tools.shortage, self._jobs)
         self._reported: dict[tuple[str, str], int] = {}
@@ -103,6 +105,9 @@ class WriterService:
         if now >= self._chores_at:
             self._chores_at = now + _CHORES_SECONDS
             self._do_chores()
+        if self._jobs and now >= self._progress_at:
+            self._progress_at = now + _PROGRESS_SECONDS
+            self._record_progress()
         for job in list(self._jobs.values()):
             job.tick()
             if job.done and not (job.handed_back and self._is_ending):
@@ -187,7 +192,6 @@ class WriterService:
             self._retry_due()
             self._leave_targets()
             self._relief.tick()
-            self._record_progress()
             if time.monotonic() >= self._housekeeping_at:
                 self._housekeeping_at = time.monotonic() + _HOUSEKEEPING_SECONDS
                 self._crew.store.purge_closed(timeutils.utcnow() - _KEEP_CLOSED)
@@ -244,7 +248,11 @@ class WriterService:
             progress |= job.progress()
         changed = {key: sent for key, sent in progress.items() if self._reported.get(key) != sent}
         if changed:
-            self._crew.store.record_progress(changed)
+            try:
+                self._crew.store.record_progress(changed)
+            except oslo_db.exception.DBError:
+                # The chores meet the same, and say so.
+                return
         self._reported = progress
 
     # The end

@@ -12,6 +12,7 @@ from glance_repl_mw.db.models import ReplicaRow
 from glance_repl_mw.db.session import Context
 from tests.functional.cloud import MIB, at_once, merged
 from tests.functional.cluster import Cluster
+from tests.lab.faults import DOWN, HANGING, HEALTHY, FaultyTarget
 from tests.lab.process import wait_until
 from tests.lab.webservers import Nginx
 
@@ -23,7 +24,10 @@ OPTIONS = {
     # What reads replicas besides Glance would be counted with its reads.
     "scrub_bytes_per_second": "0",
     "reconcile_interval_seconds": "2",
+    "probe_interval_seconds": "0.5",
+    "retry_max_seconds": "1",
 }
+HURRIED = {"stall_timeout_seconds": "2", "connect_timeout_seconds": "2"}
 
 
 @pytest.fixture(scope="module")
@@ -35,8 +39,11 @@ def sites(keystone, workdir, require, redis):
         directory,
         keystone,
         coordinator_urls=[redis.url, redis.url],
-        targets={name: Nginx(directory / name) for name in (THERE, HERE)},
-        target_options={HERE: {"mode": "lazy"}},
+        targets={
+            THERE: Nginx(directory / THERE),
+            HERE: FaultyTarget(Nginx(directory / HERE)),
+        },
+        target_options={HERE: {"mode": "lazy", **HURRIED}},
         options={"replication": OPTIONS},
     )
     second = cluster.nodes[1]
@@ -62,9 +69,11 @@ def download(sites, image_id, node=1, **arguments):
 
 
 def reads(sites, image_id, target):
-    """How often the image was read at a target."""
+    """How often the whole image was read at a target; probes read a few bytes."""
     requests = sites.targets[target].requests()
-    return sum(method == "GET" and image_id in path for method, path, _ in requests)
+    return sum(
+        (method, status) == ("GET", 200) and image_id in path for method, path, status in requests
+    )
 
 
 def assert_not_filled(sites, image_id):
@@ -83,9 +92,72 @@ def test_first_download_fills_the_target_of_the_site(sites):
     assert reads(sites, image_id, THERE) == 1
     assert [status for _, status in sites.puts(image_id, HERE)] == [201]
     assert sites.replica_urls(image_id)[HERE]
+    number_of_reads = reads(sites, image_id, HERE)
     assert download(sites, image_id).content == body
+    wait_until(lambda: reads(sites, image_id, HERE) > number_of_reads, 60, "nginx has logged it")
+    assert reads(sites, image_id, THERE) == 1, "nothing crossed again"
     sites.wait_settled()
     assert len(sites.puts(image_id, HERE)) == 1
+
+
+def test_elsewhere_locations_are_read_in_glances_own_order(sites):
+    """Only downloads at the site see its target first."""
+    body = os.urandom(MIB)
+    image_id = new_image(sites, body)
+    download(sites, image_id)
+    sites.wait_replicated(image_id)
+    number_of_reads = reads(sites, image_id, HERE)
+    path = f"v2/images/{image_id}"
+    shown = [
+        sites.request("GET", path, user="admin", glance=node).json()["locations"]
+        for node in sites.nodes
+    ]
+    urls = [sites.replica_urls(image_id)[name] for name in (THERE, HERE)]
+    assert [each["url"] for each in shown[0]][1:] == urls
+    assert [each["url"] for each in shown[1]][:2] == urls
+    assert download(sites, image_id, node=0).content == body
+    assert reads(sites, image_id, HERE) == number_of_reads
+
+
+@pytest.fixture
+def target_here(sites):
+    yield sites.targets[HERE]
+    sites.targets[HERE].switch(HEALTHY)
+
+
+def test_download_does_not_wait_for_a_target_that_hangs(sites, target_here):
+    body = os.urandom(3 * MIB)
+    image_id = new_image(sites, body)
+    target_here.switch(HANGING)
+    assert download(sites, image_id, timeout=60).content == body
+    # The writer tries, and the target does not answer.
+    wait_until(lambda: sites.statuses(image_id).get(HERE) == "error", 60, "a push fails")
+    assert download(sites, image_id, timeout=60).content == body
+    target_here.switch(HEALTHY)
+    sites.wait_replicated(image_id)
+    assert sites.objects(image_id).keys() == {THERE, HERE}
+
+
+def test_replica_that_cannot_be_reached_is_left_for_another(sites, target_here):
+    body = os.urandom(MIB)
+    image_id = new_image(sites, body)
+    download(sites, image_id)
+    sites.wait_replicated(image_id)
+    target_here.switch(DOWN)
+    assert download(sites, image_id, timeout=60).content == body
+    target_here.switch(HANGING)
+    wait_until(lambda: has_failed_here(sites), 60, "the writers have asked it in vain")
+    number_of_reads = reads(sites, image_id, THERE)
+    # Glance would wait for the answer for ever.
+    assert download(sites, image_id, timeout=60).content == body
+    assert reads(sites, image_id, THERE) == number_of_reads + 1
+    assert sites.replica_urls(image_id)[HERE], "its location is still there"
+
+
+def has_failed_here(sites):
+    answer = sites.request("GET", "v2/replication/targets", user="admin")
+    (target,) = (each for each in answer.json()["targets"] if each["name"] == HERE)
+    return len(target["nodes"]) == 2 and all(node["error"] for node in target["nodes"])
 
 
 def test_downloads_at_once_make_one_replica(sites):

@@ -8,11 +8,13 @@ import types
 import oslo_db.exception
 import pytest
 import webob
+from glance.common import utils as glance_utils
 from oslo_config import cfg
 
 from glance_repl_mw import download, opts
 from glance_repl_mw.download import Downloads
 from glance_repl_mw.model import Wish
+from glance_repl_mw.nodes import NODE_FILE
 from glance_repl_mw.spool.appender import Appender
 from glance_repl_mw.spool.behind import WriteBehind
 from glance_repl_mw.spool.directory import Spool
@@ -50,6 +52,20 @@ class Wishes:
         return self.wishes
 
 
+class Nearby:
+    """Where the image lies at the target, as the database says."""
+
+    def __init__(self, answer=None):
+        self.answer = answer
+
+    def url(self, image_id, target, node):
+        assert (image_id, target) == (IMAGE, "here")
+        assert node
+        if isinstance(self.answer, Exception):
+            raise self.answer
+        return self.answer
+
+
 class Body:
     """The body of an answer, which may break off with an error."""
 
@@ -85,16 +101,30 @@ class Glance:
         return self.body
 
 
+@dataclasses.dataclass
+class SortingGlance(Glance):
+    """Brings the locations of the image into order before it answers."""
+
+    locations: list = dataclasses.field(default_factory=list)
+    orders: list = dataclasses.field(default_factory=list)
+
+    def __call__(self, environ, start_response):
+        self.orders.append(glance_utils.sort_image_locations(self.locations))
+        return super().__call__(environ, start_response)
+
+
 @pytest.fixture
 def serve(spool):
     """Serve a download; returns status, headers and the body as the server gets them."""
 
-    def start(glance, store=None, wishes=(), **headers):
+    def start(glance, store=None, wishes=(), nearby=None, **headers):
         conf = cfg.ConfigOpts()
         opts.register_opts(conf)
         conf([], default_config_files=[])
         conf.set_override("local_target", "here", group=opts.GROUP)
-        downloads = Downloads(conf, glance, spool, store or Store(), Wishes(wishes))
+        downloads = Downloads(
+            conf, glance, spool, store or Store(), Wishes(wishes), Nearby(nearby)
+        )
         answer = []
         environ = webob.Request.blank(PATH, headers=headers).environ
         body = downloads.serve(IMAGE, environ, lambda *given: answer.extend(given))
@@ -112,7 +142,7 @@ def take(body):
 
 
 def files(spool):
-    return sorted(path.suffix for path in spool.directory.iterdir())
+    return sorted(path.suffix for path in spool.directory.iterdir() if path.name != NODE_FILE)
 
 
 def test_a_whole_download_is_handed_to_the_writer(serve, spool):
@@ -134,6 +164,27 @@ def test_the_image_cache_tells_no_length_of_what_it_keeps(serve, spool):
     (upload,) = spool.uploads()
     assert (upload.size, upload.received) == (None, len(BODY))
     assert upload.state is UploadState.ACCEPTED
+
+
+def test_what_the_target_has_is_read_there_and_not_copied(serve, spool, monkeypatch):
+    monkeypatch.setattr(glance_utils, "sort_image_locations", list)
+    there, here = {"url": "http://there/x"}, {"url": "http://here/x?md5=a&expires=1"}
+    locations = [there, here]
+    glance = SortingGlance(locations=locations)
+    assert take(serve(glance, nearby="http://here/x")[2]) == BODY
+    assert take(serve(glance, nearby="http://here/x", Range="bytes=0-1")[2]) == BODY
+    assert glance.orders == [[here, there], locations]
+    assert files(spool) == []
+
+
+@pytest.mark.parametrize("nearby", [None, oslo_db.exception.DBError()])
+def test_otherwise_glance_has_its_own_order(serve, monkeypatch, nearby):
+    monkeypatch.setattr(glance_utils, "sort_image_locations", list)
+    locations = [{"url": "http://there/x"}, {"url": "http://here/x"}]
+    glance = SortingGlance(locations=locations)
+    take(serve(glance, nearby=nearby)[2])
+    assert glance.orders == [locations]
+    assert glance_utils.sort_image_locations(locations) == locations
 
 
 def answers_later(event):

@@ -20,6 +20,7 @@ RANKS = {
     "spool": 1,
     "tee": 1,
     "locking": 1,
+    "nearest": 1,
     "patches": 1,
     "nodes": 2,
     "notifications": 2,

@@ -1,47 +1,73 @@
 """Who may do what to the replicas of which image: three users of two projects, and others."""
 
-import pytest
+import os
 
-# alice and bob are members of the owner's project, carol is one of another.
+import pytest
+import yaml
+
+from tests.lab.process import wait_until
+
+# alice and bob are members of the owner's project, rita is a reader there, carol is a member of
+# another one.
 TABLE = """
 image            user    list  show  synchronise  delete
 private          alice   200   200   200          403
 private          bob     200   200   200          403
+private          rita    200   200   403          403
 private          carol   404   404   404          404
 private          admin   200   200   200          202
 private          nobody  401   401   401          401
 shared           alice   200   200   200          403
 shared           bob     200   200   200          403
+shared           rita    200   200   403          403
 shared           carol   404   404   404          404
 shared           admin   200   200   200          202
 shared           nobody  401   401   401          401
 member-pending   alice   200   200   200          403
 member-pending   bob     200   200   200          403
+member-pending   rita    200   200   403          403
 member-pending   carol   200   200   403          403
 member-pending   admin   200   200   200          202
 member-pending   nobody  401   401   401          401
 member-accepted  alice   200   200   200          403
 member-accepted  bob     200   200   200          403
+member-accepted  rita    200   200   403          403
 member-accepted  carol   200   200   403          403
 member-accepted  admin   200   200   200          202
 member-accepted  nobody  401   401   401          401
 community        alice   200   200   200          403
 community        bob     200   200   200          403
+community        rita    200   200   403          403
 community        carol   200   200   403          403
 community        admin   200   200   200          202
 community        nobody  401   401   401          401
 public           alice   200   200   200          403
 public           bob     200   200   200          403
+public           rita    200   200   403          403
 public           carol   200   200   403          403
 public           admin   200   200   200          202
 public           nobody  401   401   401          401
 hidden           alice   200   200   200          403
 hidden           bob     200   200   200          403
+hidden           rita    200   200   403          403
 hidden           carol   200   200   403          403
 hidden           admin   200   200   200          202
 hidden           nobody  401   401   401          401
+hidden-private   alice   200   200   200          403
+hidden-private   bob     200   200   200          403
+hidden-private   rita    200   200   403          403
+hidden-private   carol   404   404   404          404
+hidden-private   admin   200   200   200          202
+hidden-private   nobody  401   401   401          401
+hidden-shared    alice   200   200   200          403
+hidden-shared    bob     200   200   200          403
+hidden-shared    rita    200   200   403          403
+hidden-shared    carol   404   404   404          404
+hidden-shared    admin   200   200   200          202
+hidden-shared    nobody  401   401   401          401
 deactivated      alice   200   200   409          403
 deactivated      bob     200   200   409          403
+deactivated      rita    200   200   403          403
 deactivated      carol   200   200   403          403
 deactivated      admin   200   200   409          409
 deactivated      nobody  401   401   401          401
@@ -54,12 +80,13 @@ OF_ALL = """
 user    targets  replicas
 alice   200      403
 bob     200      403
+rita    200      403
 carol   200      403
 admin   200      200
 nobody  401      401
 """
 UNKNOWN = "7f2f2b5e-0c7f-4f3b-9d4c-000000000002"
-PROJECTS = {"alice": "demo", "bob": "demo", "carol": "others", "admin": "admin"}
+PROJECTS = {"alice": "demo", "bob": "demo", "rita": "demo", "carol": "others", "admin": "admin"}
 PATCH = {"Content-Type": "application/openstack-images-v2.1-json-patch"}
 
 
@@ -74,6 +101,7 @@ class Users:
     def __init__(self, cloud, keystone):
         self.cloud = cloud
         keystone.add_user("bob", "lab-bob-password", "demo", ("member",))
+        keystone.add_user("rita", "lab-rita-password", "demo", ("reader",))
         keystone.add_user("carol", "lab-carol-password", "others", ("member",))
         sessions = {user: keystone.session(user, name) for user, name in PROJECTS.items()}
         self._tokens = {user: session.get_token() for user, session in sessions.items()}
@@ -108,7 +136,9 @@ def images(quiet, users):
         change(kind, "/visibility", kind)
     for kind in ("hidden", "deactivated"):
         change(kind, "/visibility", "public")
-    change("hidden", "/os_hidden", True)
+    change("hidden-private", "/visibility", "private")
+    for kind in ("hidden", "hidden-private", "hidden-shared"):
+        change(kind, "/os_hidden", True)
     for kind in ("member-pending", "member-accepted"):
         path = f"v2/images/{made[kind]}/members"
         body = {"member": users.carols_project}
@@ -156,3 +186,52 @@ def test_targets_and_all_replicas(users):
         for line in lines(OF_ALL)
     ]
     assert found == lines(OF_ALL)
+
+
+@pytest.fixture
+def operator(quiet):
+    """Writes rules into the policy file; they are gone after the test."""
+
+    def write(rules):
+        new = quiet.policy_file.with_suffix(".new")
+        new.write_text(yaml.safe_dump(rules))
+        os.replace(new, quiet.policy_file)
+
+    yield write
+    write({})
+
+
+def test_operator_lets_owners_delete(quiet, users, images, operator):
+    path = f"v2/images/{images['shared']}/replicas/site-c"
+    quiet.wait_replicated(images["shared"], ["site-c"])
+    assert users.ask("bob", "DELETE", path).status_code == 403
+    operator({"replication:replicas:delete": "role:member and project_id:%(project_id)s"})
+    assert users.ask("carol", "DELETE", path).status_code == 404
+    public = path.replace(images["shared"], images["public"])
+    assert users.ask("carol", "DELETE", public).status_code == 403
+    assert users.ask("admin", "DELETE", path).status_code == 403, "the file leaves him out"
+    assert users.ask("bob", "DELETE", path).status_code == 202
+    wait_until(lambda: quiet.statuses(images["shared"])["site-c"] == "deleted", 60, "deleted")
+
+
+def test_operator_lets_members_choose_their_write_concern(quiet, operator):
+    def answer():
+        image_id = quiet.create_image(replication_write_concern="all")
+        uploaded = quiet.upload(image_id, b"some bytes")
+        quiet.wait_replicated(image_id)
+        quiet.forget(image_id)
+        return uploaded.status_code, uploaded.headers.get("X-Replication-Status")
+
+    assert answer() == (204, None)
+    operator({"replication:write_concern:override": "role:member"})
+    assert answer() == (204, "active=3/3")
+    operator({})
+    assert answer() == (204, None)
+
+
+def test_operator_closes_what_everybody_may(users, images, operator):
+    path = f"v2/images/{images['public']}/replicas"
+    operator({"replication:replicas:get": "role:admin", "replication:targets:get": "!"})
+    answers = [users.ask(user, "GET", path).status_code for user in ("alice", "admin")]
+    assert answers == [403, 200]
+    assert users.ask("admin", "GET", "v2/replication/targets").status_code == 403

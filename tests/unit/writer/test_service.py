@@ -4,6 +4,7 @@ import os
 import threading
 import time
 
+import oslo_db.exception
 import pytest
 
 from glance_repl_mw import exceptions
@@ -71,6 +72,49 @@ def test_upload_in_the_spool_is_taken_in_hand(service, spool, images, store):
     spool_upload(spool, images)
     until(service, lambda: set(statuses(store).values()) == {"active"})
     until(service, lambda: not spool.uploads())
+
+
+@pytest.fixture
+def pushing(service, spool, images, store, targets, monkeypatch):
+    """The appender of an upload whose second half is to come, while pushes run; no chores."""
+    monkeypatch.setattr(service_module, "_CHORES_SECONDS", 3600.0)
+    appender = Appender(spool, IMAGE, 2 * len(BODY))
+    appender.append(BODY)
+    until(service, lambda: set(statuses(store).values()) == {"uploading"})
+    monkeypatch.setattr(service_module, "_PROGRESS_SECONDS", 0.0)
+    yield appender
+    appender.accept()
+    images.accept(2 * BODY)
+    until(service, lambda: set(statuses(store).values()) == {"active"})
+
+
+def sent(store):
+    return {row.bytes_sent for row in store.replicas()}
+
+
+def test_progress_does_not_wait_for_the_chores(service, store, pushing):
+    until(service, lambda: min(sent(store)) > 0)
+    before = min(sent(store))
+    assert max(sent(store)) <= len(BODY)
+    pushing.append(BODY)
+    until(service, lambda: min(sent(store)) > before)
+
+
+def test_progress_is_recorded_again_when_the_database_is_back(
+    service, store, pushing, monkeypatch
+):
+    def fail(_):
+        asked.append(True)
+        raise oslo_db.exception.DBError()
+
+    asked = []
+    until(service, lambda: min(sent(store)) > 0)
+    before = max(sent(store))
+    with monkeypatch.context() as patch:
+        patch.setattr(store, "record_progress", fail)
+        pushing.append(BODY)
+        until(service, lambda: len(asked) > 1)
+    until(service, lambda: min(sent(store)) > before)
 
 
 def test_reconciler_goes_on_when_api_processes_come_back_in_time(
