@@ -216,11 +216,19 @@ def test_node_that_is_cut_off_while_it_holds_work(fault, cluster, site):
             "the work is taken over",
         )
         site.switch(HEALTHY)
-        cluster.wait_replicated(image_id)
+        # The cut lasts until all is done without the node, and its own requests were refused.
+        for each in (image_id, other):
+            cluster.wait_replicated(each)
+            wait_until(lambda each=each: is_refused(second, each), 60, "it tries to add its own")
     finally:
         cluster.way_to_coordinator.switch(HEALTHY)
     cluster.assert_replicated(image_id, body)
     cluster.assert_replicated(other, other_body)
+
+
+def is_refused(node, image_id):
+    """Whether the node has refused to change the image's record."""
+    return ("PATCH", f"/v2/images/{image_id}", 503) in node.requests()
 
 
 def node_name(cluster, node):
