@@ -27,12 +27,13 @@ import pathlib
 from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Any
 
+import webob
 import webob.exc
 from oslo_config import cfg
 from oslo_log import log
 from oslo_middleware import base
 
-from glance_repl_mw import images, nodes, opts, routes
+from glance_repl_mw import images, nodes, opts, patches, routes
 from glance_repl_mw.api import ReplicaAPI
 from glance_repl_mw.attempt import Attempt
 from glance_repl_mw.concern import AnswerHold
@@ -61,7 +62,10 @@ LOG = log.getLogger(__name__)
 
 # A download waits no longer for a database that is silent.
 _NEARBY_SECONDS = 1.0
-_NOT_NOW = webob.exc.HTTPServiceUnavailable("the image's lock cannot be had now")
+_NOT_NOW = webob.exc.HTTPServiceUnavailable(
+    "The image's locations cannot be changed safely now: its lock cannot be had.",
+    headers=[("Retry-After", "5")],
+)
 
 
 class ReplicationFilter(base.ConfigurableMiddleware):
@@ -160,8 +164,8 @@ class ReplicationFilter(base.ConfigurableMiddleware):
         # Others must not wait for a client that sends slowly.
         request.body = request.body_file.read()
         with self._locks.hold(action.image_id) as is_held:
-            if not is_held and self._locks.is_shared and _is_ours(environ):
-                # The writer asks again; a user would not.
+            if not is_held and self._locks.is_shared and _is_about_locations(request):
+                # What another node adds now and what this request adds could drop each other.
                 return _NOT_NOW(environ, start_response)
             response = request.get_response(self._application)
         if 200 <= response.status_int < 300 and not _is_ours(environ):
@@ -192,6 +196,10 @@ class ReplicationFilter(base.ConfigurableMiddleware):
 def _is_ours(environ: dict[str, Any]) -> bool:
     """Whether the service user sends the request: what he does is known."""
     return environ.get("HTTP_USER_AGENT", "").startswith(images.USER_AGENT)
+
+
+def _is_about_locations(request: webob.Request) -> bool:
+    return request.method == "PATCH" and patches.changes_locations(request.body)
 
 
 def _image_locks(coordination_url: str, spool: pathlib.Path) -> ImageLocks:

@@ -44,8 +44,8 @@ class ImageLocks(abc.ABC):
     def hold(self, image_id: str) -> Iterator[bool]:
         """Hold the image's lock, if it can be had in time; blocks, and raises nothing.
 
-        Gives whether it is held. Where it is not, a user's change goes on all the same: Glance
-        has no limit for the time that a request may take.
+        Gives whether it is held. Where it is not, most changes go on all the same: Glance has no
+        limit for the time that a request may take.
         """
         is_held = False
         with contextlib.ExitStack() as stack:

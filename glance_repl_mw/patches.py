@@ -1,10 +1,11 @@
 """Changes of an image's locations, as Glance's PATCH takes them.
 
-Each begins with the locations as Glance has them, signatures included.
+Locations are as Glance has them, signatures included.
 """
 
 from __future__ import annotations
 
+import json
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Any
 
@@ -48,6 +49,24 @@ def replacements(found: Sequence[Location], replaced: Mapping[str, str]) -> list
         if (url := replaced[present[place]]) not in present
     }
     return [*additions(new.values()), *_removed(places)]
+
+
+def changes_locations(body: bytes) -> bool:
+    """Whether the body of anybody's PATCH is about locations; False where Glance takes it not."""
+    try:
+        changes = json.loads(body)
+    except (ValueError, RecursionError):
+        return False
+    if not isinstance(changes, list):
+        return False
+    # Glance names the place in "path", or in its older form in "add", "replace" or "remove".
+    return any(
+        place.lstrip("/").partition("/")[0].strip() == "locations"
+        for change in changes
+        if isinstance(change, dict)
+        for name, place in change.items()
+        if name != "value" and isinstance(place, str)
+    )
 
 
 def _removed(places: Sequence[int]) -> list[Change]:

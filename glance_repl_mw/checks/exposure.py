@@ -6,6 +6,7 @@ be asked by an ordinary user.
 
 from __future__ import annotations
 
+import math
 import stat
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
@@ -37,6 +38,12 @@ _NEW_RULES = {
     "add_image_location": "give an image without data a location",
     "fetch_image_location": "read locations",
 }
+_IMPORT_METHODS = cfg.ListOpt(
+    "enabled_import_methods",
+    item_type=cfg.types.String(quotes=True),
+    bounds=True,
+    default=["glance-direct", "web-download", "copy-image"],
+)
 _DIRECT_URL = cfg.BoolOpt("show_image_direct_url", default=False)
 
 
@@ -106,3 +113,21 @@ def check_targets(targets: Iterable[Target]) -> Iterator[Finding]:
         if url.startswith("http://"):
             text = f"whoever reaches {url} and knows a name reads replicas, without TLS"
             yield note(target.name, f"{text}; {_PAGE}")
+
+
+def check_imports(deployment: Deployment, targets: Iterable[Target]) -> Iterator[Finding]:
+    """Tell where users can have Glance read replicas for them; asks the name service."""
+    conf = deployment.glance
+    conf.register_opt(_IMPORT_METHODS)
+    if "web-download" not in conf.enabled_import_methods:
+        return
+    try:
+        rules = glance.ImportFilter(conf)
+    except cfg.Error:
+        return  # what is wrong with the filter was found before
+    for target in targets:
+        url = glance.location_url(target)
+        is_signed = math.isfinite(target.renewal_seconds)
+        if url.startswith(("http://", "https://")) and not is_signed and not rules.refusal(url):
+            text = f"who knows a name in {url} can import that replica with web-download"
+            yield note(target.name, f"{text}, which Glance's host reads for him; {_PAGE}")

@@ -61,6 +61,7 @@ def _findings(deployment: Deployment, targets: dict[str, Target]) -> Iterator[Fi
         ("targets", lambda: choosing.check(deployment, targets)),
         ("files", lambda: exposure.check_files(deployment.replication, targets.values())),
         ("targets", lambda: exposure.check_targets(targets.values())),
+        ("targets", lambda: exposure.check_imports(deployment, targets.values())),
         ("targets", lambda: _try_out(deployment, targets)),
     ]
     for area, step in steps:

@@ -62,7 +62,8 @@ class Plan:
     :ivar minutes: no round begins later, None for no limit
     :ivar faults: by name, those that may strike
     :ivar nodes: how many API nodes there are; each fault strikes one of them
-    :ivar database: where the replicas' rows are: sqlite, mariadb or postgresql
+    :ivar database: where the replicas' rows and Glance's own records are: sqlite, mariadb or
+        postgresql
     :ivar fault_seconds: how long a fault lasts at most
     """
 
@@ -240,6 +241,7 @@ def _shared(directory: Path, plan: Plan, stack: ExitStack) -> dict[str, Any]:
         (directory / "database").mkdir(parents=True)
         server = stack.enter_context(_DATABASES[plan.database](directory / "database"))
         shared["connection"] = server.new_database()
+        shared["glance_connection"] = server.new_database()
     return shared
 
 

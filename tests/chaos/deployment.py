@@ -47,6 +47,7 @@ def chaos_cloud(
     *,
     nodes: int = 1,
     connection: str | None = None,
+    glance_connection: str | None = None,
     ways_to_coordinator: Sequence[FaultyProxy] = (),
 ) -> Cloud:
     """Glance and three nginx behind proxies that can fail; not started.
@@ -54,6 +55,7 @@ def chaos_cloud(
     :param download_port: from which web-download may read
     :param nodes: how many API nodes there are
     :param connection: of the replicas' database, None for a file
+    :param glance_connection: of Glance's own one
     :param ways_to_coordinator: to the Redis that several nodes need, one for each
     """
     targets = {name: FaultyTarget(Nginx(directory / name, autoindex=True)) for name in SITES}
@@ -67,6 +69,8 @@ def chaos_cloud(
         },
         "connection": connection,
     }
+    if glance_connection:
+        arguments["options"]["database"] = {"connection": glance_connection}
     if nodes == 1:
         return Cloud(directory, keystone, **arguments)
     urls = [Redis.url_at(way.port) for way in ways_to_coordinator]

@@ -18,6 +18,8 @@ class Cluster(Cloud):
     """As `Cloud`, whose Glance is the first node.
 
     :param coordinator_urls: the coordinator as each node reaches it
+    :param cloud: as for `Cloud`; Glance's own database is a file of the first node, unless
+        ``options`` name another one
     :ivar glance: any of the nodes, which the methods of `Cloud` go to; at first the first one
     :ivar ways_to_coordinator: by which each node reaches it, where that can be cut
     """
@@ -29,8 +31,9 @@ class Cluster(Cloud):
     ) -> None:
         super().__init__(directory, keystone, **cloud)
         first = self.glance
+        file = {"connection": f"sqlite:///{first.directory}/glance.sqlite?timeout=60"}
         shared = {
-            "database": {"connection": f"sqlite:///{first.directory}/glance.sqlite?timeout=60"},
+            "database": file,
             "primary": {"filesystem_store_datadir": str(first.directory / "primary")},
         }
         others = []
@@ -46,7 +49,7 @@ class Cluster(Cloud):
                 "spool_dir": str(directory / f"spool-{number}"),
                 "endpoint_override": node.url,
             }
-            node.options = merged(first.options, shared, {"replication": own})
+            node.options = merged(shared, first.options, {"replication": own})
             others.append(node)
         self.nodes = [first, *others]
         for node, url in zip(self.nodes, coordinator_urls, strict=True):

@@ -2,12 +2,14 @@
 
 import json
 import os
+import uuid
 
 import pytest
 from osprofiler import _utils as osprofiler_utils
+from redis import Redis
 
 from tests.functional.cloud import MIB, Cloud
-from tests.lab.process import wait_until
+from tests.lab.process import HOST, wait_until
 from tests.lab.webservers import Nginx
 
 ORIGIN = "http://dashboard.example"
@@ -23,7 +25,7 @@ FILTERS = {
 
 
 @pytest.fixture(scope="module")
-def full(keystone, workdir, require):
+def full(keystone, workdir, require, redis):
     """A cloud with all of Glance's middleware; `full.cache` is the directory of the cache."""
     require(Nginx)
     directory = workdir("middleware")
@@ -33,13 +35,12 @@ def full(keystone, workdir, require):
         "DEFAULT": {
             "image_cache_dir": str(cache),
             "image_cache_driver": "centralized_db",
-            "transport_url": "fake://",
         },
         "cors": {"allowed_origin": ORIGIN},
         "profiler": {
             "enabled": "True",
             "hmac_keys": SECRET,
-            "connection_string": "messaging://",
+            "connection_string": f"redis://{HOST}:{redis.port}",
         },
     }
     with Cloud(directory, keystone, options=options, paste_filters=FILTERS) as cloud:
@@ -117,12 +118,33 @@ def test_cors_headers_are_on_every_answer(full, path):
     assert "PUT" in answer.headers["Access-Control-Allow-Methods"]
 
 
-def test_a_traced_upload(full):
-    info, signature = osprofiler_utils.signed_pack({"base_id": "1", "parent_id": "2"}, SECRET)
-    headers = {"X-Trace-Info": info.decode(), "X-Trace-HMAC": signature}
+def trace(secret):
+    """The headers of a request that is traced, if the secret is right, and the trace's name."""
+    base_id = str(uuid.uuid4())
+    wanted = {"base_id": base_id, "parent_id": base_id}
+    info, signature = osprofiler_utils.signed_pack(wanted, secret)
+    return {"X-Trace-Info": info.decode(), "X-Trace-HMAC": signature}, base_id
+
+
+def traced(redis, base_id):
+    """Method and path of the requests in the trace."""
+    points = map(json.loads, Redis(HOST, redis.port).lrange(f"osprofiler_opt:{base_id}", 0, -1))
+    requests = [point["info"]["request"] for point in points if point["name"] == "wsgi-start"]
+    return {(request["method"], request["path"]) for request in requests}
+
+
+def test_a_traced_upload(full, redis):
+    headers, base_id = trace(SECRET)
     body = os.urandom(MIB)
     image_id = full.new_image(body, headers=headers)
     for target, url in full.wait_replicated(image_id).items():
         assert full.object_bytes(target, url) == body
-    answer = full.request("GET", f"v2/images/{image_id}/replicas", headers=headers)
-    assert len(json.loads(answer.content)["replicas"]) == 3
+    path = f"v2/images/{image_id}/replicas"
+    assert len(full.request("GET", path, headers=headers).json()["replicas"]) == 3
+    assert traced(redis, base_id) == {("PUT", f"/v2/images/{image_id}/file"), ("GET", f"/{path}")}
+
+
+def test_an_upload_whose_wish_for_a_trace_is_forged(full, redis):
+    headers, base_id = trace("another secret")
+    full.wait_replicated(full.new_image(b"some bytes", headers=headers))
+    assert traced(redis, base_id) == set()

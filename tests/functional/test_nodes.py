@@ -9,6 +9,7 @@ from tests.functional.cloud import MIB, at_once, three_targets
 from tests.functional.cluster import Cluster
 from tests.functional.test_location_races import (
     BODY,
+    PATCH_TYPE,
     add_location,
     at_the_same_moment,
     foreign_urls,
@@ -21,6 +22,8 @@ from tests.lab.webservers import Nginx
 NODES = 2
 ROUNDS = 40
 OPTIONS = {
+    # Else the replicas' locations are added long after what others do at the same moment.
+    "location_batch_seconds": "0",
     "reconcile_interval_seconds": "2",
     "retry_initial_seconds": "0.2",
     "retry_max_seconds": "1",
@@ -31,7 +34,7 @@ HALF_WAY = Fault(hang_after=MIB)
 
 
 @pytest.fixture(scope="module")
-def cluster(keystone, workdir, require, redis):
+def cluster(keystone, workdir, require, redis, mariadb):
     """Two nodes; the second reaches the coordinator through a proxy. site-c can be held."""
     require(Nginx)
     directory = workdir("cluster")
@@ -46,7 +49,11 @@ def cluster(keystone, workdir, require, redis):
             keystone,
             coordinator_urls=urls,
             targets=targets,
-            options={"replication": OPTIONS},
+            connection=mariadb.new_database(),
+            options={
+                "replication": OPTIONS,
+                "database": {"connection": mariadb.new_database()},
+            },
         ) as cluster,
     ):
         cluster.way_to_coordinator = way
@@ -117,6 +124,32 @@ def test_work_of_a_dead_node_is_taken_over(cluster, site):
     cluster.assert_replicated(image_id, body)
 
 
+def test_spool_of_a_node_that_comes_back_is_the_last_source(cluster, site):
+    """The others have found in vain that there is no other one."""
+    first, second = cluster.nodes
+    image_id, body = hold(cluster, site, second)
+    cluster.kill_node(second)
+    for path in (first.primary_path(image_id), *files_of(cluster, image_id)):
+        path.unlink()
+    site.switch(HEALTHY)
+
+    def has_failed():
+        row = cluster.row(image_id, "site-c")
+        return row.node is None and row.attempts and "is gone" not in (row.error or "")
+
+    wait_until(has_failed, 60, "the work is taken over in vain")
+    assert not files_of(cluster, image_id)
+    second.start()
+    cluster.wake()
+    cluster.assert_replicated(image_id, body)
+    assert cluster.request("GET", f"v2/images/{image_id}/file", glance=first).content == body
+
+
+def files_of(cluster, image_id):
+    """What the targets have of the image."""
+    return [path for each in cluster.targets.values() for path in each.root.rglob(f"*{image_id}*")]
+
+
 def test_upload_that_dies_with_its_node_leaves_nothing(cluster, site):
     first, second = cluster.nodes
     cluster.wait_settled()
@@ -139,6 +172,35 @@ def test_upload_that_dies_with_its_node_leaves_nothing(cluster, site):
     cluster.assert_no_trace(image_id)
 
 
+def test_no_location_is_lost_at_a_node_that_is_cut_off(cluster):
+    """It refuses to add one; what the other node adds, and other changes, go on."""
+    first, second = cluster.nodes
+
+    def race(number):
+        (url,) = foreign_urls(cluster.targets["site-a"], number, "cut")
+        image_id = cluster.new_image(BODY, glance=first)
+        change = {"op": "add", "path": "/locations/-", "value": {"url": url, "metadata": {}}}
+        path, sent = f"v2/images/{image_id}", {"headers": PATCH_TYPE, "json": [change]}
+        answer = cluster.request("PATCH", path, user="admin", glance=second, **sent)
+        return image_id, url, answer
+
+    cluster.way_to_coordinator.switch(DOWN)
+    try:
+        raced = at_once(4, race, range(ROUNDS // 4))
+        rename(cluster, raced[0][0], "another name", second)
+        for image_id, _, _ in raced:
+            cluster.wait_replicated(image_id)
+    finally:
+        cluster.way_to_coordinator.switch(HEALTHY)
+    for _, _, answer in raced:
+        assert (answer.status_code, answer.headers["Retry-After"]) == (503, "5"), answer.text
+    assert cluster.image(raced[0][0])["name"] == "another name"
+    for image_id, url, _ in raced:
+        add_location(cluster, image_id, url, second)
+        assert url in cluster.locations(image_id)
+        assert len(cluster.replica_urls(image_id)) == 3
+
+
 @pytest.mark.parametrize("fault", [DOWN, HANGING], ids=["refused", "silent"])
 def test_node_that_is_cut_off_while_it_holds_work(fault, cluster, site):
     """It lives, but the others take it for dead, and take its work over."""
@@ -154,11 +216,19 @@ def test_node_that_is_cut_off_while_it_holds_work(fault, cluster, site):
             "the work is taken over",
         )
         site.switch(HEALTHY)
-        cluster.wait_replicated(image_id)
+        # The cut lasts until all is done without the node, and its own requests were refused.
+        for each in (image_id, other):
+            cluster.wait_replicated(each)
+            wait_until(lambda each=each: is_refused(second, each), 60, "it tries to add its own")
     finally:
         cluster.way_to_coordinator.switch(HEALTHY)
     cluster.assert_replicated(image_id, body)
     cluster.assert_replicated(other, other_body)
+
+
+def is_refused(node, image_id):
+    """Whether the node has refused to change the image's record."""
+    return ("PATCH", f"/v2/images/{image_id}", 503) in node.requests()
 
 
 def node_name(cluster, node):

@@ -10,6 +10,7 @@ from glance_repl_mw.db.survey import ReplicaSurvey
 from tests.functional.cloud import MIB, at_once
 from tests.functional.cluster import Cluster
 from tests.functional.test_location_races import PATCH_TYPE
+from tests.functional.test_manage import manage
 from tests.lab.faults import HEALTHY, Fault, FaultyTarget
 from tests.lab.process import wait_until
 from tests.lab.webservers import Nginx
@@ -21,6 +22,7 @@ HALF_WAY = Fault(hang_after=MIB)
 # By chance a node gets the work of each second image.
 TRIES = 30
 ROUNDS = 4
+OLDER = 30
 OPTIONS = {
     "local_target": LAZY,
     "api_wait_max_seconds": "120",
@@ -194,3 +196,26 @@ def test_downloads_at_both_nodes_at_the_same_moment_make_one_replica(cluster):
         states = [str(row.status) for row in rows(cluster, image_id)]
         assert states.count("active") == 1
         assert set(states) <= {"active", "deleted"}
+
+
+def test_nodes_share_a_backfill(cluster):
+    """Each image is one node's, and each node has some."""
+    bodies = [os.urandom(50_000 + number) for number in range(OLDER)]
+    images = dict(zip(at_once(4, cluster.new_image, bodies), bodies, strict=True))
+    for image_id in images:
+        cluster.wait_replicated(image_id, [EAGER])
+    config = cluster.nodes[1].config_file
+    planned = manage("--config-file", config, "backfill", "--target", LAZY)
+    assert f"planned for target {LAZY}: {OLDER};" in planned.stdout, planned
+    makers = set()
+
+    def all_made():
+        found = [row for row in cluster.rows() if row.image_id in images and row.target == LAZY]
+        makers.update(row.node for row in found if row.node)
+        return [str(row.status) for row in found] == ["active"] * OLDER
+
+    wait_until(all_made, 120, "all are made")
+    assert makers == {name_of(cluster, node) for node in range(2)}
+    for image_id, body in images.items():
+        cluster.assert_replicated(image_id, body)
+        assert [status for _, status in cluster.puts(image_id, LAZY)] == [201]

@@ -527,22 +527,35 @@ def test_a_change_holds_the_lock_of_its_image(filtered, spool, change):
     assert is_free(spool)
 
 
-OURS = change_of(CHANGES[0], HTTP_USER_AGENT="glance-repl-mw")
+ADDITION = b'[{"op": "add", "path": "/locations/-", "value": {"url": "http://a/b"}}]'
+RENAMING = b'[{"op": "replace", "path": "/name", "value": "another"}]'
 
 
-def test_without_the_lock_of_all_nodes_users_go_on_and_the_writer_waits(filtered):
+@pytest.mark.parametrize("agent", [images.USER_AGENT, "curl/7"])
+def test_without_the_lock_of_all_nodes_locations_are_not_changed(filtered, spool, agent):
     glance = Glance()
     application = filtered(glance, "coordination_url = redis://127.0.0.1:1")
     application._locks._wait_seconds = 0.1
-    assert call(application, dict(OURS))[0].startswith("503")
+    status, headers, _ = call(application, change_of(CHANGES[0], ADDITION, HTTP_USER_AGENT=agent))
+    assert status.startswith("503")
+    assert dict(headers)["Retry-After"] == "5"
     assert glance.environ is None
-    assert call(application, change_of(CHANGES[0]))[0] == "204 No Content"
+    assert notes(spool) == set()
+
+
+@pytest.mark.parametrize("change", CHANGES)
+def test_without_the_lock_of_all_nodes_other_changes_go_on(filtered, change):
+    glance = Glance()
+    application = filtered(glance, "coordination_url = redis://127.0.0.1:1")
+    application._locks._wait_seconds = 0.1
+    assert call(application, change_of(change, RENAMING))[0] == "204 No Content"
+    assert glance.body == RENAMING
 
 
 def test_without_locks_a_node_that_is_alone_goes_on(filtered, spool):
     application = filtered(Glance())
     (spool.directory / "locks").write_text("in the way")
-    assert call(application, dict(OURS))[0] == "204 No Content"
+    assert call(application, change_of(CHANGES[0], ADDITION))[0] == "204 No Content"
 
 
 def test_no_lock_is_held_while_a_client_sends_a_change(filtered, spool):

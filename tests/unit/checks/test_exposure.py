@@ -3,6 +3,8 @@
 import pytest
 import stevedore.driver
 import stevedore.exception
+from glance.common import config  # noqa: F401 (registers Glance's options)
+from oslo_config import cfg
 
 from glance_repl_mw.checks import exposure, glance, targets
 from glance_repl_mw.checks.deployment import read
@@ -103,6 +105,58 @@ def test_replicas_that_are_read_without_tls(tmp_path, url, notes):
     assert [line.startswith(f"note: a: whoever reaches {url} ") for line in lines] == [
         True
     ] * notes
+
+
+KEY = "a-key-of-many-letters"
+
+
+@pytest.mark.parametrize(
+    ("methods", "key", "rules", "notes"),
+    [
+        (None, None, {}, 1),
+        ("[glance-direct,'web-download']", None, {}, 1),
+        ("[glance-direct,copy-image]", None, {}, 0),
+        ("[]", None, {}, 0),
+        (None, KEY, {}, 0),
+        (None, None, {"disallowed_hosts": "[192.0.2.7]"}, 0),
+        (None, None, {"allowed_ports": "not a list"}, 0),
+    ],
+)
+def test_replicas_that_users_can_import(tmp_path, methods, key, rules, notes):
+    conf = make_conf(
+        tmp_path,
+        DEFAULT={"enabled_import_methods": methods},
+        replication={"enabled_targets": "a:http"},
+        import_filtering_opts=rules,
+        **{"replication:a": {"url": "http://192.0.2.7/x/", "location_signing_key": key}},
+    )
+    deployment = read(conf)
+    found = targets.load(deployment.replication)[0].values()
+    lines = [str(finding) for finding in exposure.check_imports(deployment, found)]
+    start = "note: a: who knows a name in http://192.0.2.7/x/ can import"
+    assert [line.startswith(start) for line in lines] == [True] * notes
+
+
+def test_import_methods_are_those_of_glance():
+    theirs = cfg.CONF._get_opt_info("enabled_import_methods")["opt"]
+    assert exposure._IMPORT_METHODS.default == theirs.default
+    assert exposure._IMPORT_METHODS.type.bounds == theirs.type.bounds
+
+
+@pytest.mark.parametrize(("override", "level"), [(None, "error"), ("http://internal/", "ok")])
+def test_users_may_be_kept_from_importing_where_locations_are_added_elsewhere(
+    tmp_path, override, level
+):
+    conf = make_conf(
+        tmp_path,
+        replication={"enabled_targets": "a:http", "endpoint_override": override},
+        import_filtering_opts={"disallowed_hosts": "[192.0.2.7]"},
+        **{"replication:a": {"url": "http://192.0.2.7/x/"}},
+    )
+    deployment = read(conf)
+    found, _ = targets.load(deployment.replication)
+    (finding,) = glance.check_import_filter(deployment, found)
+    assert str(finding).startswith(f"{level}: a: [import_filtering_opts] disallowed_hosts refuses")
 
 
 @pytest.mark.parametrize("option", ["endpoint_override", "valid_interfaces", "interface"])

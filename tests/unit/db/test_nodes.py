@@ -6,7 +6,6 @@ import datetime
 import pytest
 from oslo_utils import timeutils
 
-from glance_repl_mw.db import schema
 from glance_repl_mw.db.store import ReplicaStore
 from glance_repl_mw.db.survey import ReplicaSurvey
 from glance_repl_mw.model import Priority, ReplicaStatus
@@ -14,14 +13,6 @@ from glance_repl_mw.spool.upload import Origin, Upload, UploadState
 
 IMAGE = "a0b1"
 TARGETS = ("a", "b")
-
-
-@pytest.fixture
-def database(tmp_path):
-    database = schema.open_database(f"sqlite:///{tmp_path}/state.sqlite")
-    schema.upgrade(database)
-    yield database
-    database.writer.get_engine().dispose()
 
 
 @pytest.fixture

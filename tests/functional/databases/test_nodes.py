@@ -1,0 +1,3 @@
+"""The unit tests of the same name, on servers."""
+
+from tests.unit.db.test_nodes import *  # noqa: F403
