@@ -5,7 +5,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from tests.functional.cloud import Cloud
+from tests.functional.cloud import Cloud, merged
 from tests.functional.cluster import Cluster
 from tests.lab.coordinators import Redis
 from tests.lab.faults import FaultyProxy, FaultyTarget
@@ -27,6 +27,7 @@ _QUICK = {
     "orphan_interval_seconds": "3",
     "writer_grace_seconds": "3",
     "take_over_after_seconds": "2",
+    "timeout": "3",
 }
 _QUICK_TARGET = {"connect_timeout_seconds": "2", "stall_timeout_seconds": "3"}
 
@@ -71,9 +72,14 @@ def chaos_cloud(
     }
     if glance_connection:
         arguments["options"]["database"] = {"connection": glance_connection}
+    cloud: Cloud
     if nodes == 1:
-        return Cloud(directory, keystone, **arguments)
-    urls = [Redis.url_at(way.port) for way in ways_to_coordinator]
-    cluster = Cluster(directory, keystone, coordinator_urls=urls, **arguments)
-    cluster.ways_to_coordinator = ways_to_coordinator
-    return cluster
+        cloud = Cloud(directory, keystone, **arguments)
+    else:
+        urls = [Redis.url_at(way.port) for way in ways_to_coordinator]
+        cloud = cluster = Cluster(directory, keystone, coordinator_urls=urls, **arguments)
+        cluster.ways_to_coordinator = ways_to_coordinator
+    cloud.ways_to_glance = [FaultyProxy(node) for node in cloud.nodes]
+    for node, way in zip(cloud.nodes, cloud.ways_to_glance, strict=True):
+        node.options = merged(node.options, {"replication": {"endpoint_override": way.url}})
+    return cloud

@@ -11,7 +11,7 @@ import socket
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager, suppress
+from contextlib import AbstractContextManager, ExitStack, contextmanager, suppress
 from pathlib import Path
 
 import psutil
@@ -75,6 +75,38 @@ def coordinator_cut_off(cloud: Cloud, rng: random.Random) -> Iterator[str]:
         yield f"from node {number + 1}, {_told(behaviour)}"
     finally:
         cloud.ways_to_coordinator[number].switch(HEALTHY)
+
+
+@contextmanager
+def glance_stopped(cloud: Cloud, _rng: random.Random) -> Iterator[str]:
+    """The master and all API workers, as when the machine hangs; not the writer."""
+    # The master first: it would replace workers that do not answer.
+    pids = [cloud.glance.pid, *cloud.glance.worker_pids()]
+    with ExitStack() as stack:
+        for pid in pids:
+            stack.enter_context(_stopped(pid))
+        yield f"{len(pids)} processes"
+
+
+@contextmanager
+def glance_cut_off(cloud: Cloud, rng: random.Random) -> Iterator[str]:
+    """Its node's writer cannot reach it, or gets no answers; users can."""
+    way = cloud.ways_to_glance[cloud.nodes.index(cloud.glance)]
+    changes = rng.choice(((), ("PATCH",)))
+    behaviour = rng.choice(
+        (
+            DOWN,
+            HANGING,
+            Behaviour(status=503, methods=changes),
+            Behaviour(mute=True, methods=changes),
+            Behaviour(cut_after=int(2 ** rng.uniform(0, 14))),
+        )
+    )
+    way.switch(behaviour)
+    try:
+        yield f"from its writer, {_told(behaviour)}"
+    finally:
+        way.switch(HEALTHY)
 
 
 @contextmanager
@@ -197,6 +229,8 @@ FAULTS: dict[str, Fault] = {
         glance_killed,
         node_killed,
         coordinator_cut_off,
+        glance_stopped,
+        glance_cut_off,
         glance_restarted,
         glance_reloaded,
         writer_killed,

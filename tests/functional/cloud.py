@@ -25,6 +25,7 @@ from glance_repl_mw.checks.database import sqlite_file
 from glance_repl_mw.db import schema
 from glance_repl_mw.db.store import ReplicaStore
 from glance_repl_mw.model import Replica, ReplicaStatus
+from tests.lab.faults import FaultyProxy
 from tests.lab.glance import Glance, Options
 from tests.lab.keystone import Keystone
 from tests.lab.process import Request, Server, wait_until
@@ -56,7 +57,11 @@ class Cloud:
     :ivar nodes: the Glance servers of all nodes, here just the one
     :ivar spool: the spool directory
     :ivar connection: SQLAlchemy URL of the replicas' database
+    :ivar ways_to_glance: by which each node's writer reaches Glance, where that can be cut; they
+        start and stop with the cloud
     """
+
+    ways_to_glance: Sequence[FaultyProxy] = ()
 
     def __init__(
         self,
@@ -94,10 +99,13 @@ class Cloud:
     # Life
 
     def start(self) -> Self:
-        """Start the targets that do not run yet, then Glance."""
+        """Start the targets and ways that do not run yet, then Glance."""
         for target in self.targets.values():
             if not target.running:
                 target.start()
+        for way in self.ways_to_glance:
+            if not way.running:
+                way.start()
         if not self.connection.startswith("sqlite"):
             schema.upgrade(schema.open_database(self.connection))
         self.glance.start()
@@ -111,8 +119,8 @@ class Cloud:
         finally:
             for writer in self.writers():
                 writer.kill()
-            for target in self.targets.values():
-                target.stop()
+            for each in (*self.ways_to_glance, *self.targets.values()):
+                each.stop()
 
     def __enter__(self) -> Self:
         try:

@@ -10,7 +10,7 @@ import pytest
 
 from tests.functional.cloud import CHUNK_BYTES, MIB, Cloud
 from tests.lab.certificates import Authority
-from tests.lab.faults import FaultyTarget
+from tests.lab.faults import HANGING, HEALTHY, FaultyTarget
 from tests.lab.process import wait_until
 from tests.lab.webservers import Nginx
 
@@ -20,12 +20,14 @@ IMAGES = 4
 IMAGE_BYTES = 9 * MIB
 GROWING_BYTES = 12 * MIB
 SAMPLE_SECONDS = 0.05
+CONNECTIONS = 2
+UPLOADS = 6
 LIMITED = ("plain", "tls")
 
 
 @pytest.fixture(scope="module")
 def cloud(keystone, workdir, require):
-    """Two targets with a limit, behind proxies that count; one without; one that crawls."""
+    """Two targets with a limited rate and one with few connections; one is free, one crawls."""
     require(Nginx)
     directory = workdir("limits")
     authority = Authority(directory / "ca")
@@ -33,6 +35,7 @@ def cloud(keystone, workdir, require):
         "free": Nginx(directory / "free"),
         "plain": FaultyTarget(Nginx(directory / "plain")),
         "tls": FaultyTarget(Nginx(directory / "tls", tls=authority.server())),
+        "narrow": FaultyTarget(Nginx(directory / "narrow")),
         "crawling": Nginx(directory / "crawling"),
     }
     limit = {"max_bytes_per_second": str(RATE)}
@@ -43,8 +46,11 @@ def cloud(keystone, workdir, require):
         target_options={
             "plain": limit,
             "tls": {**limit, "ca_file": str(authority.ca_file)},
+            "narrow": {"max_connections": str(CONNECTIONS)},
             "crawling": {"max_bytes_per_second": "1000", "stall_timeout_seconds": "2"},
         },
+        # No other connection than those of pushes, and no second attempt before the test's end.
+        options={"replication": {"probe_interval_seconds": "3600"}},
     ) as cloud:
         yield cloud
 
@@ -164,3 +170,16 @@ def test_refused_upload_is_cut_while_it_waits_for_its_turn(cloud):
 
     assert cloud.upload(image_id, wrong_format()).status_code == 415
     cloud.assert_no_trace(image_id)
+
+
+def test_target_that_hangs_gets_no_more_connections_than_its_limit(cloud):
+    narrow = cloud.targets["narrow"]
+    narrow.switch(HANGING)
+    ids = [cloud.new_image(os.urandom(MIB)) for _ in range(UPLOADS)]
+    for image_id in ids:
+        cloud.wait_replicated(image_id, ["free"])
+    wait_until(lambda: narrow.accepted >= CONNECTIONS, 60, "pushes are under way")
+    assert (narrow.accepted, narrow.most_open) == (CONNECTIONS, CONNECTIONS)
+    narrow.switch(HEALTHY)
+    for image_id in ids:
+        cloud.wait_replicated(image_id, ["narrow", "free"])

@@ -70,6 +70,7 @@ class FaultyProxy:
     It serves from a thread of its own; all methods may be called from any other.
 
     :ivar accepted: connections since the last switch
+    :ivar most_open: how many of them were open at the same moment
     :ivar received_bytes: what all of them brought from the clients
     """
 
@@ -78,6 +79,7 @@ class FaultyProxy:
         self.port = free_port()
         self.fault = HEALTHY
         self.accepted = 0
+        self.most_open = 0
         self.received_bytes = 0
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._loop.run_forever, name="faulty-proxy")
@@ -127,7 +129,7 @@ class FaultyProxy:
     async def _switch(self, fault: Fault) -> None:
         await self._close()
         self.fault = fault
-        self.accepted = self.received_bytes = 0
+        self.accepted = self.most_open = self.received_bytes = 0
         if not fault.down:
             listening = socket.create_server((HOST, self.port), backlog=128)
             listening.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, _RECEIVE_BUFFER_BYTES)
@@ -149,6 +151,7 @@ class FaultyProxy:
         assert task is not None
         self.accepted += 1
         self._connections[task] = [writer]
+        self.most_open = max(self.most_open, len(self._connections))
         try:
             await self._serve(reader, writer, self._connections[task])
         except (OSError, asyncio.IncompleteReadError, asyncio.CancelledError):
