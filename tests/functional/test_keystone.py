@@ -159,6 +159,32 @@ def test_keystone_with_a_certificate_that_is_not_trusted(
             service_of(options, **session).get(image_id)
 
 
+@pytest.fixture(scope="module")
+def glance_front(cloud, workdir, authority, require):
+    require(TlsFront)
+    with TlsFront(workdir("glance-front"), cloud.glance, authority.server("glance")) as server:
+        yield server
+
+
+def test_glance_behind_tls(glance_front, authority, plugins, service_of, image_id):
+    asked = len(glance_front.requests())
+    session = {"endpoint_override": glance_front.url, "cafile": authority.ca_file}
+    assert service_of(plugins["password"], **session).get(image_id).status == "queued"
+    assert [request.status for request in glance_front.requests()[asked:]] == [200]
+
+
+def test_glance_with_a_certificate_that_is_not_trusted(
+    glance_front, tmp_path, plugins, service_of, image_id
+):
+    asked = len(glance_front.requests())
+    other = Authority(tmp_path / "other", "Other CA").ca_file
+    for session in ({}, {"cafile": other}):
+        session["endpoint_override"] = glance_front.url
+        with pytest.raises(exceptions.GlanceUnavailable, match="certificate verify failed"):
+            service_of(plugins["password"], **session).get(image_id)
+    assert glance_front.requests()[asked:] == []
+
+
 # Endpoints
 
 
