@@ -10,7 +10,10 @@ import pytest
 import requests
 from oslo_utils import timeutils
 
+from glance_repl_mw.db import schema
+from glance_repl_mw.db.survey import ReplicaSurvey
 from tests.functional.cloud import MIB, Cloud, at_once
+from tests.functional.rawupload import Upload
 from tests.lab.faults import DOWN, HANGING, HEALTHY, Fault, FaultyTarget
 from tests.lab.process import wait_until
 from tests.lab.webservers import Nginx
@@ -19,6 +22,8 @@ HEALTHY_SITES = ("site-a", "site-b")
 RETRY_MAX_SECONDS = 2
 LONGEST_PAUSE = datetime.timedelta(seconds=RETRY_MAX_SECONDS * 1.2)
 SLOW_BYTES_PER_SECOND = 100 << 10
+
+UNDELETABLE = Fault(status=500, methods=("DELETE",))
 
 # What the target does, and what the row says about it. Who sends while the connection is reset
 # learns of it from the reset, or from the connection that is closed when he reads the answer.
@@ -158,6 +163,36 @@ def test_refused_upload_leaves_nothing_at_a_target_that_was_down_meanwhile(cloud
     assert timeutils.utcnow() - cloud.row(image_id, "bad").updated_at < LONGEST_PAUSE * 5
     bad.switch(HEALTHY)
     cloud.assert_no_trace(image_id)
+
+
+@pytest.mark.parametrize("fault", [DOWN, UNDELETABLE], ids=["down", "deletes nothing"])
+def test_late_delete_of_an_upload_takes_nothing_from_the_next_one_of_the_image(cloud, bad, fault):
+    """It comes when the object of the next one is already there, or comes, too."""
+    image_id = cloud.create_image()
+    bad.switch(Fault(hang_after=MIB))
+    upload = Upload(cloud.glance, image_id, 3 * MIB, token=cloud.token())
+    upload.send(os.urandom(2 * MIB))
+    wait_until(lambda: bad.received_bytes >= MIB, 60, "a part is there")
+    upload.leave()
+    bad.switch(fault)
+    wait_until(lambda: cloud.image(image_id)["status"] == "queued", 60, "Glance has given up")
+    wait_until(lambda: cloud.row(image_id, "bad").status == "deleting", 60, "to be deleted")
+    wait_until(lambda: cloud.row(image_id, "bad").attempts > 0, 60, "a removal has failed")
+    broken_off = cloud.row(image_id, "bad")
+    body = os.urandom(2 * MIB)
+    assert cloud.upload(image_id, body).status_code == 204
+    others = [name for name in cloud.targets if name != "bad"]
+    cloud.wait_replicated(image_id, others if fault is DOWN else None)
+    survey = ReplicaSurvey(schema.open_database(cloud.connection))
+
+    def status_of_the_first():
+        rows = survey.of_images([image_id])[image_id]
+        return next(str(row.status) for row in rows if row.id == broken_off.id)
+
+    assert status_of_the_first() == "deleting"
+    bad.switch(HEALTHY)
+    wait_until(lambda: status_of_the_first() == "deleted", 60, "what was broken off is removed")
+    cloud.assert_replicated(image_id, body)
 
 
 PROXIED = [
