@@ -174,6 +174,8 @@ def test_refused_upload_is_cut_while_it_waits_for_its_turn(cloud):
 
 def test_target_that_hangs_gets_no_more_connections_than_its_limit(cloud):
     narrow = cloud.targets["narrow"]
+    # Before the first push to a target the writer asks what it can do.
+    cloud.wait_replicated(cloud.new_image(b"first"), ["narrow"])
     narrow.switch(HANGING)
     ids = [cloud.new_image(os.urandom(MIB)) for _ in range(UPLOADS)]
     for image_id in ids:

@@ -1,8 +1,9 @@
-"""The whole machine dies at once, with everything on it, and comes back."""
+"""The whole machine dies or is shut down, with everything on it, and comes back."""
 
 import contextlib
 import os
 import queue
+import signal
 import threading
 
 import pytest
@@ -74,3 +75,30 @@ def test_everything_is_killed_at_once(cloud, half_sent):
     for image_id, content in {**done, under_way: body}.items():
         cloud.assert_replicated(image_id, content)
     cloud.assert_no_trace(half_sent)
+
+
+def test_everything_is_shut_down_at_once(cloud):
+    """A push that can be finished within the grace time is, though Glance is gone by then."""
+    site = cloud.targets["site-a"]
+    # Before the first push to a target the writer asks what it can do.
+    cloud.wait_replicated(cloud.new_image(b"first"))
+    body = os.urandom(2 * MIB)
+    site.signal(signal.SIGSTOP)
+    try:
+        image_id = cloud.new_image(body)
+        cloud.wait_replicated(image_id, ["site-b"])
+        wait_until(lambda: cloud.row(image_id, "site-a").bytes_sent, 60, "the push is under way")
+        cloud.writer().terminate()
+        cloud.glance.stop()
+        assert cloud.puts(image_id, "site-a") == []
+    finally:
+        site.signal(signal.SIGCONT)
+    wait_until(lambda: not cloud.writers(), 60, "nothing runs")
+    written = cloud.puts(image_id, "site-a")
+    assert [status for _, status in written] == [201]
+
+    cloud.glance.start()
+    cloud.request("GET", "v2/images").raise_for_status()
+    cloud.assert_replicated(image_id, body)
+    assert cloud.puts(image_id, "site-a") == written
+    assert len(cloud.puts(image_id, "site-b")) == 1

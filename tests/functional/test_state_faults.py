@@ -3,6 +3,7 @@
 import contextlib
 import datetime
 import os
+import re
 import sqlite3
 import subprocess
 import time
@@ -25,6 +26,7 @@ LATE_SECONDS = 2
 DATABASE = "replication.sqlite"
 CLOCK = Path(__file__).parents[1] / "lab" / "clock"
 LOCKED_SECONDS = 3
+CHANGE_WAITS = re.compile(r"The state of \d+ changes waits: .*database is locked")
 DAY = datetime.timedelta(days=1)
 
 
@@ -121,6 +123,28 @@ def test_database_that_is_locked_for_seconds(cloud):
             lock.rollback()
         assert_all_complete(cloud, images)
         assert writer.running
+
+
+def test_database_that_is_locked_for_longer_than_one_tries(cloud, held):
+    """The result of a push that ends meanwhile is kept, and no upload notices."""
+    with Writer(cloud) as writer, contextlib.closing(sqlite3.connect(database_of(cloud))) as lock:
+        held.switch(HALF_WAY)
+        images = new_images(cloud, 1)
+        (image_id,) = images
+        cloud.wait_replicated(image_id, ["site-a"])
+        wait_until(lambda: held.received_bytes >= MIB, 60, "half is sent")
+        lock.execute("BEGIN EXCLUSIVE")
+        try:
+            held.switch(HEALTHY)
+            wait_until(lambda: CHANGE_WAITS.search(writer.log.read_text()), 60, "a change waits")
+            images |= new_images(cloud, 2)
+            for each, body in images.items():
+                assert cloud.request("GET", f"v2/images/{each}/file").content == body
+        finally:
+            lock.rollback()
+        assert_all_complete(cloud, images)
+        assert writer.running
+        assert [status for _, status in cloud.puts(image_id, "site-a")] == [201]
 
 
 def test_database_that_is_deleted_while_the_writer_runs(cloud, held):
