@@ -14,7 +14,8 @@ PROC = Path("/proc")
 CLIENT = "client"
 HARNESS = "bench itself"
 BUSY, WALL, STOLEN = "processors busy", "wall seconds", "stolen share"
-OVERALL = (BUSY, WALL, STOLEN)
+GLANCE, WAITED = "Glance", "Glance waited"
+OVERALL = (BUSY, WALL, STOLEN, WAITED)
 
 Roles = Mapping[str, Sequence[int]]
 
@@ -25,11 +26,13 @@ class Usage(NamedTuple):
     :ivar cpu: seconds by kind of process; `client` is every command that ended meanwhile
     :ivar wall: seconds
     :ivar stolen: the share of all processors that the host gave to others
+    :ivar waited: seconds in which threads of Glance could run and had no processor
     """
 
     cpu: dict[str, float]
     wall: float
     stolen: float
+    waited: float = 0.0
 
 
 class Account:
@@ -41,6 +44,7 @@ class Account:
     def __init__(self, roles: Roles) -> None:
         self._roles = roles
         self._cpu = self._read()
+        self._waited = self._waiting()
         self._machine = psutil.cpu_times()
         self._began = time.monotonic()
 
@@ -48,7 +52,11 @@ class Account:
         """What has been used so far."""
         wall = time.monotonic() - self._began
         cpu = {role: now - self._cpu[role] for role, now in self._read().items()}
-        return Usage(cpu, wall, stolen_share(self._machine, psutil.cpu_times()))
+        stolen = stolen_share(self._machine, psutil.cpu_times())
+        return Usage(cpu, wall, stolen, self._waiting() - self._waited)
+
+    def _waiting(self) -> float:
+        return sum(map(seconds_without_processor, self._roles.get(GLANCE, ())))
 
     def _read(self) -> dict[str, float]:
         servers = {role: sum(map(cpu_seconds, pids)) for role, pids in self._roles.items()}
@@ -63,6 +71,16 @@ def cpu_seconds(pid: int) -> float:
     """What a process has used since it began, its ended threads included."""
     times = psutil.Process(pid).cpu_times()
     return times.user + times.system
+
+
+def seconds_without_processor(pid: int) -> float:
+    """For how long the living threads of a process could run and were kept waiting."""
+    total = 0
+    for task in (PROC / str(pid) / "task").iterdir():
+        # A thread may end while it is looked at.
+        with suppress(FileNotFoundError, ProcessLookupError):
+            total += int((task / "schedstat").read_text().split()[1])
+    return total / 1e9
 
 
 def stolen_share(before: Any, after: Any) -> float:
@@ -154,4 +172,5 @@ def _medians(usages: Sequence[Usage]) -> dict[str, float]:
     found[BUSY] = statistics.median(sum(usage.cpu.values()) / usage.wall for usage in usages)
     found[WALL] = statistics.median(usage.wall for usage in usages)
     found[STOLEN] = statistics.median(usage.stolen for usage in usages)
+    found[WAITED] = statistics.median(usage.waited for usage in usages)
     return {name: round(value, 3) for name, value in found.items()}

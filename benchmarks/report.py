@@ -5,13 +5,13 @@ import json
 import platform
 import re
 import subprocess
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import psutil
 
-from benchmarks.accounting import BUSY, OVERALL
+from benchmarks.accounting import BUSY, OVERALL, WAITED
 from benchmarks.figures import Figure
 from tests.lab.webserver_base import find_program
 
@@ -92,8 +92,14 @@ def bound(figure: Figure) -> str:
     return (
         f"{figure.name}: {over} takes {abs(total):.2f} CPU seconds "
         f"{'more' if total >= 0 else 'less'} than {under} ({', '.join(parts)}); "
-        f"{above[BUSY]:.2f} processors were busy"
+        f"{above[BUSY]:.2f} processors were busy{_waits(above, below)}"
     )
+
+
+def _waits(above: Mapping[str, float], below: Mapping[str, float]) -> str:
+    if WAITED not in above or WAITED not in below:
+        return ""
+    return f", and Glance waited for one for {above[WAITED]:.2f} instead of {below[WAITED]:.2f} s"
 
 
 def _row(figure: Figure) -> tuple[str, str, str, str]:

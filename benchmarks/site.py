@@ -8,6 +8,7 @@ from typing import Any
 import psutil
 import requests
 
+from benchmarks.accounting import GLANCE
 from benchmarks.bodies import Body
 from tests.functional.cloud import Cloud
 from tests.lab.glance import Glance
@@ -117,7 +118,7 @@ class Site:
         """The processes that work for an upload, by kind."""
         nginx = [server.pid for server in map(behind, self.targets) if server.running]
         roles = {
-            "Glance": [self.glance.pid, *self.glance.worker_pids()],
+            GLANCE: [self.glance.pid, *self.glance.worker_pids()],
             "targets": nginx,
             "Keystone": [self.keystone.pid, *self.keystone.worker_pids()],
         }

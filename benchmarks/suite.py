@@ -12,6 +12,7 @@ from benchmarks.scenarios import (
     in_flight,
     lag,
     memory,
+    parts,
     race,
     reconciler,
     rest,
@@ -37,6 +38,7 @@ class Scenario:
 SCENARIOS = (
     Scenario(race.NAMES, race.run),
     Scenario(race.QCOW2_NAMES, race.run_qcow2),
+    Scenario(parts.NAMES, parts.run),
     Scenario(lag.NAMES, lag.run),
     Scenario(several_targets.NAMES, several_targets.run),
     Scenario(download.NAMES, download.run),

@@ -13,16 +13,19 @@ from benchmarks.accounting import (
     BUSY,
     CLIENT,
     STOLEN,
+    WAITED,
     WALL,
     Account,
     ThreadUsage,
     Usage,
     hashing,
     medians,
+    seconds_without_processor,
     status_bytes,
     stolen_share,
     threads_of,
 )
+from tests.lab.process import wait_until
 
 MIB = 1 << 20
 SPIN = "import time\nend = time.process_time() + 0.3\nwhile time.process_time() < end: pass\n"
@@ -52,9 +55,28 @@ def test_share_that_the_host_took():
 
 
 def test_medians_by_contender_and_kind_of_process():
-    usages = [Usage({"Glance": seconds}, 10.0, 0.01) for seconds in (3.0, 1.0, 2.0)]
-    expected = {"Glance": 2.0, BUSY: 0.2, WALL: 10.0, STOLEN: 0.01}
+    usages = [Usage({"Glance": each}, 10.0, 0.01, each / 10) for each in (3.0, 1.0, 2.0)]
+    expected = {"Glance": 2.0, BUSY: 0.2, WALL: 10.0, STOLEN: 0.01, WAITED: 0.2}
     assert medians({"bare": usages}) == {"bare": expected}
+
+
+def test_thread_that_is_kept_waiting_is_noticed():
+    command = [sys.executable, "-c", "while True: pass"]
+    processor = {min(os.sched_getaffinity(0))}
+    rivals = [
+        subprocess.Popen(command, preexec_fn=lambda: os.sched_setaffinity(0, processor))
+        for _ in range(2)
+    ]
+    try:
+        wait_until(
+            lambda: sum(seconds_without_processor(each.pid) for each in rivals) > 0.2,
+            60,
+            "two who want the same processor wait for it",
+        )
+    finally:
+        for each in rivals:
+            each.kill()
+            each.wait()
 
 
 def test_who_hashes_reads_and_who_pushes_writes_as_well():

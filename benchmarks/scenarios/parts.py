@@ -1,0 +1,90 @@
+"""What an upload pays for: the spool alone, and all besides what targets take from Glance."""
+
+import functools
+import os
+from collections.abc import Iterator, Set
+from contextlib import suppress
+from pathlib import Path
+
+from benchmarks.accounting import medians
+from benchmarks.bodies import Body, random_bytes
+from benchmarks.contenders import Contender, Ours, Sample, told
+from benchmarks.figures import Figure, compare
+from benchmarks.settings import Settings
+from benchmarks.site import behind
+from benchmarks.stage import Stage
+from benchmarks.turns import alternate
+
+NAMES = ("upload-parts",)
+BARE, SPOOL, MODEST, ALL = (
+    "bare Glance",
+    "with the filter, the writer stopped",
+    "with the filter, the targets give way",
+    "with the filter",
+)
+_WHAT = {
+    SPOOL: "upload, with the filter and a writer that is stopped meanwhile / bare Glance",
+    MODEST: "upload, with the filter and targets that give way (nice 19) / bare Glance",
+    ALL: "upload, with the filter / bare Glance, beside these two",
+}
+_MODEST_NICE = 19
+
+
+class OursStopped(Ours):
+    """The writer begins when the upload has ended: what the filter alone costs."""
+
+    def upload(self, image_id: str, body: Body) -> None:
+        writer = self.site.writer()
+        writer.suspend()
+        try:
+            super().upload(image_id, body)
+        finally:
+            writer.resume()
+
+
+class OursModest(Ours):
+    """The targets get only processors that nobody else wants, as if they had some of their own."""
+
+    def run(self, body: Body) -> Sample:
+        self._let_targets_have(_MODEST_NICE)
+        try:
+            return super().run(body)
+        finally:
+            self._let_targets_have(0)
+
+    def _let_targets_have(self, nice: int) -> None:
+        for target in self.site.targets:
+            process = behind(target).pid
+            os.setpriority(os.PRIO_PROCESS, process, nice)
+            # Where the kernel groups processes by session, the group has a value of its own.
+            with suppress(OSError):
+                Path(f"/proc/{process}/autogroup").write_text(str(nice))
+
+
+def run(stage: Stage, settings: Settings, _wanted: Set[str]) -> Iterator[Figure]:
+    body = random_bytes(stage.top / "parts.raw", settings.several_targets_image)
+    small = random_bytes(stage.top / "warm-up.raw", settings.warm_up)
+    contenders = {
+        BARE: Contender(stage.bare),
+        SPOOL: OursStopped(stage.ours),
+        MODEST: OursModest(stage.ours),
+        ALL: Ours(stage.ours),
+    }
+    try:
+        alternate(
+            {name: functools.partial(each.run, small) for name, each in contenders.items()}, 1
+        )
+        samples = alternate(
+            {name: functools.partial(told, name, each, body) for name, each in contenders.items()},
+            settings.rounds,
+        )
+    finally:
+        small.path.unlink()
+        body.path.unlink()
+    uploads = {name: [each.upload for each in runs] for name, runs in samples.items()}
+    cpu = medians({name: [each.usage for each in runs] for name, runs in samples.items()})
+    notes = (f"an image of {body.size >> 20} MiB",)
+    for name, what in _WHAT.items():
+        used = {each: cpu[each] for each in (name, BARE)}
+        figure = compare("upload-parts", what, uploads, name, BARE, notes=notes, cpu_seconds=used)
+        yield figure
