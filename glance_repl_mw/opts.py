@@ -121,7 +121,7 @@ REPLICATION_OPTIONS: Sequence[cfg.Opt] = (
     ),
     cfg.FloatOpt(
         "give_way_seconds",
-        default=30.0,
+        default=5.0,
         min=0.0,
         help="While the processors of the node are busy, small uploads wait in the spool, but for "
         "a few each second, so that the writer takes nothing from those that come: each for so "

@@ -19,8 +19,8 @@ _SHARE = 0.1
 _REQUESTS_PER_IMAGE = 2
 # Else: small uploads that are taken in hand per second and processor.
 _PER_SECOND = 40
-# What was not used of that lately may be used at once.
-_KEPT_SECONDS = 0.25
+# So many more at once, where none has come lately.
+_AT_ONCE = 3
 
 
 class Courtesy:
@@ -51,7 +51,8 @@ class Courtesy:
         pause = 1 / _PER_SECOND
         if self._load.share() > _BUSY_SHARE:
             pause = max(pause, _REQUESTS_PER_IMAGE * self._request_seconds() / _SHARE)
-        self._next_at = max(self._next_at, now - _KEPT_SECONDS) + pause / self._processors
+        pause /= self._processors
+        self._next_at = max(self._next_at, now - _AT_ONCE * pause) + pause
         return True
 
 
