@@ -49,7 +49,7 @@ def cloud(keystone, workdir, require):
             "narrow": {"max_connections": str(CONNECTIONS)},
             "crawling": {"max_bytes_per_second": "1000", "stall_timeout_seconds": "2"},
         },
-        # No other connection than those of pushes, and no second attempt before the test's end.
+        # Connections are those of pushes only.
         options={"replication": {"probe_interval_seconds": "3600"}},
     ) as cloud:
         yield cloud
