@@ -43,18 +43,14 @@ def check_locations(deployment: Deployment) -> Iterator[Finding]:
     conf = deployment.glance
     conf.register_opts(OPTIONS)
     where = "[DEFAULT] show_multiple_locations"
+    service_user = deployment.replication.replication
     if conf.show_multiple_locations:
         yield ok(where, "is on")
-    elif _names_another_glance(deployment):
+    elif any(service_user[name] for name in _ANOTHER_GLANCE):
         yield ok(where, f"is off here; it must be on at the Glance that [{opts.GROUP}] names")
     else:
         remedy = "set it to True, or give the service user a Glance of its own"
         yield error(where, "is off, Glance takes no locations", remedy)
-
-
-def _names_another_glance(deployment: Deployment) -> bool:
-    service_user = deployment.replication.replication
-    return any(service_user[name] for name in _ANOTHER_GLANCE)
 
 
 def check_quota(deployment: Deployment, targets: Collection[str]) -> Iterator[Finding]:
@@ -90,13 +86,8 @@ def check_store(deployment: Deployment) -> Iterator[Finding]:
 
 
 def check_import_filter(deployment: Deployment, targets: dict[str, Target]) -> Iterator[Finding]:
-    """Whether Glance's filter lets the locations of the targets pass; asks the name service.
-
-    Where the service user has another Glance, locations need not pass here.
-    """
+    """Whether Glance's filter lets the locations of the targets pass; asks the name service."""
     conf = deployment.glance
-    conf.register_opts(OPTIONS)
-    is_elsewhere = not conf.show_multiple_locations and _names_another_glance(deployment)
     try:
         rules = ImportFilter(conf)
     except cfg.Error as problem:
@@ -110,10 +101,6 @@ def check_import_filter(deployment: Deployment, targets: dict[str, Target]) -> I
         refusal = rules.refusal(url)
         if refusal is None:
             yield ok(target.name, f"[{_FILTER_GROUP}] lets {url} pass")
-        elif is_elsewhere:
-            option, text, _ = refusal
-            must = f"it must pass at the Glance that [{opts.GROUP}] names"
-            yield ok(target.name, f"[{_FILTER_GROUP}] {option} refuses {text} here; {must}")
         else:
             option, text, remedy = refusal
             yield error(target.name, f"[{_FILTER_GROUP}] {option} refuses {text}", remedy)

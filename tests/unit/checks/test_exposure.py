@@ -143,22 +143,6 @@ def test_import_methods_are_those_of_glance():
     assert exposure._IMPORT_METHODS.type.bounds == theirs.type.bounds
 
 
-@pytest.mark.parametrize(("override", "level"), [(None, "error"), ("http://internal/", "ok")])
-def test_users_may_be_kept_from_importing_where_locations_are_added_elsewhere(
-    tmp_path, override, level
-):
-    conf = make_conf(
-        tmp_path,
-        replication={"enabled_targets": "a:http", "endpoint_override": override},
-        import_filtering_opts={"disallowed_hosts": "[192.0.2.7]"},
-        **{"replication:a": {"url": "http://192.0.2.7/x/"}},
-    )
-    deployment = read(conf)
-    found, _ = targets.load(deployment.replication)
-    (finding,) = glance.check_import_filter(deployment, found)
-    assert str(finding).startswith(f"{level}: a: [import_filtering_opts] disallowed_hosts refuses")
-
-
 @pytest.mark.parametrize("option", ["endpoint_override", "valid_interfaces", "interface"])
 def test_locations_are_off_where_the_service_user_has_another_glance(tmp_path, option):
     deployment = read(make_conf(tmp_path, replication={option: "http://internal/"}))
