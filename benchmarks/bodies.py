@@ -5,6 +5,7 @@ import os
 import subprocess
 from pathlib import Path
 
+from tests.lab.images import image_bytes
 from tests.lab.webserver_base import find_program
 
 KIB = 1 << 10
@@ -32,7 +33,7 @@ def random_bytes(path: Path, size: int) -> Body:
     """What cannot be compressed, and is no format that Glance knows."""
     with path.open("wb") as file:
         for written in range(0, size, MIB):
-            file.write(os.urandom(min(MIB, size - written)))
+            file.write(image_bytes(min(MIB, size - written)))
     return Body(path)
 
 

@@ -1,7 +1,6 @@
 """Backfill of many small images to a new target, and the restart with many rows."""
 
 import dataclasses
-import os
 import sqlite3
 import statistics
 import threading
@@ -17,6 +16,7 @@ from benchmarks.figures import Figure
 from benchmarks.settings import Settings
 from benchmarks.stage import Stage
 from tests.functional.cloud import MIB, Cloud
+from tests.lab.images import image_bytes
 from tests.lab.process import wait_until
 from tests.lab.webservers import Nginx
 
@@ -41,7 +41,7 @@ def run_backfill(stage: Stage, settings: Settings, _wanted: Set[str]) -> Iterato
         filters, cloud.glance.paste_filters = cloud.glance.paste_filters, {}
         cloud.start()
         with ThreadPoolExecutor(UPLOADERS) as pool:
-            bodies = (os.urandom(settings.small_image) for _ in range(settings.extra_images))
+            bodies = (image_bytes(settings.small_image) for _ in range(settings.extra_images))
             image_ids = list(pool.map(cloud.new_image, bodies))
         cloud.glance.paste_filters = filters
         for source, targets in (("Glance", ["first"]), ("a replica", ["first", "second"])):
@@ -102,7 +102,7 @@ def restarted(cloud: Cloud) -> tuple[float, float]:
     asked_before = len(cloud.glance.requests())
     writer.kill()
     writer.wait()
-    image_id = cloud.new_image(os.urandom(MIB))
+    image_id = cloud.new_image(image_bytes(MIB))
     started = cloud.writer().create_time()
     wait_until(lambda: cloud.row(image_id, "first"), 60, "the upload is in hand")
     in_hand = time.time()

@@ -2,7 +2,6 @@
 
 import dataclasses
 import functools
-import os
 import threading
 import time
 from collections.abc import Iterator, Set
@@ -17,6 +16,7 @@ from benchmarks.settings import Settings
 from benchmarks.site import OCTETS, Site
 from benchmarks.stage import Stage
 from benchmarks.turns import alternate
+from tests.lab.images import image_bytes
 
 NAMES = ("small-images", "small-requests")
 OURS, BARE = "with the filter", "bare Glance"
@@ -33,7 +33,7 @@ class Batch(NamedTuple):
 
 
 def run(stage: Stage, settings: Settings, wanted: Set[str]) -> Iterator[Figure]:
-    body = os.urandom(settings.small_image)
+    body = image_bytes(settings.small_image)
     sites = {OURS: stage.ours, BARE: stage.bare}
     contenders = {
         name: functools.partial(batch, each, settings, body) for name, each in sites.items()

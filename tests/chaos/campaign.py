@@ -38,6 +38,7 @@ from tests.functional.cloud import Cloud
 from tests.lab.coordinators import Redis
 from tests.lab.databases import MariaDb, PostgreSql
 from tests.lab.faults import FaultyProxy
+from tests.lab.images import image_bytes
 from tests.lab.keystone import Keystone
 from tests.lab.process import ServerError, wait_until
 from tests.lab.webservers import Nginx
@@ -201,7 +202,9 @@ def downloads(directory: Path, seed: int) -> Iterator[tuple[Nginx, dict[str, byt
     """A web server with images for web-download; gives it and the bodies by their URL."""
     rng = random.Random(f"{seed} downloads")
     with Nginx(directory) as server:
-        bodies = {f"{server.url}{size}": rng.randbytes(size) for size in _DOWNLOAD_BYTES}
+        bodies = {
+            f"{server.url}{size}": image_bytes(size, rng.randbytes) for size in _DOWNLOAD_BYTES
+        }
         for url, body in bodies.items():
             (server.root / url.rpartition("/")[2]).write_bytes(body)
         yield server, bodies

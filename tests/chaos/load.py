@@ -15,6 +15,7 @@ from keystoneauth1.session import Session
 from tests.chaos.bodies import Body, BrokenOff, SizedBody
 from tests.chaos.ledger import Entry, Ledger
 from tests.functional.cloud import Cloud
+from tests.lab.images import image_bytes
 from tests.lab.process import wait_until
 
 LARGEST_BYTES = 16 << 20
@@ -304,7 +305,7 @@ class _Worker:
         """A body of a size from 1 byte to the largest, all magnitudes alike, and its sha512."""
         rng = self._rng
         size = int(2 ** rng.uniform(0, LARGEST_BYTES.bit_length() - 1))
-        data = b"" if rng.random() < empty_share else rng.randbytes(size)
+        data = b"" if rng.random() < empty_share else image_bytes(size, rng.randbytes)
         kind = SizedBody if rng.random() < 0.6 or not data else Body
         pause = rng.choice((0.0, rng.uniform(0, _LONGEST_PAUSE_SECONDS)))
         breaks_off_at = rng.randrange(len(data)) if data and rng.random() < 0.15 else None

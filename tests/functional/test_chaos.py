@@ -15,6 +15,7 @@ import pytest
 
 from tests.chaos import campaign, invariants, observation
 from tests.functional.cloud import TOP, Cloud
+from tests.lab.images import image_bytes
 from tests.lab.process import clean_environment, free_port
 from tests.lab.webservers import Nginx
 
@@ -53,7 +54,7 @@ def resting(keystone, workdir, require):
             hidden = cloud.new_image(b"hidden")
             cloud.wait_replicated(hidden)
             patch(cloud, hidden, {"op": "replace", "path": "/os_hidden", "value": True})
-            cloud.wait_replicated(cloud.new_image(os.urandom(100_000)))
+            cloud.wait_replicated(cloud.new_image(image_bytes(100_000)))
             cloud.new_image(b"")
             cloud.create_image()
             cloud.wait_settled()

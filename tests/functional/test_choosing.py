@@ -1,13 +1,13 @@
 """Images go to the targets whose options want them, and to no others."""
 
 import json
-import os
 
 import pytest
 
 from tests.functional.cloud import MIB, Cloud
 from tests.functional.test_location_races import PATCH_TYPE
 from tests.functional.test_manage import manage
+from tests.lab.images import image_bytes
 from tests.lab.process import wait_until
 from tests.lab.webservers import Nginx
 
@@ -97,7 +97,7 @@ FRESH = {
 @pytest.mark.parametrize("case", FRESH)
 def test_fresh_upload_goes_where_it_is_wanted(cloud, case, chunked):
     size, properties, targets = FRESH[case]
-    body = os.urandom(size)
+    body = image_bytes(size)
     image_id = new_image(cloud, body, chunked=chunked, **properties)
     assert_only_at(cloud, image_id, body, *targets)
     assert cloud.downloads(image_id) == [], "the spool had the bytes"
@@ -112,7 +112,7 @@ def test_property_protections_rule_who_names_targets(cloud):
 
 
 def test_image_that_changes_goes_where_it_is_wanted_now(cloud):
-    body = os.urandom(SMALL)
+    body = image_bytes(SMALL)
     image_id = new_image(cloud, body)
     assert_only_at(cloud, image_id, body)
     patch(cloud, image_id, "replace", "visibility", "public")
@@ -132,7 +132,7 @@ def patch(cloud, image_id, operation, name, value):
 
 
 def test_image_that_changes_while_a_target_is_down_goes_where_it_is_wanted_now(cloud):
-    body = os.urandom(SMALL)
+    body = image_bytes(SMALL)
     cloud.targets["site-a"].stop()
     try:
         image_id = new_image(cloud, body, visibility="public")
@@ -146,7 +146,7 @@ def test_image_that_changes_while_a_target_is_down_goes_where_it_is_wanted_now(c
 
 
 def test_lazy_target_is_filled_on_demand(cloud):
-    body = os.urandom(SMALL)
+    body = image_bytes(SMALL)
     image_id = new_image(cloud, body, visibility="public")
     assert_only_at(cloud, image_id, body, "site-a")
     lines = run(cloud, "sync", image_id, "--target", "site-c", "--wait").splitlines()
@@ -159,7 +159,7 @@ def test_lazy_target_is_filled_on_demand(cloud):
 
 
 def test_users_are_given_what_they_ask_for_where_the_rules_allow_it(cloud):
-    body = os.urandom(SMALL)
+    body = image_bytes(SMALL)
     image_id = cloud.new_image(body)
     replicas = f"v2/images/{image_id}/replicas"
     answer = cloud.request("PUT", f"{replicas}/site-b")

@@ -1,6 +1,5 @@
 """A configuration that cannot work stops the start, with one line that says what is wrong."""
 
-import os
 import subprocess
 import sys
 from configparser import ConfigParser
@@ -12,6 +11,7 @@ from paste import deploy
 from glance_repl_mw import exceptions
 from tests.functional.cloud import MIB, Cloud, merged
 from tests.lab.glance import Glance
+from tests.lab.images import image_bytes
 from tests.lab.process import ServerError, clean_environment
 from tests.lab.webservers import Nginx
 
@@ -299,6 +299,6 @@ def test_options_from_a_file_of_their_own(keystone, workdir, require):
     write(config, own)
     with cloud:
         assert "replication" not in cloud.glance.config_file.read_text()
-        body = os.urandom(MIB)
+        body = image_bytes(MIB)
         urls = cloud.wait_replicated(cloud.new_image(body))
         assert [cloud.object_bytes(*place) == body for place in urls.items()] == [True] * 3

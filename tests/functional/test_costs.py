@@ -4,7 +4,6 @@ Each limit has the measured value beside it. Who goes beyond one has made upload
 dearer, and changes the limit only with a reason.
 """
 
-import os
 import time
 from collections import Counter
 from pathlib import Path
@@ -13,6 +12,7 @@ import psutil
 import pytest
 
 from tests.functional.cloud import MIB, Cloud, at_once, three_targets
+from tests.lab.images import image_bytes
 from tests.lab.webservers import Nginx
 
 SIZE = 32 * MIB
@@ -65,7 +65,7 @@ def cloud(keystone, workdir, require):
         },
     )
     with running:
-        running.new_image(os.urandom(SMALL))
+        running.new_image(image_bytes(SMALL))
         running.wait_settled()
         yield running
 
@@ -100,7 +100,7 @@ def commits(cloud):
 
 
 def test_upload_is_read_once_hashed_once_and_sent_once_to_each_target(cloud):
-    body = os.urandom(SIZE)
+    body = image_bytes(SIZE)
     image_id = cloud.create_image()
     api, writer = Meter(cloud.glance.worker_pids()), Meter([cloud.writer().pid])
     # Into how many pieces the body falls must not depend on how fast it comes.
@@ -125,7 +125,7 @@ def test_small_images_cost_few_requests_transactions_and_threads(cloud):
     before = commits(cloud)
 
     def upload(image_id):
-        assert cloud.upload(image_id, os.urandom(SMALL)).status_code == 204
+        assert cloud.upload(image_id, image_bytes(SMALL)).status_code == 204
 
     at_once(4, upload, ids)
     cloud.wait_settled()

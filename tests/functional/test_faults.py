@@ -1,7 +1,6 @@
 """A target that is down, hangs, crawls or fails slows nobody, and catches up by itself."""
 
 import datetime
-import os
 import re
 import signal
 import time
@@ -15,6 +14,7 @@ from glance_repl_mw.db.survey import ReplicaSurvey
 from tests.functional.cloud import MIB, Cloud, at_once
 from tests.functional.rawupload import Upload
 from tests.lab.faults import DOWN, HANGING, HEALTHY, Fault, FaultyTarget
+from tests.lab.images import image_bytes
 from tests.lab.process import wait_until
 from tests.lab.webservers import Nginx
 
@@ -82,7 +82,7 @@ def assert_complete(cloud, image_id, body):
 @pytest.mark.parametrize("name", FAULTS)
 def test_target_that_fails_harms_no_other_and_catches_up(name, cloud, bad):
     fault, words = FAULTS[name]
-    body = os.urandom(3 * MIB)
+    body = image_bytes(3 * MIB)
     bad.switch(fault)
     image_id = cloud.new_image(body)
     urls = cloud.wait_replicated(image_id, [*HEALTHY_SITES, "patient"])
@@ -105,7 +105,7 @@ def test_target_that_fails_harms_no_other_and_catches_up(name, cloud, bad):
 
 
 def test_healthy_targets_are_locations_while_another_hangs(cloud, patient):
-    bodies = [os.urandom(2 * MIB) for _ in range(8)]
+    bodies = [image_bytes(2 * MIB) for _ in range(8)]
     patient.switch(Fault(hang_after=MIB))
     image_ids = at_once(8, cloud.new_image, bodies)
     for image_id in image_ids:
@@ -121,7 +121,7 @@ def test_healthy_targets_are_locations_while_another_hangs(cloud, patient):
 
 
 def test_slow_target_takes_its_time_and_needs_one_attempt(cloud, bad):
-    body = os.urandom(MIB)
+    body = image_bytes(MIB)
     bad.switch(Fault(bytes_per_second=SLOW_BYTES_PER_SECOND))
     started = time.monotonic()
     image_id = cloud.new_image(body)
@@ -136,7 +136,7 @@ def test_slow_target_takes_its_time_and_needs_one_attempt(cloud, bad):
 
 def test_server_that_wakes_up_with_old_requests_leaves_no_second_object(cloud, bad):
     """A stopped server has whole requests in its kernel's buffers, and serves them at last."""
-    body = os.urandom(300_000)
+    body = image_bytes(300_000)
     cloud.wait_settled()
     bad.server.signal(signal.SIGSTOP)
     try:
@@ -153,7 +153,7 @@ def test_refused_upload_leaves_nothing_at_a_target_that_was_down_meanwhile(cloud
     bad.switch(Fault(hang_after=MIB))
 
     def wrong_format():
-        yield os.urandom(2 * MIB)
+        yield image_bytes(2 * MIB)
         wait_until(lambda: bad.received_bytes >= MIB, 60, "a part is there")
 
     assert cloud.upload(image_id, wrong_format()).status_code == 415
@@ -171,7 +171,7 @@ def test_late_delete_of_an_upload_takes_nothing_from_the_next_one_of_the_image(c
     image_id = cloud.create_image()
     bad.switch(Fault(hang_after=MIB))
     upload = Upload(cloud.glance, image_id, 3 * MIB, token=cloud.token())
-    upload.send(os.urandom(2 * MIB))
+    upload.send(image_bytes(2 * MIB))
     wait_until(lambda: bad.received_bytes >= MIB, 60, "a part is there")
     upload.leave()
     bad.switch(fault)
@@ -179,7 +179,7 @@ def test_late_delete_of_an_upload_takes_nothing_from_the_next_one_of_the_image(c
     wait_until(lambda: cloud.row(image_id, "bad").status == "deleting", 60, "to be deleted")
     wait_until(lambda: cloud.row(image_id, "bad").attempts > 0, 60, "a removal has failed")
     broken_off = cloud.row(image_id, "bad")
-    body = os.urandom(2 * MIB)
+    body = image_bytes(2 * MIB)
     assert cloud.upload(image_id, body).status_code == 204
     others = [name for name in cloud.targets if name != "bad"]
     cloud.wait_replicated(image_id, others if fault is DOWN else None)

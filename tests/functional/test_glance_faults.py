@@ -1,12 +1,11 @@
 """Glance or Keystone fails while a replica becomes a location, or the image changes meanwhile."""
 
-import os
-
 import pytest
 
 from tests.functional.cloud import MIB, Cloud
 from tests.functional.test_target_faults import QUICK
 from tests.lab.faults import DOWN, HEALTHY, Fault, FaultyProxy, FaultyTarget
+from tests.lab.images import image_bytes
 from tests.lab.process import wait_until
 from tests.lab.webservers import Nginx
 
@@ -92,7 +91,7 @@ def hold(cloud):
     """Upload an image of which half is under way to `held`, and all at `site-a`."""
     target = cloud.targets["held"]
     target.switch(HALF_WAY)
-    body = os.urandom(BODY_BYTES)
+    body = image_bytes(BODY_BYTES)
     image_id = cloud.new_image(body)
     cloud.wait_replicated(image_id, ["site-a"])
     wait_until(lambda: target.received_bytes >= MIB, 60, "half is sent")
@@ -112,7 +111,7 @@ def errors(cloud, image_id):
 def test_glance_fails_while_locations_are_added(name, cloud, way_to_glance):
     fault, words = FAULTS[name]
     way_to_glance.switch(fault)
-    body = os.urandom(BODY_BYTES)
+    body = image_bytes(BODY_BYTES)
     image_id = cloud.new_image(body)
 
     def noted():
@@ -130,7 +129,7 @@ def test_glance_fails_while_locations_are_added(name, cloud, way_to_glance):
 def test_object_vanishes_before_it_is_a_location(cloud, way_to_glance):
     """Glance refuses such a location for ever."""
     way_to_glance.switch(FAULTS["503"][0])
-    body = os.urandom(BODY_BYTES)
+    body = image_bytes(BODY_BYTES)
     image_id = cloud.new_image(body)
     wait_until(lambda: set(cloud.statuses(image_id).values()) == {"stored"}, 60, "stored")
     for path in cloud.targets["site-a"].root.glob(f"{image_id}*"):

@@ -1,6 +1,5 @@
 """Glance's API as the service user calls it, against a real Glance."""
 
-import os
 import uuid
 
 import pytest
@@ -10,9 +9,10 @@ from glance_repl_mw import exceptions, opts
 from glance_repl_mw.images import ImageService
 from tests.functional.cloud import MIB, Cloud, at_once
 from tests.functional.test_location_races import add_location, at_the_same_moment, foreign_urls
+from tests.lab.images import image_bytes
 from tests.lab.webservers import Nginx
 
-BODY = os.urandom(3 * MIB + 7)
+BODY = image_bytes(3 * MIB + 7)
 SMALL = b"an object"
 ROUNDS = 50
 

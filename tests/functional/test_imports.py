@@ -1,12 +1,12 @@
 """Images that come through Glance's import, by each of its methods and with its plugins on."""
 
 import gzip
-import os
 
 import pytest
 
 from tests.functional.cloud import MIB, Cloud, three_targets
 from tests.lab.glance import Glance
+from tests.lab.images import image_bytes
 from tests.lab.process import HOST, wait_until
 from tests.lab.qemu import QemuImg
 from tests.lab.webservers import Nginx
@@ -74,7 +74,7 @@ def wait_active(cloud, image_id):
 
 
 def test_staged_bytes_are_kept_and_used(cloud):
-    body = os.urandom(3 * MIB)
+    body = image_bytes(3 * MIB)
     image_id = cloud.create_image()
     stage(cloud, image_id, body)
     assert cloud.spool_files()
@@ -84,7 +84,7 @@ def test_staged_bytes_are_kept_and_used(cloud):
 
 
 def test_staged_bytes_that_glance_decompresses_are_read_from_it(cloud):
-    body = os.urandom(2 * MIB)
+    body = image_bytes(2 * MIB)
     image_id = cloud.create_image()
     stage(cloud, image_id, gzip.compress(body, compresslevel=1))
     begin_import(cloud, image_id, name="glance-direct")
@@ -93,7 +93,7 @@ def test_staged_bytes_that_glance_decompresses_are_read_from_it(cloud):
 
 
 def test_staged_bytes_that_glance_converts_are_read_from_it(cloud, workdir):
-    body = os.urandom(2 * MIB)
+    body = image_bytes(2 * MIB)
     image_id = cloud.create_image(disk_format="qcow2")
     stage(cloud, image_id, QemuImg.qcow2(body, workdir("qcow2")))
     begin_import(cloud, image_id, name="glance-direct")
@@ -104,14 +104,14 @@ def test_staged_bytes_that_glance_converts_are_read_from_it(cloud, workdir):
 
 def test_staged_bytes_of_an_image_that_is_deleted_are_dropped(cloud):
     image_id = cloud.create_image()
-    stage(cloud, image_id, os.urandom(MIB))
+    stage(cloud, image_id, image_bytes(MIB))
     assert cloud.request("DELETE", f"v2/images/{image_id}").status_code == 204
     wait_until(lambda: not cloud.spool_files(), 60, "the spool is empty")
     assert not cloud.objects(image_id)
 
 
 def test_web_download(cloud, origin):
-    body = os.urandom(2 * MIB)
+    body = image_bytes(2 * MIB)
     (origin.root / "image.raw").write_bytes(body)
     image_id = cloud.create_image()
     begin_import(cloud, image_id, name="web-download", uri=f"{origin.url}image.raw")
@@ -121,7 +121,7 @@ def test_web_download(cloud, origin):
 
 
 def test_glance_download(cloud, remote):
-    body = os.urandom(2 * MIB)
+    body = image_bytes(2 * MIB)
     remote_id = cloud.create_image(glance=remote)
     assert cloud.upload(remote_id, body, glance=remote).status_code == 204
     image_id = cloud.create_image()

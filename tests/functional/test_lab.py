@@ -1,26 +1,32 @@
 """The servers of the lab work, and work together."""
 
 import io
-import os
 import subprocess
 import sys
 
 import psutil
 import pytest
 import requests
+from oslo_utils.imageutils import format_inspector
 
 from tests.lab.certificates import Authority
 from tests.lab.glance import Glance
+from tests.lab.images import image_bytes
 from tests.lab.process import wait_until
 from tests.lab.webservers import Apache, Lighttpd, Nginx, WsgiDav
 
 WEB_SERVERS = (Nginx, Apache, Lighttpd, WsgiDav)
 
 
+def bytes_of_a_disk(size, _random_bytes=None):
+    """What chance may make: bytes that end, or go on, with the signature of a boot record."""
+    return b"\x55\xaa" * (size // 2)
+
+
 @pytest.mark.parametrize("server_class", WEB_SERVERS)
 def test_web_server_keeps_what_it_is_sent(server_class, workdir, require):
     require(server_class)
-    body = os.urandom(100_000)
+    body = image_bytes(100_000)
     with server_class(workdir("web"), username="bob", password="secret") as server:
         url = f"{server.url}object"
         assert requests.put(url, data=body).status_code == 401
@@ -73,7 +79,7 @@ def test_glance_serves_an_image_from_its_primary_and_from_a_location(
     stores, keystone, workdir, require
 ):
     require(Nginx)
-    body = os.urandom(1 << 20)
+    body = image_bytes(1 << 20)
     with (
         Nginx(workdir("nginx")) as nginx,
         Glance(workdir("glance"), keystone, stores=stores, target_ports=[nginx.port]) as glance,
@@ -94,3 +100,11 @@ def test_glance_serves_an_image_from_its_primary_and_from_a_location(
         methods = [r.method for r in nginx.requests() if r.path == f"/images/{image.id}"]
         assert methods[-1] == "GET"
     assert (f"/v2/images/{image.id}/file", 204) in [request[1:] for request in glance.requests()]
+
+
+@pytest.mark.parametrize(("make", "found"), [(image_bytes, "raw"), (bytes_of_a_disk, "gpt")])
+def test_random_images_are_no_disks(make, found):
+    inspector = format_inspector.InspectWrapper(io.BytesIO(make(600, bytes_of_a_disk)))
+    inspector.read(600)
+    inspector.close()
+    assert [str(format_found) for format_found in inspector.formats] == [found]

@@ -1,7 +1,6 @@
 """Targets that join, are drained, removed, restored, or are taken out of the configuration."""
 
 import json
-import os
 import signal
 import subprocess
 import sys
@@ -10,6 +9,7 @@ import pytest
 
 from tests.functional.cloud import Cloud, at_once
 from tests.functional.test_manage import manage
+from tests.lab.images import image_bytes
 from tests.lab.process import clean_environment, wait_until
 from tests.lab.webservers import Nginx
 
@@ -64,7 +64,7 @@ class Operator:
 
     def upload(self, number, targets):
         """Make so many images and wait for their replicas; returns the bodies by image id."""
-        bodies = [os.urandom(50_000) for _ in range(number)]
+        bodies = [image_bytes(50_000) for _ in range(number)]
         images = dict(zip(at_once(4, self.cloud.new_image, bodies), bodies, strict=True))
         for image_id in images:
             self.cloud.wait_replicated(image_id, targets)

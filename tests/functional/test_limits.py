@@ -1,7 +1,6 @@
 """A target with a limit gets no more than that, as long as it takes, and slows no other."""
 
 import bisect
-import os
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
@@ -11,6 +10,7 @@ import pytest
 from tests.functional.cloud import CHUNK_BYTES, MIB, Cloud
 from tests.lab.certificates import Authority
 from tests.lab.faults import HANGING, HEALTHY, FaultyTarget
+from tests.lab.images import image_bytes
 from tests.lab.process import wait_until
 from tests.lab.webservers import Nginx
 
@@ -109,7 +109,7 @@ class Meter:
 
 def upload_all(cloud, measured):
     """Upload some images at once, and one that grows for as long; returns their bodies by id."""
-    growing = os.urandom(GROWING_BYTES)
+    growing = image_bytes(GROWING_BYTES)
     started = measured.received_bytes
     total = GROWING_BYTES + IMAGES * IMAGE_BYTES
 
@@ -119,7 +119,7 @@ def upload_all(cloud, measured):
             wait_until(lambda due=due: measured.received_bytes >= due, 60, f"{due:.0f} bytes")
             yield growing[begin : begin + CHUNK_BYTES]
 
-    bodies = [os.urandom(IMAGE_BYTES) for _ in range(IMAGES)]
+    bodies = [image_bytes(IMAGE_BYTES) for _ in range(IMAGES)]
     with ThreadPoolExecutor() as pool:
         uploads = pool.map(cloud.new_image, bodies)
         return {cloud.new_image(grow()): growing, **dict(zip(uploads, bodies, strict=True))}
@@ -153,7 +153,7 @@ def test_all_pushes_together_keep_to_the_limit(name, cloud, capsys):
 
 
 def test_limited_target_slows_no_other(cloud):
-    body = os.urandom(MIB)
+    body = image_bytes(MIB)
     image_id = cloud.new_image(body)
     cloud.wait_replicated(image_id, ["plain", "free"])
     row = cloud.row(image_id, "crawling")
@@ -164,7 +164,7 @@ def test_refused_upload_is_cut_while_it_waits_for_its_turn(cloud):
     image_id = cloud.create_image(disk_format="qcow2")
 
     def wrong_format():
-        yield os.urandom(MIB)
+        yield image_bytes(MIB)
         wait_until(lambda: cloud.row(image_id, "crawling"), 60, "it is in hand")
         wait_until(lambda: cloud.row(image_id, "crawling").bytes_sent, 60, "it crawls")
 
@@ -177,7 +177,7 @@ def test_target_that_hangs_gets_no_more_connections_than_its_limit(cloud):
     # Before the first push to a target the writer asks what it can do.
     cloud.wait_replicated(cloud.new_image(b"first"), ["narrow"])
     narrow.switch(HANGING)
-    ids = [cloud.new_image(os.urandom(MIB)) for _ in range(UPLOADS)]
+    ids = [cloud.new_image(image_bytes(MIB)) for _ in range(UPLOADS)]
     for image_id in ids:
         cloud.wait_replicated(image_id, ["free"])
     wait_until(lambda: narrow.accepted >= CONNECTIONS, 60, "pushes are under way")

@@ -1,6 +1,5 @@
 """Two sites: who downloads a whole image at the second one fills the target there."""
 
-import os
 import signal
 
 import psutil
@@ -13,6 +12,7 @@ from glance_repl_mw.db.session import Context
 from tests.functional.cloud import MIB, at_once, merged
 from tests.functional.cluster import Cluster
 from tests.lab.faults import DOWN, HANGING, HEALTHY, FaultyTarget
+from tests.lab.images import image_bytes
 from tests.lab.process import wait_until
 from tests.lab.webservers import Nginx
 
@@ -84,7 +84,7 @@ def assert_not_filled(sites, image_id):
 
 
 def test_first_download_fills_the_target_of_the_site(sites):
-    body = os.urandom(3 * MIB)
+    body = image_bytes(3 * MIB)
     image_id = new_image(sites, body)
     assert download(sites, image_id).content == body
     sites.assert_replicated(image_id, body)
@@ -102,7 +102,7 @@ def test_first_download_fills_the_target_of_the_site(sites):
 
 def test_elsewhere_locations_are_read_in_glances_own_order(sites):
     """Only downloads at the site see its target first."""
-    body = os.urandom(MIB)
+    body = image_bytes(MIB)
     image_id = new_image(sites, body)
     download(sites, image_id)
     sites.wait_replicated(image_id)
@@ -126,7 +126,7 @@ def target_here(sites):
 
 
 def test_download_does_not_wait_for_a_target_that_hangs(sites, target_here):
-    body = os.urandom(3 * MIB)
+    body = image_bytes(3 * MIB)
     image_id = new_image(sites, body)
     target_here.switch(HANGING)
     assert download(sites, image_id, timeout=60).content == body
@@ -139,7 +139,7 @@ def test_download_does_not_wait_for_a_target_that_hangs(sites, target_here):
 
 
 def test_replica_that_cannot_be_reached_is_left_for_another(sites, target_here):
-    body = os.urandom(MIB)
+    body = image_bytes(MIB)
     image_id = new_image(sites, body)
     download(sites, image_id)
     sites.wait_replicated(image_id)
@@ -161,7 +161,7 @@ def has_failed_here(sites):
 
 
 def test_downloads_at_once_make_one_replica(sites):
-    body = os.urandom(MIB)
+    body = image_bytes(MIB)
     image_id = new_image(sites, body)
     answers = at_once(6, lambda _: download(sites, image_id).content, range(6))
     assert answers == [body] * 6
@@ -170,13 +170,13 @@ def test_downloads_at_once_make_one_replica(sites):
 
 
 def test_download_elsewhere_fills_nothing(sites):
-    image_id = new_image(sites, os.urandom(MIB))
+    image_id = new_image(sites, image_bytes(MIB))
     assert download(sites, image_id, node=0).status_code == 200
     assert_not_filled(sites, image_id)
 
 
 def test_part_of_an_image_fills_nothing(sites):
-    body = os.urandom(MIB)
+    body = image_bytes(MIB)
     image_id = new_image(sites, body)
     answer = download(sites, image_id, headers={"Range": f"bytes=0-{MIB // 2 - 1}"})
     assert (answer.status_code, answer.content) == (206, body[: MIB // 2])
@@ -221,7 +221,7 @@ def test_what_the_image_cache_answers_fills_nothing(sites):
     node.write_config()
     node.reload()
     sites.wake()
-    body = os.urandom(MIB)
+    body = image_bytes(MIB)
     image_id = new_image(sites, body)
     assert download(sites, image_id).content == body
     wait_until((cache / image_id).exists, 60, "it is cached")

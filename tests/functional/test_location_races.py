@@ -1,18 +1,18 @@
 """Several clients change the locations of one image at the same moment, and nobody loses one."""
 
-import os
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
 from tests.functional.cloud import Cloud, at_once
+from tests.lab.images import image_bytes
 from tests.lab.process import HOST
 from tests.lab.webservers import Nginx
 
 ROUNDS = 200
 AT_ONCE = 6
-BODY = os.urandom(10_000)
+BODY = image_bytes(10_000)
 PATCH_TYPE = {"Content-Type": "application/openstack-images-v2.1-json-patch"}
 # Glance answers so to one of two requests that meet in its database; clients try again.
 TRY_AGAIN = (409, 500, 503)

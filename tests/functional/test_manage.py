@@ -2,7 +2,6 @@
 
 import json
 import operator
-import os
 import re
 import shutil
 import subprocess
@@ -12,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.lab.images import image_bytes
 from tests.lab.process import clean_environment, free_port
 from tests.lab.webservers import Nginx, WsgiDav
 
@@ -496,7 +496,7 @@ def test_broken_configuration_is_one_line(tmp_path):
 
 
 def test_status_shows_what_was_replicated(cloud, config):
-    body = os.urandom(100_000)
+    body = image_bytes(100_000)
     image_id = cloud.new_image(body)
     urls = cloud.wait_replicated(image_id)
     listed = json.loads(config.run("status", image_id, "--format", "json").stdout)

@@ -1,7 +1,6 @@
 """Glance's other middleware in the same pipeline: image cache, gzip, CORS and osprofiler."""
 
 import json
-import os
 import uuid
 
 import pytest
@@ -9,6 +8,7 @@ from osprofiler import _utils as osprofiler_utils
 from redis import Redis
 
 from tests.functional.cloud import MIB, Cloud
+from tests.lab.images import image_bytes
 from tests.lab.process import HOST, wait_until
 from tests.lab.webservers import Nginx
 
@@ -68,7 +68,7 @@ def reads(cloud, image_id):
 
 @pytest.mark.parametrize("chunked", [False, True], ids=["length", "chunked"])
 def test_a_cache_hit_stays_a_hit_and_a_delete_empties_the_cache(full, chunked):
-    body = os.urandom(2 * MIB + 1)
+    body = image_bytes(2 * MIB + 1)
     image_id = full.new_image(body, chunked=chunked)
     for target, url in full.wait_replicated(image_id).items():
         assert full.object_bytes(target, url) == body
@@ -135,7 +135,7 @@ def traced(redis, base_id):
 
 def test_a_traced_upload(full, redis):
     headers, base_id = trace(SECRET)
-    body = os.urandom(MIB)
+    body = image_bytes(MIB)
     image_id = full.new_image(body, headers=headers)
     for target, url in full.wait_replicated(image_id).items():
         assert full.object_bytes(target, url) == body

@@ -1,6 +1,5 @@
 """Several nodes share a database and a coordinator, and the work."""
 
-import os
 from collections import Counter
 
 import pytest
@@ -16,6 +15,7 @@ from tests.functional.test_location_races import (
     rename,
 )
 from tests.lab.faults import DOWN, HANGING, HEALTHY, Fault, FaultyProxy, FaultyTarget
+from tests.lab.images import image_bytes
 from tests.lab.process import wait_until
 from tests.lab.webservers import Nginx
 
@@ -68,7 +68,7 @@ def site(cluster):
 
 
 def test_each_node_replicates_what_it_receives(cluster):
-    bodies = [os.urandom(MIB + number) for number in range(12)]
+    bodies = [image_bytes(MIB + number) for number in range(12)]
 
     def upload(number):
         return cluster.new_image(bodies[number], glance=cluster.nodes[number % NODES])
@@ -105,7 +105,7 @@ def hold(cluster, site, node):
     """Upload an image at the node, of which half is under way to the held target."""
     cluster.wait_settled()
     site.switch(HALF_WAY)
-    body = os.urandom(4 * MIB)
+    body = image_bytes(4 * MIB)
     image_id = cluster.new_image(body, glance=node)
     cluster.wait_replicated(image_id, ["site-a", "site-b"])
     wait_until(lambda: site.received_bytes >= MIB, 60, "half is sent")
@@ -159,10 +159,10 @@ def test_upload_that_dies_with_its_node_leaves_nothing(cluster, site):
     image_id = cluster.create_image(glance=first)
 
     def dying():
-        yield os.urandom(3 * MIB)
+        yield image_bytes(3 * MIB)
         wait_until(lambda: site.received_bytes >= MIB, 60, "it is under way")
         cluster.kill_node(second)
-        yield os.urandom(MIB)
+        yield image_bytes(MIB)
 
     site.switch(HEALTHY)
     with pytest.raises(OSError):
@@ -211,7 +211,7 @@ def test_node_that_is_cut_off_while_it_holds_work(fault, cluster, site):
     image_id, body = hold(cluster, site, second)
     cluster.way_to_coordinator.switch(fault)
     try:
-        other_body = os.urandom(MIB)
+        other_body = image_bytes(MIB)
         other = cluster.new_image(other_body, glance=second)
         wait_until(
             lambda: cluster.row(image_id, "site-c").node != node_name(cluster, second),

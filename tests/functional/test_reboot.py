@@ -1,7 +1,6 @@
 """The whole machine dies or is shut down, with everything on it, and comes back."""
 
 import contextlib
-import os
 import queue
 import signal
 import threading
@@ -11,6 +10,7 @@ import requests
 
 from tests.functional.cloud import MIB, Cloud
 from tests.lab.faults import HEALTHY, Fault, FaultyTarget
+from tests.lab.images import image_bytes
 from tests.lab.process import wait_until
 from tests.lab.webservers import Nginx
 
@@ -47,7 +47,7 @@ def half_sent(cloud):
 
     thread = threading.Thread(target=upload)
     thread.start()
-    pieces.put(os.urandom(2 * MIB))
+    pieces.put(image_bytes(2 * MIB))
     wait_until(lambda: cloud.rows(image_id), 60, "the upload is in hand")
     yield image_id
     pieces.put(b"")
@@ -55,12 +55,12 @@ def half_sent(cloud):
 
 
 def test_everything_is_killed_at_once(cloud, half_sent):
-    done = {cloud.new_image(body): body for body in (os.urandom(MIB), os.urandom(3 * MIB))}
+    done = {cloud.new_image(body): body for body in (image_bytes(MIB), image_bytes(3 * MIB))}
     for image_id in done:
         cloud.wait_replicated(image_id)
     site = cloud.targets["site-b"]
     site.switch(HALF_WAY)
-    body = os.urandom(4 * MIB)
+    body = image_bytes(4 * MIB)
     under_way = cloud.new_image(body)
     wait_until(lambda: site.received_bytes >= MIB, 60, "half is sent")
 
@@ -87,7 +87,7 @@ def test_everything_is_shut_down_at_once(cloud):
     site = cloud.targets["site-a"]
     # Before the first push to a target the writer asks what it can do.
     cloud.wait_replicated(cloud.new_image(b"first"))
-    body = os.urandom(2 * MIB)
+    body = image_bytes(2 * MIB)
     site.signal(signal.SIGSTOP)
     try:
         image_id = cloud.new_image(body)

@@ -1,6 +1,5 @@
 """Whatever becomes of an image or of a replica, the others follow."""
 
-import os
 import sqlite3
 import time
 import uuid
@@ -8,6 +7,7 @@ import uuid
 import pytest
 
 from tests.functional.cloud import MIB, Cloud
+from tests.lab.images import image_bytes
 from tests.lab.process import wait_until
 from tests.lab.webservers import Nginx
 
@@ -41,7 +41,7 @@ def test_images_that_are_older_than_the_installation(keystone, workdir, require)
     filters, cloud.glance.paste_filters = cloud.glance.paste_filters, {}
     with cloud:
         for number in range(3):
-            body = os.urandom(MIB + number)
+            body = image_bytes(MIB + number)
             bodies[cloud.new_image(body)] = body
         hidden = cloud.new_image(b"hidden image")
         bodies[hidden] = b"hidden image"
@@ -59,7 +59,7 @@ def test_images_that_are_older_than_the_installation(keystone, workdir, require)
 
 
 def test_a_lost_replica_is_repaired_from_another_one(cloud):
-    body = os.urandom(2 * MIB)
+    body = image_bytes(2 * MIB)
     image_id = cloud.new_image(body)
     urls = cloud.wait_replicated(image_id)
     cloud.wait_settled()
@@ -102,7 +102,7 @@ def patch(cloud, image_id, change):
 
 
 def test_a_removed_location_comes_back(cloud):
-    body = os.urandom(MIB)
+    body = image_bytes(MIB)
     image_id = cloud.new_image(body)
     urls = cloud.wait_replicated(image_id)
     cloud.wait_settled()
@@ -115,7 +115,7 @@ def test_a_removed_location_comes_back(cloud):
 
 
 def test_a_location_that_is_removed_together_with_its_object(cloud):
-    body = os.urandom(MIB)
+    body = image_bytes(MIB)
     image_id = cloud.new_image(body)
     urls = cloud.wait_replicated(image_id)
     cloud.wait_settled()
@@ -130,7 +130,7 @@ def test_a_location_that_is_removed_together_with_its_object(cloud):
 
 
 def test_the_objects_of_a_deleted_image_go(cloud):
-    image_id = cloud.new_image(os.urandom(MIB))
+    image_id = cloud.new_image(image_bytes(MIB))
     cloud.wait_replicated(image_id)
     cloud.wait_settled()
     assert cloud.request("DELETE", f"v2/images/{image_id}").status_code == 204
@@ -139,7 +139,7 @@ def test_the_objects_of_a_deleted_image_go(cloud):
 
 
 def test_the_objects_of_an_image_that_vanished_from_the_database_go(cloud):
-    image_id = cloud.new_image(os.urandom(MIB))
+    image_id = cloud.new_image(image_bytes(MIB))
     cloud.wait_replicated(image_id)
     cloud.wait_settled()
     with sqlite3.connect(cloud.glance.directory / "glance.sqlite", timeout=60) as database:
@@ -149,7 +149,7 @@ def test_the_objects_of_an_image_that_vanished_from_the_database_go(cloud):
 
 
 def test_the_object_at_a_target_that_is_down_goes_later(cloud):
-    image_id = cloud.new_image(os.urandom(MIB))
+    image_id = cloud.new_image(image_bytes(MIB))
     cloud.wait_replicated(image_id)
     cloud.wait_settled()
     site = cloud.targets["site-c"]
@@ -162,7 +162,7 @@ def test_the_object_at_a_target_that_is_down_goes_later(cloud):
 
 
 def test_a_deleted_database_of_replicas_is_made_up_for(cloud):
-    body = os.urandom(MIB)
+    body = image_bytes(MIB)
     image_id = cloud.new_image(body)
     urls = cloud.wait_replicated(image_id)
     cloud.wait_settled()
@@ -174,7 +174,7 @@ def test_a_deleted_database_of_replicas_is_made_up_for(cloud):
 
 
 def test_a_second_location_of_ours_that_no_row_knows_goes_with_its_object(cloud):
-    body = os.urandom(MIB)
+    body = image_bytes(MIB)
     image_id = cloud.new_image(body)
     urls = cloud.wait_replicated(image_id)
     cloud.wait_settled()
@@ -209,7 +209,7 @@ def strict(keystone, workdir, require):
 
 @pytest.mark.parametrize("restored", [True, False])
 def test_a_deleted_image_that_can_be_restored_keeps_its_replicas(restored, strict):
-    image_id = strict.new_image(os.urandom(MIB))
+    image_id = strict.new_image(image_bytes(MIB))
     urls = strict.wait_replicated(image_id)
     strict.wait_settled()
     deleted_at = time.monotonic()
@@ -233,13 +233,13 @@ def test_a_deleted_image_that_can_be_restored_keeps_its_replicas(restored, stric
 
 
 def test_the_wish_of_who_removed_a_location_is_respected(strict):
-    image_id = strict.new_image(os.urandom(MIB))
+    image_id = strict.new_image(image_bytes(MIB))
     urls = strict.wait_replicated(image_id)
     strict.wait_settled()
     change_location(strict, image_id, urls["site-b"])
     wait_until(lambda: "site-b" not in strict.objects(image_id), 60, "its object goes")
     # Later comparisons have found another image, and let this one be.
-    other = strict.new_image(os.urandom(MIB))
+    other = strict.new_image(image_bytes(MIB))
     strict.wait_replicated(other)
     strict.wait_settled()
     assert set(strict.replica_urls(image_id)) == {"site-a", "site-c"}

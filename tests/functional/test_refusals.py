@@ -1,6 +1,5 @@
 """An upload that Glance refuses, or that breaks off, is answered as ever and leaves nothing."""
 
-import os
 import random
 import uuid
 
@@ -10,6 +9,7 @@ import pytest
 from tests.functional.cloud import MIB, Cloud, at_once
 from tests.functional.rawupload import Upload
 from tests.lab.glance import Glance
+from tests.lab.images import image_bytes
 from tests.lab.process import wait_until
 from tests.lab.webservers import Nginx
 
@@ -18,7 +18,7 @@ QUOTA = 8 * MIB
 OCCUPIED = 5 * MIB
 LIMITS = {"DEFAULT": {"image_size_cap": str(CAP), "user_storage_quota": f"{QUOTA}B"}}
 SMALL = b"some bytes"
-LARGE = os.urandom(3 * MIB)
+LARGE = image_bytes(3 * MIB)
 KINDS = {"length": False, "chunked": True}
 
 
@@ -182,7 +182,7 @@ def test_415_for_the_content_type(pair, chunked):
 
 def test_413_for_the_size_cap_found_half_way(pair, chunked):
     image_id = pair.create()
-    body = os.urandom(CAP + 2 * MIB)
+    body = image_bytes(CAP + 2 * MIB)
     answer = pair.compare(
         # The rest of the body is never sent: the answer comes before.
         lambda glance: pair.begin(glance, image_id, body, chunked).send(body[: CAP + MIB]).answer()
@@ -195,7 +195,7 @@ def test_413_for_the_size_cap_found_half_way(pair, chunked):
 @pytest.mark.parametrize("announced", [False, True], ids=["plain", "announced"])
 def test_413_for_the_quota(pair, occupied, chunked, announced):
     image_id = pair.create(user=occupied)
-    body = os.urandom(QUOTA - OCCUPIED + MIB // 2)
+    body = image_bytes(QUOTA - OCCUPIED + MIB // 2)
     headers = {"x-openstack-image-size": len(body)} if announced else {}
     assert pair.upload(image_id, body, chunked, user=occupied, **headers).status == 413
     # A body without a size leaves it "saving", also without the filter.
@@ -210,7 +210,7 @@ def occupied(pair):
     Glance counts an image once for each of its locations, so the plain one is given them too.
     """
     image_id = pair.create(user="bob")
-    pair.upload(image_id, os.urandom(OCCUPIED // 4), False, user="bob")
+    pair.upload(image_id, image_bytes(OCCUPIED // 4), False, user="bob")
     urls = pair.cloud.wait_replicated(image_id).values()
     pair.cloud.request(
         "PATCH",

@@ -1,6 +1,5 @@
 """Replicas that are asked for, deleted and filled at two nodes of one database and one site."""
 
-import os
 import re
 from concurrent.futures import ThreadPoolExecutor
 
@@ -13,6 +12,7 @@ from tests.functional.cluster import Cluster
 from tests.functional.test_location_races import PATCH_TYPE
 from tests.functional.test_manage import manage
 from tests.lab.faults import HEALTHY, Fault, FaultyTarget
+from tests.lab.images import image_bytes
 from tests.lab.process import wait_until
 from tests.lab.webservers import Nginx
 
@@ -87,7 +87,7 @@ def rows(cluster, image_id, target=LAZY):
 
 def image_in_hand(cluster, site, worker, asked):
     """Ask one node for replicas until the other has one in hand; returns id and body."""
-    body = os.urandom(LARGE_BYTES)
+    body = image_bytes(LARGE_BYTES)
     for _ in range(TRIES):
         image_id = cluster.new_image(body, glance=cluster.nodes[worker])
         cluster.wait_replicated(image_id, [EAGER])
@@ -149,7 +149,7 @@ def wait_at(cluster, node, image_id):
 
 
 def test_demands_at_both_nodes_at_the_same_moment_make_one_replica(cluster):
-    body = os.urandom(MIB)
+    body = image_bytes(MIB)
     for _ in range(ROUNDS):
         image_id = new_image(cluster, body, 0)
         assert set(demand_at_both(cluster, image_id)) <= {200, 202}
@@ -160,7 +160,7 @@ def test_demands_at_both_nodes_at_the_same_moment_make_one_replica(cluster):
 
 @pytest.mark.parametrize("node", [0, 1])
 def test_replica_that_another_node_made_is_deleted_and_made_again(cluster, node):
-    body = os.urandom(MIB)
+    body = image_bytes(MIB)
     image_id = new_image(cluster, body, 1 - node)
     url = cluster.replica_urls(image_id)[EAGER]
     assert ask(cluster, node, "DELETE", image_id, EAGER).status_code == 202
@@ -172,7 +172,7 @@ def test_replica_that_another_node_made_is_deleted_and_made_again(cluster, node)
 
 
 def test_replica_with_the_last_location_is_not_deleted(cluster):
-    body = os.urandom(MIB)
+    body = image_bytes(MIB)
     image_id = new_image(cluster, body, 0)
     url = cluster.replica_urls(image_id)[EAGER]
     path = f"v2/images/{image_id}"
@@ -189,7 +189,7 @@ def test_replica_with_the_last_location_is_not_deleted(cluster):
 
 
 def test_downloads_at_both_nodes_at_the_same_moment_make_one_replica(cluster):
-    body = os.urandom(MIB)
+    body = image_bytes(MIB)
     for _ in range(ROUNDS):
         image_id = new_image(cluster, body, 0)
         assert download_at_both(cluster, image_id) == [body] * 4
@@ -201,7 +201,7 @@ def test_downloads_at_both_nodes_at_the_same_moment_make_one_replica(cluster):
 
 def test_nodes_share_a_backfill(cluster):
     """Each image is one node's, and each node has some."""
-    bodies = [os.urandom(50_000 + number) for number in range(OLDER)]
+    bodies = [image_bytes(50_000 + number) for number in range(OLDER)]
     images = dict(zip(at_once(4, cluster.new_image, bodies), bodies, strict=True))
     for image_id in images:
         cluster.wait_replicated(image_id, [EAGER])

@@ -1,10 +1,9 @@
 """Without the filter a plain Glance remains, and when it is put back, work goes on."""
 
-import os
-
 import pytest
 
 from tests.functional.cloud import MIB, WAIT_SECONDS, Cloud
+from tests.lab.images import image_bytes
 from tests.lab.process import wait_until
 from tests.lab.webservers import Nginx
 
@@ -19,7 +18,7 @@ def cloud(keystone, workdir, require):
 
 
 def test_filter_is_taken_out_and_put_back(cloud):
-    kept, deleted, missed = (os.urandom(MIB + number) for number in range(3))
+    kept, deleted, missed = (image_bytes(MIB + number) for number in range(3))
     kept_id, deleted_id = cloud.new_image(kept), cloud.new_image(deleted)
     cloud.assert_replicated(kept_id, kept)
     cloud.assert_replicated(deleted_id, deleted)

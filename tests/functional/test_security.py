@@ -1,7 +1,5 @@
 """Who may do what after the recipes of doc/source/security.rst, whose tables are the truth."""
 
-import os
-
 import pytest
 
 from glance_repl_mw import exceptions
@@ -13,6 +11,7 @@ from tests.functional.test_images_service import service_of
 from tests.functional.test_manage import manage
 from tests.lab.certificates import Authority
 from tests.lab.faults import HEALTHY
+from tests.lab.images import image_bytes
 from tests.lab.keystone import TOKEN_SECONDS
 from tests.lab.process import HOST, free_port, wait_until
 from tests.lab.tlsfront import TlsFront
@@ -325,7 +324,7 @@ def remove_replicas(cloud, image_id):
 
 
 def test_replicas_are_made_healed_and_deleted(safe):
-    body = os.urandom(2 * MIB)
+    body = image_bytes(2 * MIB)
     image_id = safe.new_image(body)
     safe.assert_replicated(image_id, body)
     remove_replicas(safe, image_id)
@@ -335,7 +334,7 @@ def test_replicas_are_made_healed_and_deleted(safe):
 
 
 def test_image_that_glance_imports_is_read_from_it(safe):
-    body = os.urandom(2 * MIB)
+    body = image_bytes(2 * MIB)
     server = next(iter(safe.targets.values()))
     (server.root / "origin").write_bytes(body)
     image_id = safe.create_image()

@@ -1,6 +1,5 @@
 """Every way to serve Glance: bodies reach the filter, and restarts lose nothing."""
 
-import os
 import uuid
 
 import pytest
@@ -11,6 +10,7 @@ from tests.lab.apache import HttpProxiedGlance, ModWsgiGlance, UwsgiProxiedGlanc
 from tests.lab.eventlet_glance import EventletGlance
 from tests.lab.glance import Glance
 from tests.lab.gunicorn import GunicornGlance
+from tests.lab.images import image_bytes
 from tests.lab.process import wait_until
 from tests.lab.webservers import Nginx
 
@@ -24,7 +24,7 @@ SERVERS = {
 }
 SIZES = (1, 64 << 10, 2 * MIB + 1)
 CAP = 8 * MIB
-LARGE = os.urandom(6 * MIB)
+LARGE = image_bytes(6 * MIB)
 
 
 @pytest.fixture(scope="module", params=SERVERS.values(), ids=SERVERS)
@@ -65,7 +65,7 @@ def check_replicated(cloud, image_id, body):
 
 def test_uploads_side_by_side(served, chunked):
     def upload(size):
-        body = os.urandom(size)
+        body = image_bytes(size)
         announce = size if size % 2 else None
         return served.new_image(body, chunked=chunked, announce=announce), body
 
@@ -87,7 +87,7 @@ def test_refused_uploads_leave_nothing(served, chunked):
     unknown = str(uuid.uuid4())
     assert served.upload(unknown, b"some bytes", chunked=chunked).status_code == 404
     too_large = served.create_image()
-    body = os.urandom(CAP + 2 * MIB)
+    body = image_bytes(CAP + 2 * MIB)
     answer = begin(served, too_large, chunked, body).send(body).finish()
     # A proxy that cannot send the rest of the body may not look at uWSGI's answer.
     assert answer is None or answer.status in (413, 502, 503)

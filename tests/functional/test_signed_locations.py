@@ -2,7 +2,6 @@
 
 import datetime
 import json
-import os
 import re
 import subprocess
 import sys
@@ -17,10 +16,11 @@ from glance_repl_mw.signing import Signer, without_signatures
 from tests.functional.cloud import Cloud
 from tests.functional.test_state_faults import ClockedWriter
 from tests.functional.test_target_faults import QUICK
+from tests.lab.images import image_bytes
 from tests.lab.process import clean_environment, wait_until
 from tests.lab.webservers import Nginx, SignedNginx
 
-BODY = os.urandom(300_000)
+BODY = image_bytes(300_000)
 KEY = "lab-key-number-one-0123456789"
 NEW_KEY = "lab-key-number-two-0123456789"
 VALID_SECONDS = 600

@@ -10,6 +10,7 @@ import pytest
 
 from tests.functional.cloud import MIB, Cloud, pieces
 from tests.functional.test_reconciler import mark_broken
+from tests.lab.images import image_bytes
 from tests.lab.process import wait_until
 from tests.lab.webservers import Nginx
 
@@ -74,23 +75,23 @@ def assert_works(cloud, body):
 
 @pytest.mark.parametrize("upload", [{}, {"chunked": True}])
 def test_upload_beyond_the_quota(upload, limited):
-    body = os.urandom(QUOTA_BYTES + MIB)
+    body = image_bytes(QUOTA_BYTES + MIB)
     image_id = limited.new_image(body, **upload)
     assert_repaired(limited, image_id, body)
-    assert_works(limited, os.urandom(QUOTA_BYTES // 2))
+    assert_works(limited, image_bytes(QUOTA_BYTES // 2))
 
 
 @pytest.mark.parametrize("upload", [{}, {"chunked": True}])
 def test_upload_beyond_the_disk(upload, small_disk):
-    body = os.urandom(DISK_BYTES + MIB)
+    body = image_bytes(DISK_BYTES + MIB)
     image_id = small_disk.new_image(body, **upload)
     assert_repaired(small_disk, image_id, body)
-    assert_works(small_disk, os.urandom(DISK_BYTES // 2))
+    assert_works(small_disk, image_bytes(DISK_BYTES // 2))
 
 
 def test_disk_that_fills_up_while_an_upload_is_spooled(small_disk):
     """Other files take the room that was there when the upload began."""
-    body = os.urandom(4 * MIB)
+    body = image_bytes(4 * MIB)
     ballast = small_disk.spool / "ballast"
 
     def halting():
@@ -118,7 +119,7 @@ def fill(path):
 
 def test_disk_without_any_room(small_disk):
     """Not even a word can be left about the image until there is room again."""
-    body = os.urandom(MIB)
+    body = image_bytes(MIB)
     ballast = small_disk.spool / "ballast"
     fill(ballast)
     try:
@@ -132,7 +133,7 @@ def test_disk_without_any_room(small_disk):
 
 
 def test_spool_directory_that_is_no_directory_any_more(small_disk, limited):
-    body = os.urandom(MIB)
+    body = image_bytes(MIB)
     away = limited.spool.with_name("away")
     limited.spool.rename(away)
     limited.spool.write_text("in the way")
@@ -150,7 +151,7 @@ def test_spool_directory_that_is_no_directory_any_more(small_disk, limited):
 
 
 def test_spool_directory_that_was_removed(limited):
-    body = os.urandom(MIB)
+    body = image_bytes(MIB)
     shutil.move(limited.spool, limited.spool.with_name("away"))
     try:
         image_id = limited.new_image(body)
@@ -175,7 +176,7 @@ def test_oldest_uploads_leave_a_spool_that_becomes_full(limited):
     """A target that is down costs no later upload its tee, and gets all images when it is back."""
     site = limited.targets["site-c"]
     site.stop()
-    bodies = [os.urandom(QUOTA_BYTES // 3) for _ in range(5)]
+    bodies = [image_bytes(QUOTA_BYTES // 3) for _ in range(5)]
     image_ids = []
     for body in bodies:
         image_ids.append(limited.new_image(body))
@@ -199,7 +200,7 @@ def handed_over(cloud, image_ids):
 
 def test_bad_replica_is_not_copied_past_the_spool(limited):
     """An image that the spool cannot hold goes from the source straight to the target."""
-    body = os.urandom(QUOTA_BYTES + MIB)
+    body = image_bytes(QUOTA_BYTES + MIB)
     image_id = limited.new_image(body)
     limited.assert_replicated(image_id, body)
     urls = limited.replica_urls(image_id)

@@ -1,17 +1,16 @@
 """What staged uploads leave in the spool, before a writer looks at it."""
 
-import os
-
 import pytest
 import requests
 
 from glance_repl_mw.spool.directory import Spool
 from glance_repl_mw.spool.upload import Origin, UploadState
 from tests.functional.cloud import MIB, Cloud, pieces
+from tests.lab.images import image_bytes
 from tests.lab.process import wait_until
 from tests.lab.webservers import Nginx
 
-BODY = os.urandom(2 * MIB + 3)
+BODY = image_bytes(2 * MIB + 3)
 IMPORT = {"method": {"name": "glance-direct"}}
 
 

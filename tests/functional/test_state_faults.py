@@ -2,7 +2,6 @@
 
 import contextlib
 import datetime
-import os
 import re
 import sqlite3
 import subprocess
@@ -17,6 +16,7 @@ from tests.functional.test_spool import fill, mounted
 from tests.functional.test_target_faults import QUICK
 from tests.functional.test_writer import Writer
 from tests.lab.faults import DOWN, HEALTHY, Fault, FaultyTarget
+from tests.lab.images import image_bytes
 from tests.lab.process import wait_until
 from tests.lab.webservers import Nginx
 
@@ -60,7 +60,7 @@ def database_of(cloud):
 
 def new_images(cloud, number):
     """Upload some images; returns their bodies by id."""
-    bodies = [os.urandom(BODY_BYTES) for _ in range(number)]
+    bodies = [image_bytes(BODY_BYTES) for _ in range(number)]
     return {cloud.new_image(body): body for body in bodies}
 
 
@@ -81,7 +81,7 @@ def flip_a_bit(path, offset):
 
 
 def test_bit_that_flips_in_the_spool_before_the_proof(cloud):
-    body = os.urandom(BODY_BYTES)
+    body = image_bytes(BODY_BYTES)
     image_id = cloud.new_image(body)
     (data,) = cloud.spool.glob("*.data")
     flip_a_bit(data, BODY_BYTES // 2)
@@ -96,7 +96,7 @@ def test_bit_that_flips_in_the_spool_before_the_proof(cloud):
 def test_bit_that_flips_in_the_spool_after_the_proof(cloud, held):
     with Writer(cloud):
         held.switch(HALF_WAY)
-        body = os.urandom(BODY_BYTES)
+        body = image_bytes(BODY_BYTES)
         image_id = cloud.new_image(body)
         cloud.wait_replicated(image_id, ["site-a"])
         (data,) = cloud.spool.glob("*.data")

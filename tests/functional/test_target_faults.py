@@ -1,7 +1,6 @@
 """A target that says no, lies, or cannot be trusted: each fault alone, and what comes of it."""
 
 import datetime
-import os
 import shutil
 
 import pytest
@@ -10,6 +9,7 @@ from tests.functional.cloud import MIB, Cloud
 from tests.lab.certificates import Authority
 from tests.lab.faults import HEALTHY, Fault, FaultyTarget
 from tests.lab.glance import Glance
+from tests.lab.images import image_bytes
 from tests.lab.process import wait_until
 from tests.lab.webservers import Nginx
 
@@ -90,7 +90,7 @@ def bad(cloud):
 
 def upload_despite(cloud, faulty):
     """Upload an image that reaches all other targets; returns its id and body."""
-    body = os.urandom(BODY_BYTES)
+    body = image_bytes(BODY_BYTES)
     image_id = cloud.new_image(body)
     others = [name for name in cloud.targets if name != faulty]
     urls = cloud.wait_replicated(image_id, others)

@@ -3,7 +3,6 @@
 import hashlib
 import io
 import json
-import os
 import subprocess
 import sys
 import threading
@@ -15,6 +14,7 @@ import psutil
 import pytest
 
 from tests.functional.cloud import MIB, Cloud, at_once, pieces
+from tests.lab.images import image_bytes
 from tests.lab.process import wait_until
 from tests.lab.webservers import Nginx
 
@@ -42,7 +42,7 @@ def note(capsys):
 
 @pytest.fixture(scope="module")
 def big():
-    return os.urandom(BIG)
+    return image_bytes(BIG)
 
 
 @pytest.fixture(scope="module")
@@ -85,7 +85,7 @@ def assert_never_downloaded(cloud, image_id):
 @pytest.mark.parametrize("announced", [False, True], ids=["plain", "announced"])
 @pytest.mark.parametrize("size", SIZES)
 def test_an_upload_reaches_every_target(cloud, size, chunked, announced):
-    body = os.urandom(size)
+    body = image_bytes(size)
     image_id = cloud.new_image(body, chunked=chunked, announce=size if announced else None)
     check_replicated(cloud, image_id, body)
     cloud.wait_settled()
@@ -154,7 +154,7 @@ def test_an_empty_image_has_no_replicas_and_its_rows_say_why(cloud, chunked, ann
 
 def test_an_image_id_in_capitals_is_the_same_to_us_as_to_glance(cloud):
     image_id = cloud.create_image(id="ABCDEF01-2345-4678-9ABC-DEF012345678")
-    body = os.urandom(TAIL + 1)
+    body = image_bytes(TAIL + 1)
     assert cloud.upload(image_id, body).status_code == 204
     check_replicated(cloud, image_id, body)
 
@@ -165,7 +165,7 @@ def test_an_image_id_in_capitals_is_the_same_to_us_as_to_glance(cloud):
 @pytest.fixture(scope="module")
 def file(workdir):
     path = workdir("bodies") / "body.raw"
-    path.write_bytes(os.urandom(3 * MIB + 5))
+    path.write_bytes(image_bytes(3 * MIB + 5))
     return path
 
 
@@ -209,21 +209,21 @@ def test_python_openstackclient(cloud, keystone, file):
 
 
 def test_a_single_store_glance(single_store, chunked):
-    body = os.urandom(MIB + 1)
+    body = image_bytes(MIB + 1)
     image_id = single_store.new_image(body, chunked=chunked)
     check_replicated(single_store, image_id, body)
     single_store.wait_settled()
 
 
 def test_an_upload_to_another_than_the_default_store(cloud):
-    body = os.urandom(MIB + 1)
+    body = image_bytes(MIB + 1)
     image_id = cloud.new_image(body, headers={"X-Image-Meta-Store": "second"})
     check_replicated(cloud, image_id, body)
     assert (cloud.glance.directory / "second" / image_id).read_bytes() == body
 
 
 def test_the_primary_store_is_not_read(cloud, chunked):
-    image_id = cloud.new_image(os.urandom(MIB), chunked=chunked)
+    image_id = cloud.new_image(image_bytes(MIB), chunked=chunked)
     cloud.wait_replicated(image_id)
     cloud.wait_settled()
     path = cloud.glance.primary_path(image_id)
@@ -239,7 +239,7 @@ def test_the_primary_store_is_not_read(cloud, chunked):
 
 
 def test_forty_images_eight_at_a_time_have_all_their_locations_once(cloud, note):
-    bodies = [os.urandom(MIB // 2 + number) for number in range(40)]
+    bodies = [image_bytes(MIB // 2 + number) for number in range(40)]
     ids = at_once(8, lambda body: cloud.new_image(body, chunked=len(body) % 2 == 0), bodies)
 
     def all_active():
@@ -265,7 +265,7 @@ def test_forty_images_eight_at_a_time_have_all_their_locations_once(cloud, note)
 
 
 def test_fifty_uploads_at_once_cost_little_memory_and_no_descriptors(cloud, note):
-    shared = memoryview(os.urandom(20 * MIB - 8))
+    shared = memoryview(image_bytes(20 * MIB - 8))
 
     def upload(number):
         head = number.to_bytes(8, "big")
@@ -273,7 +273,7 @@ def test_fifty_uploads_at_once_cost_little_memory_and_no_descriptors(cloud, note
         parts = map(bytes, body)
         return cloud.new_image(parts if number % 2 else Sized(parts, 20 * MIB))
 
-    for image_id in at_once(16, lambda _: cloud.new_image(os.urandom(MIB)), range(32)):
+    for image_id in at_once(16, lambda _: cloud.new_image(image_bytes(MIB)), range(32)):
         cloud.wait_replicated(image_id)
     cloud.wait_settled()
     api = [psutil.Process(pid) for pid in cloud.glance.worker_pids()]

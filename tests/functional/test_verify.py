@@ -8,6 +8,7 @@ import pytest
 
 from tests.functional.cloud import Cloud, at_once
 from tests.functional.test_manage import manage
+from tests.lab.images import image_bytes
 from tests.lab.process import wait_until
 from tests.lab.webservers import Nginx
 
@@ -54,7 +55,7 @@ def new_cloud(directory, keystone, options):
 
 def new_images(cloud, number):
     """So many replicated images; returns their bodies by id."""
-    bodies = [os.urandom(SIZE) for _ in range(number)]
+    bodies = [image_bytes(SIZE) for _ in range(number)]
     images = dict(zip(at_once(4, cloud.new_image, bodies), bodies, strict=True))
     for image_id in images:
         cloud.wait_replicated(image_id)

@@ -1,12 +1,12 @@
 """``glance-repl-manage status --watch`` while an upload runs."""
 
-import os
 import signal
 import subprocess
 import sys
 import threading
 
 from tests.functional.cloud import MIB
+from tests.lab.images import image_bytes
 from tests.lab.process import clean_environment, wait_until
 
 
@@ -27,9 +27,9 @@ def test_an_upload_is_seen_while_it_runs(cloud):
         return {target for target in cloud.targets if any(target in line for line in seen)}
 
     def body():
-        yield os.urandom(MIB)
+        yield image_bytes(MIB)
         wait_until(lambda: is_seen() == set(cloud.targets), 60, "every push is shown")
-        yield os.urandom(MIB)
+        yield image_bytes(MIB)
 
     try:
         assert cloud.upload(image_id, body(), announce=2 * MIB).status_code == 204

@@ -1,7 +1,6 @@
 """A target that is down loses its locations before it harms readers, and gets them back proven."""
 
 import json
-import os
 import threading
 
 import pytest
@@ -9,6 +8,7 @@ import requests
 
 from tests.functional.cloud import Cloud, at_once
 from tests.lab.faults import DOWN, HANGING, HEALTHY, Fault, FaultyTarget
+from tests.lab.images import image_bytes
 from tests.lab.process import wait_until
 from tests.lab.webservers import Nginx
 
@@ -49,7 +49,7 @@ def bad(cloud):
 @pytest.fixture
 def images(cloud, bad):
     """Bodies by image, each replicated to both targets; they go at the end."""
-    bodies = [os.urandom(BODY_BYTES) for _ in range(IMAGES)]
+    bodies = [image_bytes(BODY_BYTES) for _ in range(IMAGES)]
     image_ids = at_once(4, cloud.new_image, bodies)
     for image_id in image_ids:
         cloud.wait_replicated(image_id)

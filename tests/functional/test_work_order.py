@@ -1,12 +1,11 @@
 """What is most urgent comes first: asked-for replicas, then repairs, then the backfill."""
 
-import os
-
 import pytest
 
 from tests.functional.cloud import MIB, Cloud
 from tests.functional.test_manage import manage
 from tests.functional.test_writer import Writer, upload_unseen
+from tests.lab.images import image_bytes
 from tests.lab.webservers import Nginx
 
 OPTIONS = {"writer": "external", "repair_concurrency": "1"}
@@ -50,7 +49,7 @@ def test_urgent_replicas_are_fetched_first(cloud):
     """Whatever a replica was once made for, it is a repair when it has gone bad."""
     with Writer(cloud):
         pass
-    body = os.urandom(MIB)
+    body = image_bytes(MIB)
     repaired = [upload_unseen(cloud, body) for _ in range(2)]
     run(cloud, "backfill", "--target", SITE)
     ask_for(cloud, repaired[0])

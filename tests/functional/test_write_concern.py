@@ -1,12 +1,12 @@
 """Uploads whose answer waits until so many replicas are active."""
 
-import os
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
 from tests.functional.cloud import MIB, Cloud, at_once, three_targets
 from tests.lab.faults import HEALTHY, Fault, FaultyTarget
+from tests.lab.images import image_bytes
 from tests.lab.process import wait_until
 from tests.lab.webservers import Nginx
 
@@ -47,7 +47,7 @@ def held_site(waiting):
 
 @pytest.mark.parametrize("chunked", [False, True])
 def test_answer_comes_with_the_last_replica(waiting, chunked):
-    body = os.urandom(MIB)
+    body = image_bytes(MIB)
     image_id = waiting.create_image()
     answer = waiting.upload(image_id, body, chunked=chunked)
     assert (answer.status_code, answer.headers[HEADER]) == (204, "active=3/3")
@@ -58,7 +58,7 @@ def test_answer_comes_with_the_last_replica(waiting, chunked):
 def test_answer_waits_for_a_slow_target(waiting, held_site):
     image_id = waiting.create_image()
     with ThreadPoolExecutor(1) as uploader:
-        answer = uploader.submit(waiting.upload, image_id, os.urandom(3 * MIB))
+        answer = uploader.submit(waiting.upload, image_id, image_bytes(3 * MIB))
         waiting.wait_replicated(image_id, ["site-a", "site-b"])
         assert not answer.done()
         held_site.switch(HEALTHY)
@@ -67,7 +67,7 @@ def test_answer_waits_for_a_slow_target(waiting, held_site):
 
 def test_property_of_an_administrator_wins(waiting, held_site):
     image_id = waiting.create_image(user="admin", **{PROPERTY: "quorum"})
-    answer = waiting.upload(image_id, os.urandom(3 * MIB), user="admin")
+    answer = waiting.upload(image_id, image_bytes(3 * MIB), user="admin")
     assert (answer.status_code, answer.headers[HEADER]) == (204, "active=2/3")
     assert waiting.statuses(image_id)["site-c"] != "active"
     held_site.switch(HEALTHY)

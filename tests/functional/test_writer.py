@@ -21,6 +21,7 @@ from glance_repl_mw.db import schema
 from glance_repl_mw.db.states import TargetStates
 from tests.functional.cloud import MIB, PATIENT_SQLITE, Cloud, at_once
 from tests.lab.faults import DOWN, HEALTHY, Fault, FaultyProxy, FaultyTarget
+from tests.lab.images import image_bytes
 from tests.lab.process import Server, wait_until
 from tests.lab.webservers import Nginx, WsgiDav
 
@@ -76,7 +77,7 @@ class Uploader:
         self._thread.start()
 
     def send(self, count):
-        piece = os.urandom(count)
+        piece = image_bytes(count)
         self.body += piece
         self._pieces.put(piece)
 
@@ -162,7 +163,7 @@ def start_again(cloud):
 
 def test_one_writer_serves_all_api_processes(cloud):
     at_once(16, lambda _: cloud.request("GET", "v2/images").raise_for_status(), range(64))
-    image_ids = at_once(4, cloud.new_image, [os.urandom(MIB) for _ in range(12)])
+    image_ids = at_once(4, cloud.new_image, [image_bytes(MIB) for _ in range(12)])
     assert len(cloud.glance.worker_pids()) == 3
     (writer,) = cloud.writers()
     for image_id in image_ids:
@@ -188,7 +189,7 @@ def test_writer_gives_way_also_where_sessions_share_the_processors(cloud):
 
 
 def test_killed_writer_is_replaced_and_finishes_its_pushes(cloud, faulty):
-    body = os.urandom(4 * MIB)
+    body = image_bytes(4 * MIB)
     image_id = hold_pushes(cloud, faulty, body)
     kill_writer(cloud)
     switch(faulty, HEALTHY)
@@ -196,7 +197,7 @@ def test_killed_writer_is_replaced_and_finishes_its_pushes(cloud, faulty):
 
 
 def test_writer_is_killed_again_and_again(cloud, faulty):
-    body = os.urandom(4 * MIB)
+    body = image_bytes(4 * MIB)
     image_id = hold_pushes(cloud, faulty, body)
     for _ in range(2):
         kill_writer(cloud)
@@ -221,7 +222,7 @@ def test_writer_is_killed_while_the_upload_is_received(cloud, faulty):
 
 
 def test_what_a_killed_writer_left_goes_also_when_the_target_was_down(cloud, faulty):
-    body = os.urandom(4 * MIB)
+    body = image_bytes(4 * MIB)
     image_id = hold_pushes(cloud, faulty, body)
     switch(faulty, DOWN)
     kill_writer(cloud)
@@ -238,7 +239,7 @@ def test_what_a_killed_writer_left_goes_also_when_the_target_was_down(cloud, fau
 
 def test_bytes_of_a_dead_writer_that_arrive_late_leave_no_object(cloud, faulty):
     """The kernel goes on sending what it has when a process dies, here the whole rest."""
-    body = os.urandom(400_000)
+    body = image_bytes(400_000)
     cloud.wait_settled()
     switch(faulty, Fault(bytes_per_second=40_000))
     image_id = cloud.new_image(body)
@@ -260,10 +261,10 @@ def test_refused_upload_of_a_killed_writer_leaves_nothing(cloud, faulty):
     answers = []
 
     def pieces():
-        yield os.urandom(3 * MIB)
+        yield image_bytes(3 * MIB)
         wait_until(lambda: all(t.received_bytes >= 2 * MIB for t in faulty), 60, "half is sent")
         kill_writer(cloud)
-        yield os.urandom(MIB)
+        yield image_bytes(MIB)
 
     answers.append(cloud.upload(image_id, pieces()).status_code)
     assert answers == [415]
@@ -271,7 +272,7 @@ def test_refused_upload_of_a_killed_writer_leaves_nothing(cloud, faulty):
 
 
 def test_api_processes_are_replaced_while_pushes_run(cloud, faulty):
-    body = os.urandom(4 * MIB)
+    body = image_bytes(4 * MIB)
     image_id = hold_pushes(cloud, faulty, body)
     uploader = Uploader(cloud)
     uploader.send(2 * MIB)
@@ -288,7 +289,7 @@ def test_api_processes_are_replaced_while_pushes_run(cloud, faulty):
 
 def test_reload_with_another_configuration_replaces_the_writer(cloud, faulty):
     """Also a writer that still has work in hand, which the next one finishes."""
-    body = os.urandom(4 * MIB)
+    body = image_bytes(4 * MIB)
     image_id = hold_pushes(cloud, faulty, body)
     (before,) = cloud.writers()
     cloud.glance.options = {
@@ -309,7 +310,7 @@ def test_reload_with_another_configuration_replaces_the_writer(cloud, faulty):
 
 
 def test_killed_api_processes_take_no_accepted_upload_with_them(cloud, faulty):
-    body = os.urandom(4 * MIB)
+    body = image_bytes(4 * MIB)
     image_id = hold_pushes(cloud, faulty, body)
     for pid in cloud.glance.worker_pids():
         os.kill(pid, signal.SIGKILL)
@@ -320,7 +321,7 @@ def test_killed_api_processes_take_no_accepted_upload_with_them(cloud, faulty):
 
 
 def test_writer_finishes_what_is_in_hand_and_ends_with_the_last_api_process(cloud, faulty):
-    body = os.urandom(1_000_000)
+    body = image_bytes(1_000_000)
     cloud.wait_settled()
     switch(faulty, Fault(bytes_per_second=80_000))
     image_id = cloud.new_image(body)
@@ -368,7 +369,7 @@ def pushing(cloud, image_id):
 def test_recycled_api_processes_lose_nothing(keystone, workdir, require):
     """uWSGI ends a process after a few requests, and another takes its place."""
     require(Nginx)
-    bodies = [os.urandom(MIB) for _ in range(16)]
+    bodies = [image_bytes(MIB) for _ in range(16)]
     few_requests = ("--max-requests", "10", "--min-worker-lifetime", "1")
     with Cloud(
         workdir("recycled"), keystone, uwsgi_arguments=(*PATIENT_SQLITE, *few_requests)
@@ -403,7 +404,7 @@ def held(external):
 
 
 def test_spool_waits_for_the_writer(external):
-    bodies = [os.urandom(MIB) for _ in range(3)]
+    bodies = [image_bytes(MIB) for _ in range(3)]
     image_ids = [external.new_image(body) for body in bodies]
     assert len(external.spool_files()) == 2 * len(bodies)
     assert external.writers() == []
@@ -414,7 +415,7 @@ def test_spool_waits_for_the_writer(external):
 
 
 def test_asked_to_stop_the_writer_leaves_what_hangs_to_the_next(external, held):
-    body = os.urandom(4 * MIB)
+    body = image_bytes(4 * MIB)
     writer = Writer(external).start()
     image_id = hold_pushes(external, held, body)
     external.wait_replicated(image_id, ["site-a"])
@@ -429,7 +430,7 @@ def test_asked_to_stop_the_writer_leaves_what_hangs_to_the_next(external, held):
 
 
 def test_asked_to_stop_the_writer_finishes_what_can_be_finished(external, held):
-    body = os.urandom(200_000)
+    body = image_bytes(200_000)
     writer = Writer(external).start()
     switch(held, Fault(bytes_per_second=100_000))
     image_id = external.new_image(body)
@@ -539,7 +540,7 @@ def upload_unseen(cloud, body):
 
 @pytest.mark.parametrize("size", [200_000, 3 * MIB])
 def test_upload_whose_api_process_died_after_glance_had_accepted(size, external):
-    body = os.urandom(size)
+    body = image_bytes(size)
     image_id = upload_unseen(external, body)
     leave_behind(external, image_id, body)
     with Writer(external):
@@ -548,7 +549,7 @@ def test_upload_whose_api_process_died_after_glance_had_accepted(size, external)
 
 def test_upload_whose_api_process_died_before_glance_had_accepted(external):
     image_id = external.create_image()
-    leave_behind(external, image_id, os.urandom(3 * MIB))
+    leave_behind(external, image_id, image_bytes(3 * MIB))
     with Writer(external):
         external.assert_no_trace(image_id)
     assert external.image(image_id)["status"] == "queued"
@@ -556,7 +557,7 @@ def test_upload_whose_api_process_died_before_glance_had_accepted(external):
 
 @pytest.mark.parametrize("change", ["shorter", "other bytes"])
 def test_left_behind_bytes_that_glance_does_not_have_are_no_replica(change, external):
-    body = os.urandom(3 * MIB)
+    body = image_bytes(3 * MIB)
     image_id = upload_unseen(external, body)
     leave_behind(external, image_id, body[:-1] if change == "shorter" else body[:-1] + b"x")
     with Writer(external):

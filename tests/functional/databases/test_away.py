@@ -2,7 +2,6 @@
 
 import contextlib
 import json
-import os
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
@@ -10,6 +9,7 @@ import pytest
 from tests.functional.cloud import MIB, Cloud
 from tests.functional.test_target_faults import QUICK
 from tests.lab.faults import HEALTHY, Fault, FaultyTarget
+from tests.lab.images import image_bytes
 from tests.lab.process import wait_until
 from tests.lab.webservers import Nginx
 
@@ -107,7 +107,7 @@ def test_database_that_is_silent(cloud, server):
 
 def assert_glance_goes_on(cloud, away):
     """Replicas are not told of meanwhile, and all is as ever afterwards."""
-    bodies = [os.urandom(MIB + number) for number in range(2)]
+    bodies = [image_bytes(MIB + number) for number in range(2)]
     old = cloud.new_image(bodies[0])
     cloud.wait_replicated(old, ["site-a", HELD])
     calls = calls_about(old)
@@ -141,9 +141,9 @@ def test_answer_when_the_time_for_the_replicas_is_over(cloud):
     image_id = cloud.create_image()
 
     def body():
-        yield os.urandom(2 * MIB)
+        yield image_bytes(2 * MIB)
         wait_until(lambda: len(cloud.rows(image_id)) == 2, 60, "the writer has it in hand")
-        yield os.urandom(MIB)
+        yield image_bytes(MIB)
 
     try:
         answer = cloud.upload(image_id, body(), timeout=SECONDS)

@@ -1,12 +1,12 @@
 """A whole cloud whose replicas' database is on a server."""
 
-import os
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
 from tests.functional.cloud import MIB, Cloud
 from tests.functional.test_target_faults import QUICK
+from tests.lab.images import image_bytes
 from tests.lab.process import wait_until
 from tests.lab.webservers import Nginx
 
@@ -26,7 +26,7 @@ def cloud(server, keystone, workdir, require):
 
 
 def test_upload_and_delete(cloud):
-    body = os.urandom(MIB)
+    body = image_bytes(MIB)
     image_id = cloud.new_image(body)
     for target, url in cloud.wait_replicated(image_id).items():
         assert cloud.object_bytes(target, url) == body
@@ -42,7 +42,7 @@ def test_upload_and_delete(cloud):
 def test_uploads_while_the_database_restarts(cloud, server):
     cloud.wait_replicated(cloud.new_image(b"first"))
     writer = cloud.writer().pid
-    bodies = [os.urandom(100_000 + number) for number in range(UPLOADS)]
+    bodies = [image_bytes(100_000 + number) for number in range(UPLOADS)]
     with ThreadPoolExecutor(3) as pool:
         uploading = [pool.submit(cloud.new_image, body) for body in bodies]
         wait_until(lambda: sum(each.done() for each in uploading) > 2, 60, "some are uploaded")
