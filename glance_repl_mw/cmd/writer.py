@@ -168,8 +168,13 @@ def _service(conf: cfg.ConfigOpts, notifications: Notifications | None) -> Write
     )
     nodes.start(tools.stopping)
     service = WriterService(crew, tools, is_needed)
-    spool.bell.listen(service.wake)
-    reconciler.start(tools, service.look_again, service.forget)
+    wake_reconciler = reconciler.start(tools, service.look_again, service.forget)
+
+    def wake() -> None:
+        service.wake()
+        wake_reconciler()
+
+    spool.bell.listen(wake)
     tasks.start(StateReport(tools, TargetStates(database), nodes.name))
     return service
 

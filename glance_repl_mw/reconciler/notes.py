@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import threading
 import time
 from collections.abc import Callable
 
@@ -15,7 +16,8 @@ from glance_repl_mw.spool.news import News
 from glance_repl_mw.spool.upload import UploadState
 
 _INTERVAL_SECONDS = 0.5
-_BURY_SECONDS = 2.0
+_SHORTEST_SECONDS = 0.2
+_IDLE_SECONDS = 2.0
 _AT_ONCE = 50
 _FIRST_PAUSE_SECONDS = 0.5
 _LONGEST_PAUSE_SECONDS = 30.0
@@ -56,10 +58,21 @@ class Notes(Task):
         self._look = Look(tools)
         self._noted: dict[str, _Noted] = {}
         self._bury_at = 0.0
+        self._woken = threading.Event()
         self._news = News(tools.spool)
         for upload in tools.spool.uploads():
             if upload.state in (UploadState.STAGING, UploadState.STAGED):
                 self._note(upload.image_id)
+
+    def wake(self) -> None:
+        """Something has come into the spool; may be called by any thread."""
+        self._woken.set()
+
+    def rest(self, seconds: float) -> None:
+        """Wait, but not for long once woken: the spool is busy then, and may have no note."""
+        is_woken = self._woken.wait(seconds)
+        self._woken.clear()
+        self.tools.rest(_SHORTEST_SECONDS if is_woken else 0)
 
     def run_once(self) -> float:
         if self._news.have_come():
@@ -67,12 +80,12 @@ class Notes(Task):
                 self._note(image_id)
         now = time.monotonic()
         if now >= self._bury_at:
-            self._bury_at = now + _BURY_SECONDS
+            self._bury_at = now + _IDLE_SECONDS
             gone.bury_due(self.tools)
         due = [image_id for image_id, noted in self._noted.items() if noted.due_at <= now]
         if due:
             self._look_at(due[:_AT_ONCE])
-        return _INTERVAL_SECONDS
+        return _INTERVAL_SECONDS if self._noted or not self._news.is_over else _IDLE_SECONDS
 
     def _note(self, image_id: str) -> None:
         now = time.monotonic()

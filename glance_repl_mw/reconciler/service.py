@@ -18,14 +18,18 @@ from glance_repl_mw.reconciler.tools import Tools
 from glance_repl_mw.reconciler.withdrawal import Withdrawal
 
 
-def start(tools: Tools, on_change: Callable[[str], None], on_gone: Callable[[str], None]) -> None:
+def start(
+    tools: Tools, on_change: Callable[[str], None], on_gone: Callable[[str], None]
+) -> Callable[[], None]:
     """Start every task in a thread of its own; they end when ``tools.stopping`` is set.
 
     :param on_change: called, in the thread of a task, with an image to which something was done
     :param on_gone: likewise, with an image that was deleted and cannot be restored
+    :return: to be called, in any thread, when something has come into the spool
     """
+    notes = Notes(tools, on_change, on_gone)
     for task in (
-        Notes(tools, on_change, on_gone),
+        notes,
         Sweep(tools),
         Feeder(tools),
         Leaving(tools),
@@ -37,3 +41,4 @@ def start(tools: Tools, on_change: Callable[[str], None], on_gone: Callable[[str
             tasks.start(kind(tools, target), target, pauses_for=[Wish.REMOVE])
         # Locations of targets that leave are the concern of another task.
         tasks.start(Withdrawal(tools, target), target, pauses_for=list(Wish))
+    return notes.wake

@@ -31,6 +31,13 @@ class Task(abc.ABC):
     def __init__(self, tools: Tools) -> None:
         self.tools = tools
 
+    def rest(self, seconds: float) -> None:
+        """Wait until it is time again.
+
+        :raises Stopping:
+        """
+        self.tools.rest(seconds)
+
     @abc.abstractmethod
     def run_once(self) -> float:
         """Do what there is to do now; returns the seconds until the next time.
@@ -65,7 +72,7 @@ def start(task: Task, target: str | None = None, pauses_for: Collection[Wish] = 
 def _run_forever(task: Task, target: str | None, pauses_for: Collection[Wish]) -> None:
     while True:
         try:
-            task.tools.rest(_run_once(task, target, pauses_for))
+            task.rest(_run_once(task, target, pauses_for))
         except Stopping:
             return
 

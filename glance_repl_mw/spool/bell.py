@@ -20,7 +20,7 @@ _MOST_RINGS = 64 * 1024
 class Bell:
     """Rung by all processes that use the spool, heard by one.
 
-    A ring that is missed costs a second: the writer looks that often by itself.
+    A ring that is missed costs a second or two: the writer looks that often by itself.
     """
 
     def __init__(self, directory: pathlib.Path) -> None:
@@ -45,7 +45,7 @@ class Bell:
             if not stat.S_ISFIFO(os.fstat(descriptor).st_mode):
                 raise OSError("it is no named pipe")
         except OSError as error:
-            LOG.warning("Uploads are found up to a second later; %s: %s", self._path, error)
+            LOG.warning("What comes is found up to two seconds later; %s: %s", self._path, error)
             return
         threading.Thread(
             target=_hear, args=(descriptor, on_ring), name="spool bell", daemon=True

@@ -4,7 +4,7 @@
 followed by the writer. ``UPLOAD.json`` tells what it is; it is replaced as a whole, by a rename,
 so that a reader never sees half of it. ``IMAGE.note`` says that something was done to an image, so
 that the reconciler looks at it soon. A sidecar that says ``receiving`` beside a data file whose
-lock is free belongs to a process that died. ``bell`` wakes the writer when a sidecar has come.
+lock is free belongs to a process that died. ``bell`` wakes the writer when something has come.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ class Spool:
     :param directory: on a local file system
     :param max_bytes: most bytes of data, 0 for no limit but the disk's
     :param min_free_bytes: bytes to leave free on the file system
-    :ivar bell: is rung when a sidecar has come or changed
+    :ivar bell: is rung when a sidecar has come or changed, and when word was left
     """
 
     def __init__(self, directory: str, max_bytes: int = 0, min_free_bytes: int = 0) -> None:
@@ -206,6 +206,7 @@ class Spool:
         """
         path = self.directory / f"{image_id}{NOTE_SUFFIX}"
         os.close(os.open(path, os.O_WRONLY | os.O_CREAT, 0o600))
+        self.bell.ring()
 
     def take_notes(self) -> list[str]:
         """The images of which word was left; it is taken away.
