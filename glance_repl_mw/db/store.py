@@ -143,6 +143,13 @@ class ReplicaStore:
         return counting(self._select(statement))
 
     @retried
+    def is_made_elsewhere(self, image_id: str, targets: Collection[str]) -> bool:
+        """Whether another node has a replica of the image in hand, at one of the targets."""
+        at_targets = (ReplicaRow.image_id == image_id, ReplicaRow.target.in_(targets))
+        rows = self._select(sa.select(ReplicaRow).where(*at_targets))
+        return any(row.node not in (None, self._node) for row in rows)
+
+    @retried
     def lacks(self, image_id: str, target: str) -> bool:
         """Whether nobody makes or withholds the image's replica at the target."""
         here = (ReplicaRow.image_id == image_id, ReplicaRow.target == target)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 
 import oslo_db.exception
 from oslo_config import cfg
@@ -11,7 +11,7 @@ from oslo_log import log
 
 from glance_repl_mw.model import Wish
 from glance_repl_mw.spool.news import News
-from glance_repl_mw.spool.upload import Upload
+from glance_repl_mw.spool.upload import Origin, Upload, UploadState
 from glance_repl_mw.writer.choosing import Choosing
 from glance_repl_mw.writer.courtesy import Courtesy
 from glance_repl_mw.writer.crew import Crew
@@ -40,6 +40,7 @@ class Intake:
         self._choosing = Choosing(crew)
         self._courtesy = Courtesy(_longest_wait_seconds(crew.conf), lambda: crew.request_seconds)
         self.some_wait = False
+        self._some_are_left_to_others = False
         self._look_at = 0.0
         self._news = News(crew.spool)
 
@@ -53,8 +54,11 @@ class Intake:
         self._news.expect()
 
     def tick(self) -> None:
-        """Ask Glance again what could not be answered."""
+        """Ask Glance again what could not be answered, and look what others have done."""
         self._choosing.tick()
+        if self._some_are_left_to_others:
+            self._some_are_left_to_others = False
+            self.expect()
 
     def has_news(self) -> bool:
         """Whether there may be something to take in hand.
@@ -91,6 +95,9 @@ class Intake:
             return
         try:
             rows = self._crew.store.begin(upload, targets)
+            if not rows and self._may_still_be_needed(upload, targets):
+                self._some_are_left_to_others = True
+                return
         except oslo_db.exception.DBError as error:
             LOG.error("Image %s cannot be taken in hand: %s", upload.image_id, error)
             self._news.expect()
@@ -99,6 +106,14 @@ class Intake:
         job = Job(self._crew, upload, rows, self._on_active)
         self._jobs[upload.upload_id] = job
         job.start()
+
+    def _may_still_be_needed(self, upload: Upload, targets: Collection[str]) -> bool:
+        """Whether other nodes make all its replicas, as while this one was away, and may fail."""
+        return (
+            upload.state is UploadState.ACCEPTED
+            and upload.origin in (Origin.UPLOAD, Origin.STAGE)
+            and self._crew.store.is_made_elsewhere(upload.image_id, targets)
+        )
 
 
 def _longest_wait_seconds(conf: cfg.ConfigOpts) -> float:

@@ -6,13 +6,14 @@ import time
 
 import oslo_db.exception
 import pytest
+from oslo_utils import timeutils
 
 from glance_repl_mw import exceptions
 from glance_repl_mw.db import schema
 from glance_repl_mw.db.outlook import Outlooks
 from glance_repl_mw.db.survey import ReplicaSurvey
 from glance_repl_mw.db.wishes import TargetWishes
-from glance_repl_mw.model import Wish
+from glance_repl_mw.model import ReplicaStatus, Wish
 from glance_repl_mw.reconciler.health import TargetHealth
 from glance_repl_mw.reconciler.tools import Tools
 from glance_repl_mw.spool.appender import Appender
@@ -98,6 +99,37 @@ def test_progress_does_not_wait_for_the_chores(service, store, pushing):
     assert max(sent(store)) <= len(BODY)
     pushing.append(BODY)
     until(service, lambda: min(sent(store)) > before)
+
+
+@pytest.mark.parametrize("others_fail", [True, False])
+def test_upload_stays_while_other_nodes_make_its_replicas(
+    service, spool, images, store, tools, targets, others_fail
+):
+    """They took over while this node was away, and the spool may be the last source."""
+    spool_upload(spool, images)
+    (upload,) = spool.uploads()
+    store.begin(upload, targets)
+    other = ReplicaSurvey(tools.survey._database, "other")
+    waiting = ReplicaStatus.ERROR, {"node": None, "next_attempt_at": timeutils.utcnow()}
+
+    def change_all(status, values):
+        for row in other.of_images([IMAGE])[IMAGE]:
+            assert other.change(row, status, **values)
+
+    change_all(*waiting)
+    other.assign(other.of_images([IMAGE])[IMAGE], "fetch")
+    for _ in range(10):
+        service.run_once()
+    assert spool.uploads() == [upload]
+    assert {row.upload_id for row in store.replicas()} == {"fetch"}
+    if others_fail:
+        change_all(*waiting)
+        until(service, lambda: set(statuses(store).values()) == {"active"})
+        assert all(target.objects for target in targets.values())
+    else:
+        for status in (ReplicaStatus.UPLOADING, ReplicaStatus.STORED, ReplicaStatus.ACTIVE):
+            change_all(status, {})
+    until(service, lambda: not spool.uploads())
 
 
 def test_progress_is_recorded_again_when_the_database_is_back(
