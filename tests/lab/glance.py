@@ -1,7 +1,9 @@
 """A real Glance with file stores, an HTTP store for the replicas, and the filter if wanted."""
 
+import functools
 import importlib.metadata
 import sys
+import tempfile
 from collections.abc import Mapping, Sequence
 from configparser import ConfigParser
 from pathlib import Path
@@ -70,9 +72,10 @@ class Glance(UwsgiServer):
         for name in ("etc", "locks", "staging", "tasks", *self._store_names()):
             (self.directory / name).mkdir(exist_ok=True)
         self.write_config()
-        program = str(Path(sys.executable).with_name("glance-manage"))
-        config = ["--config-file", str(self.config_file)]
-        run([sys.executable, program, *config, "db_sync"], self.environment(), self.log)
+        if "connection" in self.options.get("database", {}):
+            migrate_database(self.config_file, self.log)
+        else:
+            self._sqlite_file.write_bytes(_migrated_sqlite())
 
     def write_config(self) -> None:
         """Write both configuration files from the attributes; reload() makes Glance read them."""
@@ -89,6 +92,10 @@ class Glance(UwsgiServer):
     def client(self, credentials: Mapping[str, str]) -> Client:
         """Return a client of this Glance, whatever the catalogue says."""
         return Client(session=open_session(credentials), endpoint_override=self.url)
+
+    @property
+    def _sqlite_file(self) -> Path:
+        return self.directory / "glance.sqlite"
 
     def _store_names(self) -> Sequence[str]:
         return self.stores or ("store",)
@@ -114,7 +121,7 @@ class Glance(UwsgiServer):
                 "node_staging_uri": f"file://{here}/staging",
                 "worker_self_reference_url": self.url,
             },
-            "database": {"connection": f"sqlite:///{here}/glance.sqlite?timeout=60"},
+            "database": {"connection": f"sqlite:///{self._sqlite_file}?timeout=60"},
             "paste_deploy": {"flavor": FLAVOR, "config_file": str(self.paste_file)},
             "keystone_authtoken": {
                 "auth_type": "password",
@@ -151,6 +158,24 @@ class Glance(UwsgiServer):
                 for section, name in directories.items()
             },
         }
+
+
+def migrate_database(config_file: Path, log: Path) -> None:
+    """Make or update the tables of the database that a glance-api.conf names."""
+    program = str(Path(sys.executable).with_name("glance-manage"))
+    command = [sys.executable, program, "--config-file", str(config_file), "db_sync"]
+    run(command, clean_environment(), log)
+
+
+@functools.cache
+def _migrated_sqlite() -> bytes:
+    """A database with all tables; to make it anew for each Glance takes seconds."""
+    with tempfile.TemporaryDirectory() as name:
+        directory = Path(name)
+        config = directory / "glance.conf"
+        config.write_text(f"[database]\nconnection = sqlite:///{directory}/glance.sqlite\n")
+        migrate_database(config, directory / "log")
+        return (directory / "glance.sqlite").read_bytes()
 
 
 def _shipped_paste_file() -> Path:

@@ -66,12 +66,18 @@ def free_port() -> int:
 
 def wait_until(condition: Callable[[], T], seconds: float, what: str) -> T:
     """Return the first true result of the condition, or raise a TimeoutError that says what."""
-    deadline = time.monotonic() + seconds
+    began = time.monotonic()
     while not (result := condition()):
-        if time.monotonic() > deadline:
+        waited = time.monotonic() - began
+        if waited > seconds:
             raise TimeoutError(f"{what}: not within {seconds} s")
-        time.sleep(0.02)
+        time.sleep(_pause_seconds(waited))
     return result
+
+
+def _pause_seconds(waited: float) -> float:
+    """What takes long is asked after less often: the question takes processors from it."""
+    return min(max(0.02, waited / 20), 0.1)
 
 
 def accepts_connections(port: int) -> bool:
@@ -160,13 +166,14 @@ class Server:
         return self
 
     def wait_ready(self, seconds: float = START_SECONDS) -> None:
-        deadline = time.monotonic() + seconds
+        began = time.monotonic()
         while not self.ready():
             if not self.running:
                 raise self._error("ended while it was starting")
-            if time.monotonic() > deadline:
+            waited = time.monotonic() - began
+            if waited > seconds:
                 raise self._error(f"is not ready after {seconds} s")
-            time.sleep(0.02)
+            time.sleep(_pause_seconds(waited))
         # Something else may answer on the port of a process that could not bind it.
         if not self.running:
             raise self._error("ended while it was starting")
