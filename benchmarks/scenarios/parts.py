@@ -1,7 +1,9 @@
-"""What an upload pays for: the spool alone, and all besides what targets take from Glance."""
+"""What an upload pays for: the machine, the spool, the writer, and targets beside Glance."""
 
 import functools
 import os
+import subprocess
+import sys
 from collections.abc import Iterator, Set
 from contextlib import suppress
 from pathlib import Path
@@ -16,18 +18,33 @@ from benchmarks.stage import Stage
 from benchmarks.turns import alternate
 
 NAMES = ("upload-parts",)
-BARE, SPOOL, MODEST, ALL = (
+BARE, BESIDE, SPOOL, MODEST, ALL = (
     "bare Glance",
+    "bare Glance beside a stranger",
     "with the filter, the writer stopped",
     "with the filter, the targets give way",
     "with the filter",
 )
 _WHAT = {
+    BESIDE: "upload, bare Glance beside a program that hashes (nice 19) / bare Glance",
     SPOOL: "upload, with the filter and a writer that is stopped meanwhile / bare Glance",
     MODEST: "upload, with the filter and targets that give way (nice 19) / bare Glance",
     ALL: "upload, with the filter / bare Glance, beside these two",
 }
 _MODEST_NICE = 19
+_STRANGER = "import hashlib, os; os.nice(19)\nwhile True: hashlib.sha512(bytes(1 << 20))"
+
+
+class BareBesideAStranger(Contender):
+    """Another processor is busy with other things: what this machine takes for that alone."""
+
+    def run(self, body: Body) -> Sample:
+        with subprocess.Popen([sys.executable, "-c", _STRANGER], start_new_session=True) as other:
+            _let_session_have(other.pid, _MODEST_NICE)
+            try:
+                return super().run(body)
+            finally:
+                other.kill()
 
 
 class OursStopped(Ours):
@@ -56,9 +73,13 @@ class OursModest(Ours):
         for target in self.site.targets:
             process = behind(target).pid
             os.setpriority(os.PRIO_PROCESS, process, nice)
-            # Where the kernel groups processes by session, the group has a value of its own.
-            with suppress(OSError):
-                Path(f"/proc/{process}/autogroup").write_text(str(nice))
+            _let_session_have(process, nice)
+
+
+def _let_session_have(process: int, nice: int) -> None:
+    """Where the kernel groups processes by session, the group has a value of its own."""
+    with suppress(OSError):
+        Path(f"/proc/{process}/autogroup").write_text(str(nice))
 
 
 def run(stage: Stage, settings: Settings, _wanted: Set[str]) -> Iterator[Figure]:
@@ -66,6 +87,7 @@ def run(stage: Stage, settings: Settings, _wanted: Set[str]) -> Iterator[Figure]
     small = random_bytes(stage.top / "warm-up.raw", settings.warm_up)
     contenders = {
         BARE: Contender(stage.bare),
+        BESIDE: BareBesideAStranger(stage.bare),
         SPOOL: OursStopped(stage.ours),
         MODEST: OursModest(stage.ours),
         ALL: Ours(stage.ours),
