@@ -1,5 +1,7 @@
 """Every way to serve Glance: bodies reach the filter, and restarts lose nothing."""
 
+import contextlib
+import socket
 import uuid
 
 import pytest
@@ -11,7 +13,7 @@ from tests.lab.eventlet_glance import EventletGlance
 from tests.lab.glance import Glance
 from tests.lab.gunicorn import GunicornGlance
 from tests.lab.images import image_bytes
-from tests.lab.process import wait_until
+from tests.lab.process import HOST, wait_until
 from tests.lab.webservers import Nginx
 
 SERVERS = {
@@ -135,6 +137,48 @@ def test_an_upload_goes_on_while_the_server_reloads(served):
     check_replicated(served, image_id, LARGE)
     # Where the server ends all workers before it starts others, the writer ends as well.
     wait_until(lambda: len(served.writers()) == 1, 60, "one writer runs")
+
+
+def test_an_upload_is_whole_or_gone_after_a_graceful_stop(served):
+    """Servers differ in what they do with an upload that is under way."""
+    chunked = type(served.glance) is not UwsgiProxiedGlance
+    image_id = served.create_image()
+    upload = begin(served, image_id, chunked, LARGE).send(LARGE[: 3 * MIB])
+    wait_until(lambda: served.rows(image_id), 60, "the upload is followed")
+    served.glance.begin_stop()
+    wait_until(served.glance.is_stopping, 60, "the stop has begun")
+    answer = upload.send(LARGE[3 * MIB :]).finish()
+    served.glance.stop()
+    wait_until(lambda: not served.writers(), 60, "the writer ends after Glance")
+    served.glance.start()
+    served.wake()
+    if answer is not None and answer.status == 204:
+        assert served.image(image_id)["status"] == "active"
+        check_replicated(served, image_id, LARGE)
+        served.wait_settled()
+    else:
+        assert answer is None or answer.status >= 500
+        served.assert_no_trace(image_id)
+
+
+def test_headers_without_end_are_refused_before_the_filter(served):
+    """uWSGI by itself has no answer, and closes the connection."""
+    refusals = (None,) if type(served.glance) is Glance else (400, 431)
+    for kib in (100, 10 << 10):
+        assert status_of_long_headers(served, kib << 10) in refusals
+    assert served.request("GET", "v2/replication/targets").status_code == 200
+
+
+def status_of_long_headers(cloud, size):
+    """The status of the answer, None where there is none; requests would not look for it."""
+    head = f"GET /v2/replication/targets HTTP/1.1\r\nHost: {HOST}\r\nX-Long: {'a' * size}\r\n\r\n"
+    with socket.create_connection((HOST, cloud.glance.port), 60) as connection:
+        with contextlib.suppress(OSError):
+            connection.sendall(head.encode())
+        with contextlib.suppress(OSError):
+            words = connection.recv(1 << 16).split()
+            return int(words[1]) if words else None
+    return None
 
 
 def test_a_stop_loses_no_push(served):

@@ -13,7 +13,7 @@ from typing import Any, Self
 import psutil
 
 from tests.lab.glance import Glance
-from tests.lab.process import HOST, Server, free_port
+from tests.lab.process import HOST, Server, accepts_connections, free_port
 from tests.lab.webserver_base import find_program
 from tests.lab.webservers import APACHE_MODULES, Apache
 
@@ -122,6 +122,10 @@ class UwsgiProxiedGlance(Glance):
         self._front.signal(signal.SIGUSR1)
         super().begin_reload()
 
+    def begin_stop(self) -> None:
+        self._front.signal(signal.SIGWINCH)
+        super().begin_stop()
+
 
 class HttpProxiedGlance(UwsgiProxiedGlance):
     """As above, but Apache speaks HTTP with uWSGI."""
@@ -196,3 +200,11 @@ WSGIChunkedRequest On
     def begin_reload(self) -> None:
         """As `apachectl graceful`."""
         self.signal(signal.SIGUSR1)
+
+    def begin_stop(self) -> None:
+        """As `apachectl graceful-stop`."""
+        self.signal(signal.SIGWINCH)
+
+    def is_stopping(self) -> bool:
+        """The daemon processes stay until Apache's last connection has ended."""
+        return not accepts_connections(self.port)

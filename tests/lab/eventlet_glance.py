@@ -2,6 +2,7 @@
 
 import importlib.metadata
 import re
+import signal
 import sys
 from pathlib import Path
 
@@ -28,6 +29,9 @@ class EventletGlance(Glance):
 
     def environment(self) -> dict[str, str]:
         return {**super().environment(), "PYTHONPATH": str(TOP)}
+
+    def begin_stop(self) -> None:
+        self.signal(signal.SIGTERM)
 
     def _default_options(self) -> dict[str, dict[str, str]]:
         options = super()._default_options()

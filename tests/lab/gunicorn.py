@@ -1,6 +1,7 @@
 """Glance under gunicorn."""
 
 import re
+import signal
 import sys
 from pathlib import Path
 
@@ -31,6 +32,9 @@ class GunicornGlance(Glance):
 
     def environment(self) -> dict[str, str]:
         return {**super().environment(), "PYTHONPATH": str(TOP)}
+
+    def begin_stop(self) -> None:
+        self.signal(signal.SIGTERM)
 
     def _loaded_pids(self) -> set[int]:
         return set(self.worker_pids())

@@ -32,6 +32,7 @@ class UwsgiServer(Server):
         self.processes = processes
         self.threads = threads
         self.uwsgi_arguments = uwsgi_arguments
+        self._orders = self.directory / f"{name}.orders"
 
     def listening(self) -> dict[str, str]:
         """The option that says where, and in which protocol."""
@@ -50,6 +51,7 @@ class UwsgiServer(Server):
             # python-glanceclient sends chunks of 1 MiB, which the default of 1 MiB refuses: the
             # chunk's header counts too.
             "chunked-input-limit": str(4 << 20),
+            "master-fifo": str(self._orders),
             # A reload executes this again: by itself uWSGI finds the Python behind the virtual
             # environment, which lacks all packages.
             "binary-path": sys.executable,
@@ -95,6 +97,14 @@ class UwsgiServer(Server):
         """Ask for new workers; requests that run are finished by the old ones."""
         self.signal(signal.SIGHUP)
 
+    def begin_stop(self) -> None:
+        """Ask for the end; requests that run are finished, if the server does so at all."""
+        self._orders.write_text("q")
+
+    def is_stopping(self) -> bool:
+        """Whether a worker has ended and no other one takes its place."""
+        return not self.running or sum(map(_lives, self.worker_pids())) < self.processes
+
     def reload(self) -> None:
         """Replace all workers gracefully, and return when the new ones serve."""
         old = set(self.worker_pids())
@@ -109,3 +119,11 @@ class UwsgiServer(Server):
             f"{self.name} has new workers",
         )
         self.wait_ready()
+
+
+def _lives(pid: int) -> bool:
+    """Whether the process is more than a status that its parent has not asked for yet."""
+    try:
+        return psutil.Process(pid).status() != psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return False
