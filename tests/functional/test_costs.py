@@ -13,6 +13,7 @@ import pytest
 
 from tests.functional.cloud import MIB, Cloud, at_once, three_targets
 from tests.lab.images import image_bytes
+from tests.lab.process import wait_until
 from tests.lab.webservers import Nginx
 
 SIZE = 32 * MIB
@@ -21,6 +22,9 @@ SMALL_IMAGES = 12
 CONNECTIONS = 2
 # Requests to Glance per image besides the upload: its record once, its locations once.
 GLANCE_REQUESTS = {"GET": 1, "PATCH": 1}
+# All requests to Glance, those for lists too, per image that is older than the installation.
+BACKFILL_REQUESTS = 3
+OLD_IMAGES = 30
 # Requests to a target per image: PUT and MOVE, HEAD by the writer and by Glance.
 TARGET_REQUESTS = {"PUT": 1, "MOVE": 1, "HEAD": 4}  # 1, 1, 3
 # Bytes that the API processes read and write, by system calls, for each byte of the body.
@@ -142,6 +146,31 @@ def test_small_images_cost_few_requests_transactions_and_threads(cloud):
         assert all(sent[each] <= n * SMALL_IMAGES for each, n in TARGET_REQUESTS.items()), sent
     assert changed / SMALL_IMAGES <= COMMITS
     assert threads <= THREADS
+
+
+def test_older_images_cost_few_requests_to_glance(keystone, workdir, require):
+    """For all targets together; its bytes are read once."""
+    require(Nginx)
+    cloud = Cloud(workdir("older"), keystone)
+    filters, cloud.glance.paste_filters = cloud.glance.paste_filters, {}
+    with cloud:
+        ids = at_once(4, cloud.new_image, [image_bytes(SMALL) for _ in range(OLD_IMAGES)])
+        cloud.glance.paste_filters = filters
+        cloud.glance.write_config()
+        cloud.glance.reload()
+        before = len(cloud.glance.requests())
+        cloud.wake()
+        wanted = OLD_IMAGES * len(cloud.targets)
+
+        def done():
+            # Asks the database, since what is asked of Glance is counted.
+            return [row.status for row in cloud.rows()].count("active") == wanted
+
+        wait_until(done, 60, "all are replicated")
+        asked = [each for each in cloud.glance.requests()[before:] if each.path != "/"]
+        assert all(len(cloud.downloads(image_id)) == 1 for image_id in ids)
+    print(Counter(each.method + " " + each.path[:12] + each.path[-5:] for each in asked))
+    assert len(asked) / OLD_IMAGES <= BACKFILL_REQUESTS
 
 
 def test_idle_writer_sleeps(cloud):

@@ -185,6 +185,43 @@ def test_glance_with_a_certificate_that_is_not_trusted(
     assert glance_front.requests()[asked:] == []
 
 
+def test_an_upload_whose_writer_reaches_glance_through_tls(glance_front, cloud, authority):
+    """Until its certificate is trusted no location is added; then that is made up for."""
+    as_before = cloud.glance.options["replication"]
+    asked = len(glance_front.requests())
+    # With a certificate that is not trusted no upload is finished, however long it may take.
+    more = {"endpoint_override": glance_front.url, "writer_grace_seconds": "0"}
+    try:
+        configure(cloud, {**as_before, **more})
+        image_id = cloud.new_image(b"some bytes")
+        wait_until(lambda: is_refused(cloud, image_id), 60, "the certificate is refused")
+        assert cloud.replica_urls(image_id) == {}
+        assert glance_front.requests()[asked:] == []
+        configure(cloud, {**as_before, **more, "cafile": str(authority.ca_file)})
+        cloud.wait_replicated(image_id)
+        added = [each for each in glance_front.requests()[asked:] if each.method == "PATCH"]
+        assert 200 in [each.status for each in added]
+    finally:
+        configure(cloud, as_before)
+    cloud.wait_settled()
+
+
+def is_refused(cloud, image_id):
+    """Whether all replicas wait for a certificate that can be trusted."""
+    errors = [row.error or "" for row in cloud.rows(image_id)]
+    return errors and all("certificate verify failed" in error for error in errors)
+
+
+def configure(cloud, replication):
+    """Let Glance and its writer begin anew with these options in their section."""
+    cloud.glance.stop()
+    wait_until(lambda: not cloud.writers(), 60, "the writer ends")
+    cloud.glance.options["replication"] = replication
+    cloud.glance.write_config()
+    cloud.glance.start()
+    cloud.wake()
+
+
 # Endpoints
 
 

@@ -45,6 +45,18 @@ def add_location(cloud, image_id, url, glance=None):
     assert answer.status_code == 200 or "already exists" in answer.text, answer.text
 
 
+def come_and_go(cloud, image_id, url, glance=None):
+    """Add a location and remove it again; its place is looked up anew for each try."""
+    add_location(cloud, image_id, url, glance)
+    path = f"v2/images/{image_id}"
+    while url in (urls := cloud.locations(image_id)):
+        change = {"op": "remove", "path": f"/locations/{urls.index(url)}"}
+        answer = cloud.request(
+            "PATCH", path, user="admin", headers=PATCH_TYPE, json=[change], glance=glance
+        )
+        assert answer.status_code in (200, *TRY_AGAIN), answer.text
+
+
 def rename(cloud, image_id, name, glance=None):
     change = {"op": "replace", "path": "/name", "value": name}
     answer = patch(cloud, image_id, change, glance=glance)
@@ -68,20 +80,26 @@ def at_the_same_moment(*calls):
 
 
 def test_no_location_is_lost_while_replicas_are_added(racing):
-    """Each upload's replicas become locations while one client adds one and another renames."""
+    """Other clients add a location, add one and remove it again, and rename, in each round."""
 
     def race(number):
-        (url,) = foreign_urls(racing.targets["site-a"], number, "copy")
+        urls = stays, goes = foreign_urls(racing.targets["site-a"], number, "stays", "goes")
         image_id = racing.new_image(BODY)
         at_the_same_moment(
-            (add_location, racing, image_id, url), (rename, racing, image_id, "another name")
+            (add_location, racing, image_id, stays),
+            (come_and_go, racing, image_id, goes),
+            (rename, racing, image_id, "another name"),
         )
-        return image_id, url
+        return image_id, *urls
 
-    lost = Counter()
-    for image_id, url in at_once(AT_ONCE, race, range(ROUNDS)):
+    rounds = at_once(AT_ONCE, race, range(ROUNDS))
+    racing.wait_settled()
+    wrong = Counter()
+    for image_id, stays, goes in rounds:
         racing.wait_replicated(image_id)
         image = racing.image(image_id)
-        lost["location"] += url not in [location["url"] for location in image["locations"]]
-        lost["name"] += image["name"] != "another name"
-    assert lost.total() == 0, f"lost in {ROUNDS} rounds: {lost}"
+        urls = [location["url"] for location in image["locations"]]
+        wrong["lost location"] += stays not in urls
+        wrong["returned location"] += goes in urls
+        wrong["lost name"] += image["name"] != "another name"
+    assert wrong.total() == 0, f"in {ROUNDS} rounds: {wrong}"
