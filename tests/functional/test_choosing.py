@@ -11,9 +11,10 @@ from tests.lab.images import image_bytes
 from tests.lab.process import wait_until
 from tests.lab.webservers import Nginx
 
+FORMATS = "(container_format:docker and not disk_format:raw) or disk_format:vhd"
 TARGETS = {
     "site-a": {"replicate_if": "visibility:public and size:<=1MiB"},
-    "site-b": {"replicate_if": "tag:golden or property:os_distro=debian"},
+    "site-b": {"replicate_if": f"tag:golden or property:os_distro=debian or {FORMATS}"},
     "site-c": {"mode": "lazy"},
 }
 OPTIONS = {
@@ -46,7 +47,11 @@ def cloud(keystone, workdir, require):
     protections = directory / "property-protections.conf"
     protections.write_text(PROTECTIONS)
     options = {**OPTIONS, "DEFAULT": {"property_protection_file": str(protections)}}
-    with Cloud(directory, keystone, target_options=TARGETS, options=options) as cloud:
+    owner = keystone.session("replicator", "service").get_project_id()
+    site_a = {"replicate_if": f"{TARGETS['site-a']['replicate_if']} or owner:{owner}"}
+    target_options = {**TARGETS, "site-a": site_a}
+    with Cloud(directory, keystone, target_options=target_options, options=options) as cloud:
+        cloud.owner = owner
         yield cloud
 
 
@@ -76,12 +81,19 @@ def run(cloud, *arguments):
 
 
 SMALL, LARGE = MIB, MIB + 1
+# Stands for the project that site-a takes all images of.
+OWNER = "the owner"
 FRESH = {
     "nothing holds": (SMALL, {}, ()),
     "public and small": (SMALL, {"visibility": "public"}, ("site-a",)),
     "public and large": (LARGE, {"visibility": "public"}, ()),
     "a tag": (LARGE, {"tags": ["silver", "golden"]}, ("site-b",)),
     "a property": (SMALL, {"os_distro": "debian"}, ("site-b",)),
+    # Glance looks into none of these formats.
+    "a container": (SMALL, {"container_format": "docker", "disk_format": "iso"}, ("site-b",)),
+    "a container of raw": (SMALL, {"container_format": "docker", "disk_format": "raw"}, ()),
+    "a disk format": (SMALL, {"container_format": "ovf", "disk_format": "vhd"}, ("site-b",)),
+    "an owner": (LARGE, {"owner": OWNER}, ("site-a",)),
     "both": (SMALL, {"tags": ["golden"], "visibility": "public"}, ("site-a", "site-b")),
     "it names a lazy one": (SMALL, {"replication_targets": "site-c"}, ("site-c",)),
     "it names none": (SMALL, {"tags": ["golden"], "replication_targets": "none"}, ()),
@@ -98,7 +110,8 @@ FRESH = {
 def test_fresh_upload_goes_where_it_is_wanted(cloud, case, chunked):
     size, properties, targets = FRESH[case]
     body = image_bytes(size)
-    image_id = new_image(cloud, body, chunked=chunked, **properties)
+    owner = {"owner": cloud.owner} if "owner" in properties else {}
+    image_id = new_image(cloud, body, chunked=chunked, **{**properties, **owner})
     assert_only_at(cloud, image_id, body, *targets)
     assert cloud.downloads(image_id) == [], "the spool had the bytes"
 

@@ -9,6 +9,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
+import yaml
 
 from tests.functional.cloud import TOP
 from tests.lab.process import clean_environment, wait_until
@@ -72,13 +73,14 @@ def test_bash_completion_knows_the_commands():
 
 
 def test_list_in_every_format(cloud, alice, image_id):
-    formats = ("json", "csv", "value", "table")
+    formats = ("json", "yaml", "csv", "value", "table")
     with ThreadPoolExecutor() as pool:
         done = pool.map(lambda name: alice("list", NAME, "-f", name), formats)
-    as_json, as_csv, as_value, as_table = (each.stdout for each in done)
+    as_json, as_yaml, as_csv, as_value, as_table = (each.stdout for each in done)
     assert [(row["Target"], row["Status"], row["Size"]) for row in json.loads(as_json)] == [
         (target, "active", len(BODY)) for target in cloud.targets
     ]
+    assert yaml.safe_load(as_yaml) == json.loads(as_json)
     assert as_csv.startswith('"Target","Status","Progress","Size","Updated At"\n"site-a","active"')
     assert as_value.startswith(f"site-a active 1.0 {len(BODY)} ")
     assert "| site-a | active | 100%     |" in as_table

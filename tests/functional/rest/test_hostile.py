@@ -185,7 +185,10 @@ def test_errors_have_the_form_of_glances_own(quiet, accept):
 
 @pytest.mark.parametrize(("kib", "expected"), [(40, 200), (1 << 10, None), (10 << 10, None)])
 def test_headers_without_end(quiet, kib, expected):
-    """uWSGI closes the connection where they exceed buffer-size, and goes on to serve others."""
+    """uWSGI closes the connection where they exceed its buffer-size, and goes on to serve others.
+
+    tests/functional/test_servers.py sees what other servers answer.
+    """
     path = "/v2/replication/targets"
     try:
         status, _, _ = send(quiet, "GET", path, {"X-Long": "a" * (kib << 10)}, b"", quiet.token())
