@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 
 import oslo_db.exception
 from oslo_config import cfg
+from oslo_db.sqlalchemy import enginefacade
 from oslo_log import log
 
 from glance_repl_mw import exceptions, launcher, opts
@@ -139,13 +140,7 @@ def _service(conf: cfg.ConfigOpts, notifications: Notifications | None) -> Write
     spool = Spool(options.spool_dir, options.spool_max_bytes, options.spool_min_free_bytes)
     spool.prepare()
     is_needed = _own_lock(conf, spool.directory)
-    database = schema.open_database(options.connection)
-    try:
-        schema.prepare(database)
-    except oslo_db.exception.DBError as error:
-        raise exceptions.ConfigError(
-            operation="open the database", hint=f"[replication] connection: {error}"
-        ) from error
+    database = _database(options.connection)
     observer: Observer | None = None
     if notifications:
         notifications.start(ReplicaStore(database).replicas)
@@ -177,6 +172,17 @@ def _service(conf: cfg.ConfigOpts, notifications: Notifications | None) -> Write
     spool.bell.listen(wake)
     tasks.start(StateReport(tools, TargetStates(database), nodes.name))
     return service
+
+
+def _database(connection: str) -> enginefacade._TransactionContextManager:
+    database = schema.open_database(connection)
+    try:
+        schema.prepare(database)
+    except oslo_db.exception.DBError as error:
+        raise exceptions.ConfigError(
+            operation="open the database", hint=f"[replication] connection: {error}"
+        ) from error
+    return database
 
 
 def _nodes(coordination_url: str, name: str) -> Nodes:
