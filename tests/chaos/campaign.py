@@ -220,7 +220,7 @@ def run(directory: Path, keystone: Keystone, plan: Plan) -> str:
             directory, keystone, server.port, nodes=plan.nodes, **_shared(directory, plan, stack)
         )
         with cloud:
-            wait_until(lambda: cloud.request("GET", "v2/images").ok, 30, "Glance answers")
+            wait_until(lambda: cloud.request("GET", "v2/images").ok, 60, "Glance answers")
             campaign = Campaign(cloud, bodies, plan)
             try:
                 campaign.run()

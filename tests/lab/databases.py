@@ -69,7 +69,7 @@ class DatabaseServer(Server):
         ended = self.execute(self.clients)
         for (client,) in ended:
             self.execute(self.end_client.format(client))
-        wait_until(lambda: not set(ended) & set(self.execute(self.clients)), 30, "connections end")
+        wait_until(lambda: not set(ended) & set(self.execute(self.clients)), 60, "connections end")
         return len(ended)
 
     def pause(self) -> None:
@@ -209,7 +209,7 @@ class PostgreSql(DatabaseServer):
         for worker in workers:
             with contextlib.suppress(psutil.NoSuchProcess):
                 worker.kill()
-        wait_until(lambda: not any(_holds_memory(each) for each in workers), 30, "all is ended")
+        wait_until(lambda: not any(_holds_memory(each) for each in workers), 60, "all is ended")
 
 
 def _holds_memory(process: psutil.Process) -> bool:

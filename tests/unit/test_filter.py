@@ -151,7 +151,7 @@ def test_the_acceptance_is_recorded_before_the_uploader_sees_it(filtered, spool)
 def test_the_body_is_in_the_spool_while_it_is_read(filtered, spool):
     def glance(environ, start_response):
         environ["wsgi.input"].read(5)
-        wait_until(lambda: data(spool) == BODY[:5], 30, "the bytes are in the spool")
+        wait_until(lambda: data(spool) == BODY[:5], 60, "the bytes are in the spool")
         assert only(spool).state is UploadState.RECEIVING
         assert not spool.is_abandoned(only(spool))
         return Glance()(environ, start_response)

@@ -27,7 +27,7 @@ def targets(cloud):
 
 
 def wait_for(cloud, image_id, target, status):
-    wait_until(lambda: cloud.statuses(image_id).get(target) == status, 30, status)
+    wait_until(lambda: cloud.statuses(image_id).get(target) == status, 60, status)
 
 
 def test_active_replica_is_there_already(quiet, image_id):

@@ -74,7 +74,7 @@ def test_active_replica_is_left_alone(node, glance, records, add):
 )
 def test_wait_ends_with_the_first_attempt(node, glance, records, step, values, status, last):
     def finish():
-        row = wait_until(lambda: rows(records, "site-a"), 20, "it is planned")[0]
+        row = wait_until(lambda: rows(records, "site-a"), 60, "it is planned")[0]
         steps = {"active": ("uploading", "stored", "active")}.get(step, (step,))
         for name in steps:
             row = records.survey.change(row, ReplicaStatus(name), **values)

@@ -303,7 +303,7 @@ def test_rate_holds_the_reading_up_until_the_writer_ends(lab):
 
     thread = threading.Thread(target=run)
     thread.start()
-    wait_until(lambda: lab.target.read, 10, "the reading begins")
+    wait_until(lambda: lab.target.read, 60, "the reading begins")
     lab.tools.stopping.set()
     thread.join(10)
     assert ended

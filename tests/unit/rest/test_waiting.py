@@ -75,12 +75,12 @@ def test_all_are_told_of_a_change_by_the_same_looks():
     rows = Rows(replica("pending"), replica("pending", "other"))
     room = WaitingRoom(rows, 8, LONG)
     waiters = [Waiter(room, each) for each in rows.replicas * 2]
-    wait_until(lambda: rows.looks and rows.looks[-1] == {"image", "other"}, 10, "all are seen")
+    wait_until(lambda: rows.looks and rows.looks[-1] == {"image", "other"}, 60, "all are seen")
     rows.replicas = [replica("active"), replica("error", "other")]
     end(waiters)
     assert [waiter.pause for waiter in waiters] == [None] * 4
     number = len(rows.looks)
-    wait_until(lambda: not room._watches, 10, "nobody looks any more")
+    wait_until(lambda: not room._watches, 60, "nobody looks any more")
     assert len(rows.looks) <= number + 1
 
 
@@ -100,7 +100,7 @@ def test_who_finds_no_place_comes_again_later():
     rows = Rows(replica("pending"))
     room = WaitingRoom(rows, 1, LONG)
     waiter = Waiter(room, rows.replicas[0])
-    wait_until(lambda: rows.looks, 10, "it waits")
+    wait_until(lambda: rows.looks, 60, "it waits")
     pauses = [room.wait(rows.replicas[0], LONG) for _ in range(50)]
     assert pauses[0] == 2
     assert pauses == sorted(pauses)
@@ -125,7 +125,7 @@ def test_steps_on_the_way_end_no_wait(first, on_the_way, last):
     for status in on_the_way:
         rows.replicas = [replica(status)]
         number = len(rows.looks)
-        wait_until(lambda number=number: len(rows.looks) > number + 1, 10, "it is seen")
+        wait_until(lambda number=number: len(rows.looks) > number + 1, 60, "it is seen")
         assert waiter.is_alive()
     rows.replicas = [replica(last)]
     end([waiter])

@@ -52,7 +52,7 @@ def test_pieces_of_any_size_are_written_in_their_order(spool):
 def test_a_first_piece_is_written_although_no_more_come(spool):
     writer = WriteBehind(Appender(spool, IMAGE, None))
     writer.append(b"first")
-    wait_until(lambda: spool.received_bytes(writer.upload_id) == 5, 30, "it is written")
+    wait_until(lambda: spool.received_bytes(writer.upload_id) == 5, 60, "it is written")
     writer.discard()
 
 
@@ -71,7 +71,7 @@ def test_a_slow_disk_holds_up_who_brings_more_than_two_batches(spool):
     thread.start()
     assert disk.began.wait(30)
     in_memory = 1 + behind._BATCH_BYTES // len(PIECE)
-    wait_until(lambda: len(appended) == in_memory - 1, 30, "two batches are in memory")
+    wait_until(lambda: len(appended) == in_memory - 1, 60, "two batches are in memory")
     disk.go.set()
     thread.join(30)
     assert len(appended) == 64

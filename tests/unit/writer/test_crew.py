@@ -57,7 +57,7 @@ def test_outcomes_come_back_to_the_main_loop(crew):
     crew.at_glance(lambda: 1, lambda *outcome: outcomes.append(outcome))
     crew.at_target("site-a", fail, lambda *outcome: outcomes.append(outcome))
     assert crew.at_work == 2
-    events = [crew.events.get(timeout=5) for _ in range(2)]
+    events = [crew.events.get(timeout=60) for _ in range(2)]
     assert outcomes == []
     for event in events:
         event()

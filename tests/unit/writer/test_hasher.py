@@ -33,7 +33,7 @@ def test_file_that_is_complete(hasher, tmp_path, digests, size):
     path = tmp_path / "body"
     path.write_bytes(body)
     hasher.finish(hasher.follow(path, "sha256"), digests.put)
-    assert digests.get(timeout=10) == expected(body)
+    assert digests.get(timeout=60) == expected(body)
 
 
 def test_files_that_grow_side_by_side(hasher, tmp_path):
@@ -51,7 +51,7 @@ def test_files_that_grow_side_by_side(hasher, tmp_path):
     for digest, body in zip(followed, bodies, strict=True):
         digests = queue.Queue()
         hasher.finish(digest, digests.put)
-        assert digests.get(timeout=10) == expected(body)
+        assert digests.get(timeout=60) == expected(body)
 
 
 def test_file_that_is_dropped_is_closed_and_announces_nothing(hasher, tmp_path, digests):
@@ -61,9 +61,9 @@ def test_file_that_is_dropped_is_closed_and_announces_nothing(hasher, tmp_path, 
     hasher.drop(dropped)
     hasher.finish(dropped, digests.put)
     hasher.finish(hasher.follow(path, "sha256"), digests.put)
-    assert digests.get(timeout=10) == expected(b"abc")
+    assert digests.get(timeout=60) == expected(b"abc")
     assert digests.empty()
-    wait_until(lambda: not is_open(path), 10, "the hasher lets go of the file")
+    wait_until(lambda: not is_open(path), 60, "the hasher lets go of the file")
 
 
 def is_open(path):
@@ -82,7 +82,7 @@ def test_file_that_cannot_be_read_has_no_digest(hasher, tmp_path, digests, monke
 
     monkeypatch.setattr(broken, "advance", fail)
     hasher.finish(broken, digests.put)
-    assert digests.get(timeout=10) is None
+    assert digests.get(timeout=60) is None
 
 
 def test_missing_file_and_unknown_algorithm(hasher, tmp_path):
