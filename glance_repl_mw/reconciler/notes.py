@@ -70,6 +70,10 @@ class Notes(Task):
 
     def rest(self, seconds: float) -> None:
         """Wait, but not for long once woken: the spool is busy then, and may have no note."""
+        if seconds > _IDLE_SECONDS:
+            # After an error: what comes does not bring the next one sooner.
+            self.tools.rest(seconds)
+            return
         is_woken = self._woken.wait(seconds)
         self._woken.clear()
         self.tools.rest(_SHORTEST_SECONDS if is_woken else 0)
