@@ -109,10 +109,22 @@ def _retried(call: Callable[_Parameters, _Result], retries: int) -> Callable[_Pa
     def translated(*args: _Parameters.args, **kwargs: _Parameters.kwargs) -> _Result:
         try:
             return wrapped(*args, **kwargs)
-        except sa.exc.SQLAlchemyError as error:
-            raise db_exception.DBError(error) from error
+        except Exception as error:
+            interruption = _interruption(error)
+            if interruption is not None:
+                raise interruption from None
+            if isinstance(error, sa.exc.SQLAlchemyError):
+                raise db_exception.DBError(error) from error
+            raise
 
     return translated
+
+
+def _interruption(error: BaseException | None) -> KeyboardInterrupt | None:
+    """The Ctrl-C that met SQLAlchemy at work, which then fails to end its transaction."""
+    while error is not None and not isinstance(error, KeyboardInterrupt):
+        error = error.__context__
+    return error
 
 
 @enginefacade.transaction_context_provider

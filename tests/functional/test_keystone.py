@@ -137,6 +137,12 @@ def front(keystone, workdir, authority):
         yield server
 
 
+def answers_since(server, asked, method=None):
+    """The status of each request after the first `asked`; logged after it was answered."""
+    requests = server.requests()[asked:]
+    return [request.status for request in requests if method in (None, request.method)]
+
+
 @pytest.mark.parametrize("way", WAYS)
 @pytest.mark.filterwarnings("ignore::urllib3.exceptions.InsecureRequestWarning")
 @pytest.mark.parametrize("trust", ["cafile", "insecure"])
@@ -145,8 +151,8 @@ def test_keystone_behind_tls(way, trust, front, authority, plugins, service_of, 
     options = {**plugins[way], "auth_url": f"{front.url}v3"}
     session = {"cafile": authority.ca_file} if trust == "cafile" else {"insecure": "true"}
     assert service_of(options, **session).get(image_id).status == "queued"
-    tokens = [request for request in front.requests()[asked:] if request.method == "POST"]
-    assert [request.status for request in tokens] == [201]
+    tokens = wait_until(lambda: answers_since(front, asked, "POST"), 60, "the log has the request")
+    assert tokens == [201]
 
 
 def test_keystone_with_a_certificate_that_is_not_trusted(
@@ -170,7 +176,8 @@ def test_glance_behind_tls(glance_front, authority, plugins, service_of, image_i
     asked = len(glance_front.requests())
     session = {"endpoint_override": glance_front.url, "cafile": authority.ca_file}
     assert service_of(plugins["password"], **session).get(image_id).status == "queued"
-    assert [request.status for request in glance_front.requests()[asked:]] == [200]
+    logged = wait_until(lambda: answers_since(glance_front, asked), 60, "the log has the request")
+    assert logged == [200]
 
 
 def test_glance_with_a_certificate_that_is_not_trusted(
@@ -199,8 +206,9 @@ def test_an_upload_whose_writer_reaches_glance_through_tls(glance_front, cloud, 
         assert glance_front.requests()[asked:] == []
         configure(cloud, {**as_before, **more, "cafile": str(authority.ca_file)})
         cloud.wait_replicated(image_id)
-        added = [each for each in glance_front.requests()[asked:] if each.method == "PATCH"]
-        assert 200 in [each.status for each in added]
+        wait_until(
+            lambda: 200 in answers_since(glance_front, asked, "PATCH"), 60, "a location was added"
+        )
     finally:
         configure(cloud, as_before)
     cloud.wait_settled()

@@ -97,8 +97,8 @@ def test_glance_serves_an_image_from_its_primary_and_from_a_location(
         glance.reload()
         assert b"".join(alice.images.data(image.id)) == body
 
-        methods = [r.method for r in nginx.requests() if r.path == f"/images/{image.id}"]
-        assert methods[-1] == "GET"
+        read = ("GET", f"/images/{image.id}", 200)
+        wait_until(lambda: read in nginx.requests(), 60, "the target's log has the request")
     assert (f"/v2/images/{image.id}/file", 204) in [request[1:] for request in glance.requests()]
 
 

@@ -217,15 +217,17 @@ def test_nodes_share_a_backfill(cluster):
         return [str(row.status) for row in found] == ["active"] * OLDER
 
     wait_until(all_made, 120, "all are made")
-    # Each node adds locations at its own Glance.
-    added = [
-        {each.path.rpartition("/")[2] for each in node.requests()[done:] if each.method == "PATCH"}
-        for node, done in zip(cluster.nodes, before, strict=True)
-    ]
-    first, second = (ids & images.keys() for ids in added)
+
+    def added():
+        """The images at each node, which adds locations at its own Glance."""
+        for node, done in zip(cluster.nodes, before, strict=True):
+            patched = [each.path for each in node.requests()[done:] if each.method == "PATCH"]
+            yield images.keys() & {path.rpartition("/")[2] for path in patched}
+
+    wait_until(lambda: set.union(*added()) == images.keys(), 60, "the logs have all requests")
+    first, second = added()
     assert first and second
     assert not first & second
-    assert first | second == images.keys()
     for image_id, body in images.items():
         cluster.assert_replicated(image_id, body)
         assert [status for _, status in cluster.puts(image_id, LAZY)] == [201]

@@ -161,7 +161,8 @@ def test_glance_reads_the_replica_when_its_own_copy_is_lost(cloud, image_id):
     answer = cloud.request("GET", f"v2/images/{image_id}/file")
     assert answer.content == BODY
     path = f"/images/{cloud.row(image_id, 'signed').object_name}"
-    assert ("GET", path, 200) in cloud.targets["signed"].requests()
+    target = cloud.targets["signed"]
+    wait_until(lambda: ("GET", path, 200) in target.requests(), 60, "its log has the request")
 
 
 def test_signature_that_ends_soon_is_renewed(cloud, image_id):

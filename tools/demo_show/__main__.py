@@ -16,11 +16,10 @@ from rich.console import Console
 from tests.lab.process import ServerError
 from tools.demo_show import keep
 from tools.demo_show.diskimage import MIB, SMALLEST_BYTES
-from tools.demo_show.stage import DemoError, Stage, make_directory
+from tools.demo_show.stage import ENDING_SIGNALS, DemoError, Stage, make_directory
 from tools.demo_show.story import Story
 
 _FAILURES = (DemoError, ServerError, TimeoutError, OSError, requests.RequestException)
-_ENDING_SIGNALS = (signal.SIGTERM, signal.SIGHUP)
 
 _HOW_TO_GO_ON = """
 == How to go on
@@ -34,7 +33,7 @@ def main() -> int:
     arguments = _arguments()
     # It was for this process only.
     os.environ.pop("PYTHONPATH", None)
-    for number in _ENDING_SIGNALS:
+    for number in ENDING_SIGNALS:
         signal.signal(number, _end)
     try:
         _run(arguments.file, arguments.size, arguments.keep)
@@ -99,7 +98,7 @@ def _stage(image_bytes: int) -> Iterator[Stage]:
             print(f"The end of Glance's log:\n{stage.glance.log_tail(20)}", file=sys.stderr)
             raise
         finally:
-            for number in (signal.SIGINT, *_ENDING_SIGNALS):
+            for number in (signal.SIGINT, *ENDING_SIGNALS):
                 signal.signal(number, signal.SIG_IGN)
             stage.stop()
     finally:

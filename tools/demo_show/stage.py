@@ -6,8 +6,8 @@ import shutil
 import signal
 import subprocess
 import tempfile
-from collections.abc import Iterable
-from contextlib import ExitStack, suppress
+from collections.abc import Iterable, Iterator
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import NamedTuple
 
@@ -27,6 +27,8 @@ TARGETS = ("site-a", "site-b", "site-c")
 USER = ("alice", "demo")
 SERVICE_USER = ("replicator", "service")
 MEMORY = Path("/dev/shm")
+# Besides Ctrl-C.
+ENDING_SIGNALS = (signal.SIGTERM, signal.SIGHUP)
 
 _SERVERS_BYTES = 256 << 20
 _KEPT_FREE_BYTES = 64 << 20
@@ -114,7 +116,8 @@ class Stage:
         """What the writer has recorded, by target."""
         assert self._store is not None
         try:
-            return {replica.target: replica for replica in self._store.replicas(image_id)}
+            with _no_interruption():
+                return {replica.target: replica for replica in self._store.replicas(image_id)}
         except DBError:  # its tables are being made
             return {}
 
@@ -191,6 +194,16 @@ def make_directory(image_bytes: int) -> Path:
         f"{needed >> 20} MiB are needed in {parents[-1]}: "
         "set TMPDIR to a directory with more room, or take a smaller --size"
     )
+
+
+@contextmanager
+def _no_interruption() -> Iterator[None]:
+    """Ctrl-C has its effect afterwards: the database's library may swallow it."""
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT, *ENDING_SIGNALS})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 def _account(user: tuple[str, str]) -> tuple[str, str, str]:
