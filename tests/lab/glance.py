@@ -31,6 +31,7 @@ class Glance(UwsgiServer):
     """
 
     module = "glance.wsgi.api:application"
+    shared_modules = ("glance.common.wsgi_app", "glance.api.v2.router")
 
     def __init__(
         self,

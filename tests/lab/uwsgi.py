@@ -13,9 +13,14 @@ _LOADED = re.compile(r"^WSGI app 0 .* pid: (\d+)", re.MULTILINE)
 
 
 class UwsgiServer(Server):
-    """A WSGI application under uWSGI with processes and threads, as OpenStack deploys it."""
+    """A WSGI application under uWSGI with processes and threads, as OpenStack deploys it.
+
+    Each process loads the application for itself. `shared_modules` are imported once for all of
+    them: half of a start's time is that of the imports.
+    """
 
     module: str
+    shared_modules: tuple[str, ...] = ()
     request_line = re.compile(r"^request (?P<method>[A-Z]+) (?P<path>\S+) (?P<status>\d{3}) ")
 
     def __init__(
@@ -74,6 +79,7 @@ class UwsgiServer(Server):
             str(Path(sys.executable).with_name("uwsgi")),
             *(word for name, value in options.items() for word in (f"--{name}", value)),
             *(f"--{name}" for name in switches),
+            *(f"--shared-pyimport={name}" for name in self.shared_modules),
             *self.uwsgi_arguments,
         ]
 
