@@ -205,20 +205,27 @@ class _Worker:
             self._ledger.let_go(entry)
 
     def change(self) -> str | None:
-        """Rename an image, or hide it or show it again."""
-        entry = self._ledger.pick(self._rng)
+        """Rename an image, or hide it or show it again.
+
+        None that is being uploaded: Glance by itself may write its earlier status back
+        (doc/source/faults.rst).
+        """
+        entry = self._ledger.take(self._rng)
         if entry is None:
             return None
         changes = [
             {"op": "replace", "path": "/name", "value": f"name {self._rng.random()}"},
             {"op": "replace", "path": "/os_hidden", "value": self._rng.random() < 0.5},
         ]
-        return self._outcome(
-            "PATCH",
-            f"images/{entry.image_id}",
-            headers={"Content-Type": _PATCH_TYPE},
-            json=[self._rng.choice(changes)],
-        )
+        try:
+            return self._outcome(
+                "PATCH",
+                f"images/{entry.image_id}",
+                headers={"Content-Type": _PATCH_TYPE},
+                json=[self._rng.choice(changes)],
+            )
+        finally:
+            self._ledger.let_go(entry)
 
     def read(self) -> str | None:
         """Download an image and compare it with what was uploaded."""
