@@ -207,8 +207,8 @@ class _Worker:
     def change(self) -> str | None:
         """Rename an image, or hide it or show it again.
 
-        None that is being uploaded: Glance by itself may write its earlier status back
-        (doc/source/faults.rst).
+        None that is being uploaded: Glance may write its earlier status back
+        (doc/source/faults.rst). Nor one that is being deleted.
         """
         entry = self._ledger.take(self._rng)
         if entry is None:
