@@ -29,7 +29,7 @@ from glance_repl_mw import policies
 from glance_repl_mw.background import in_background
 from glance_repl_mw.db.store import ReplicaStore
 from glance_repl_mw.inquiry import record_request
-from glance_repl_mw.model import Replica, ReplicaStatus
+from glance_repl_mw.model import CLOSED, Replica, ReplicaStatus
 from glance_repl_mw.spool.directory import Spool
 
 if TYPE_CHECKING:
@@ -40,7 +40,6 @@ LOG = log.getLogger(__name__)
 HEADER = "X-Replication-Status"
 PROPERTY = "replication_write_concern"
 _POLL_SECONDS = 0.2
-_ENDED = (ReplicaStatus.DELETING, ReplicaStatus.DELETED)
 
 
 class WriteConcern(enum.StrEnum):
@@ -195,7 +194,7 @@ class AnswerHold:
 
 
 def _standing_of(replicas: Sequence[Replica]) -> Standing:
-    wanted = [replica for replica in replicas if replica.status not in _ENDED]
+    wanted = [replica for replica in replicas if replica.status not in CLOSED]
     return Standing(
         active=sum(replica.status is ReplicaStatus.ACTIVE for replica in wanted),
         hopeful=sum(not _is_hopeless(replica) for replica in wanted),

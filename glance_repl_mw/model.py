@@ -42,6 +42,9 @@ WAITING_FOR_BYTES = (ReplicaStatus.PENDING, ReplicaStatus.ERROR)
 
 CLOSED = (ReplicaStatus.DELETING, ReplicaStatus.DELETED)
 
+# Nothing is left to do for the upload that it is of.
+ENDED = (ReplicaStatus.ACTIVE, *CLOSED)
+
 
 # Nodes share the images among them by so many letters that their ids begin with.
 SHARE_LETTERS = 2

@@ -9,7 +9,7 @@ import oslo_db.exception
 from oslo_config import cfg
 from oslo_log import log
 
-from glance_repl_mw.model import Wish
+from glance_repl_mw.model import ENDED, Replica, Wish
 from glance_repl_mw.spool.news import News
 from glance_repl_mw.spool.upload import Origin, Upload, UploadState
 from glance_repl_mw.writer.choosing import Choosing
@@ -95,7 +95,7 @@ class Intake:
             return
         try:
             rows = self._crew.store.begin(upload, targets)
-            if not rows and self._may_still_be_needed(upload, targets):
+            if self._may_still_be_needed(upload, rows, targets):
                 self._some_are_left_to_others = True
                 return
         except oslo_db.exception.DBError as error:
@@ -107,11 +107,14 @@ class Intake:
         self._jobs[upload.upload_id] = job
         job.start()
 
-    def _may_still_be_needed(self, upload: Upload, targets: Collection[str]) -> bool:
-        """Whether other nodes make all its replicas, as while this one was away, and may fail."""
+    def _may_still_be_needed(
+        self, upload: Upload, rows: Mapping[str, Replica], targets: Collection[str]
+    ) -> bool:
+        """Whether other nodes make all that it lacks, as while this one was away, and may fail."""
         return (
             upload.state is UploadState.ACCEPTED
             and upload.origin in (Origin.UPLOAD, Origin.STAGE)
+            and all(row.status in ENDED for row in rows.values())
             and self._crew.store.is_made_elsewhere(upload.image_id, targets)
         )
 

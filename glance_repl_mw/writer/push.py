@@ -9,7 +9,7 @@ from oslo_log import log
 
 from glance_repl_mw import exceptions
 from glance_repl_mw.db.store import ReplicaStore
-from glance_repl_mw.model import Replica, ReplicaStatus, Stored
+from glance_repl_mw.model import ENDED, Replica, ReplicaStatus, Stored
 from glance_repl_mw.pace import Pace
 from glance_repl_mw.spool.reader import Gate, SpoolReader
 from glance_repl_mw.spool.upload import Upload
@@ -17,15 +17,9 @@ from glance_repl_mw.targets.base import Target
 
 LOG = log.getLogger(__name__)
 
-_KEPT_AT_START = (
-    ReplicaStatus.STORED,
-    ReplicaStatus.ACTIVE,
-    ReplicaStatus.DELETING,
-    ReplicaStatus.DELETED,
-)
+_KEPT_AT_START = (ReplicaStatus.STORED, *ENDED)
 # So many attempts back, a body may still be under way.
 _LATE_ATTEMPTS = 8
-_ENDED = (ReplicaStatus.ACTIVE, ReplicaStatus.DELETING, ReplicaStatus.DELETED)
 
 
 class Push:
@@ -63,7 +57,7 @@ class Push:
     @property
     def has_ended(self) -> bool:
         """Whether nothing is left to do for this upload at the target."""
-        return self.status in _ENDED
+        return self.status in ENDED
 
     @property
     def is_ready_for_location(self) -> bool:

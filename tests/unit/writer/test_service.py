@@ -22,6 +22,7 @@ from glance_repl_mw.writer.service import WriterService
 from tests.unit.writer.conftest import IMAGE, WAIT_SECONDS
 
 BODY = bytes(100_000)
+STEPS_TO_ACTIVE = (ReplicaStatus.UPLOADING, ReplicaStatus.STORED, ReplicaStatus.ACTIVE)
 
 
 @pytest.fixture
@@ -102,32 +103,39 @@ def test_progress_does_not_wait_for_the_chores(service, store, pushing):
 
 
 @pytest.mark.parametrize("others_fail", [True, False])
-def test_upload_stays_while_other_nodes_make_its_replicas(
-    service, spool, images, store, tools, targets, others_fail
+@pytest.mark.parametrize("made_before", [(), ("site-a",)], ids=["none", "one"])
+def test_upload_stays_while_other_nodes_make_what_it_lacks(
+    service, spool, images, store, tools, targets, made_before, others_fail
 ):
     """They took over while this node was away, and the spool may be the last source."""
     spool_upload(spool, images)
     (upload,) = spool.uploads()
     store.begin(upload, targets)
+    for status in STEPS_TO_ACTIVE:
+        store.update(upload.upload_id, made_before, status)
+    taken_over = set(targets) - set(made_before)
     other = ReplicaSurvey(tools.survey._database, "other")
     waiting = ReplicaStatus.ERROR, {"node": None, "next_attempt_at": timeutils.utcnow()}
 
+    def rows_taken_over():
+        return [row for row in other.of_images([IMAGE])[IMAGE] if row.target in taken_over]
+
     def change_all(status, values):
-        for row in other.of_images([IMAGE])[IMAGE]:
+        for row in rows_taken_over():
             assert other.change(row, status, **values)
 
     change_all(*waiting)
-    other.assign(other.of_images([IMAGE])[IMAGE], "fetch")
+    other.assign(rows_taken_over(), "fetch")
     for _ in range(10):
         service.run_once()
     assert spool.uploads() == [upload]
-    assert {row.upload_id for row in store.replicas()} == {"fetch"}
+    assert {row.upload_id for row in rows_taken_over()} == {"fetch"}
     if others_fail:
         change_all(*waiting)
         until(service, lambda: set(statuses(store).values()) == {"active"})
-        assert all(target.objects for target in targets.values())
+        assert all(targets[name].objects for name in taken_over)
     else:
-        for status in (ReplicaStatus.UPLOADING, ReplicaStatus.STORED, ReplicaStatus.ACTIVE):
+        for status in STEPS_TO_ACTIVE:
             change_all(status, {})
     until(service, lambda: not spool.uploads())
 
