@@ -40,12 +40,13 @@ class ReplicaStore:
 
     @retried
     def begin(self, upload: Upload, targets: Collection[str]) -> dict[str, Replica]:
-        """The rows of an upload by target; those that are missing are made, ``pending``.
+        """The rows of an upload by target, but for those that another node has in hand.
 
-        Where the image has a replica at a target that was planned or begun after this upload, as
-        while this node was away, it gets no second one. One that still waits for its bytes gets
-        those of this upload. What was fetched serves only rows that it was fetched for, and what
-        was downloaded makes a replica only where there is none.
+        Those that are missing are made, ``pending``. Where the image has a replica at a target
+        that was planned or begun after this upload, as while this node was away, it gets no second
+        one. One that still waits for its bytes gets those of this upload. What was fetched serves
+        only rows that it was fetched for, and what was downloaded makes a replica only where there
+        is none.
         """
         with self._database.writer.using(Context()) as session:
             if upload.origin is Origin.DOWNLOAD:
@@ -75,7 +76,7 @@ class ReplicaStore:
             )
             session.flush()
             present = session.scalars(
-                sa.select(ReplicaRow).where(ReplicaRow.upload_id == upload.upload_id)
+                sa.select(ReplicaRow).where(ReplicaRow.upload_id == upload.upload_id, self._free())
             )
             return {row.target: replica_of(row) for row in present}
 
@@ -94,7 +95,7 @@ class ReplicaStore:
         conditions = [
             ReplicaRow.upload_id == upload_id,
             ReplicaRow.target.in_(list(targets)),
-            sa.or_(ReplicaRow.node.is_(None), ReplicaRow.node == self._node),
+            self._free(),
         ]
         if status is ReplicaStatus.UPLOADING:
             values["node"] = self._node
@@ -171,7 +172,7 @@ class ReplicaStore:
         """Rows of uploads that this node had in hand and that reached no end of any kind."""
         return self._select(
             sa.select(ReplicaRow).where(
-                sa.or_(ReplicaRow.node.is_(None), ReplicaRow.node == self._node),
+                self._free(),
                 sa.or_(
                     ReplicaRow.status == ReplicaStatus.UPLOADING,
                     sa.and_(
@@ -208,6 +209,10 @@ class ReplicaStore:
             if self._observer is not None:
                 now = dataclasses.replace(replica, **values, version=replica.version + 1)
                 self._observer(replica, now)
+
+    def _free(self) -> sa.ColumnElement[bool]:
+        """Rows that no other node has in hand."""
+        return sa.or_(ReplicaRow.node.is_(None), ReplicaRow.node == self._node)
 
     def _comes_first(self, row: ReplicaRow, upload: Upload) -> bool:
         """Whether the row is of another upload, and neither older nor this node's own.

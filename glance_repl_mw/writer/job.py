@@ -31,7 +31,8 @@ class Job:
     :param rows: the upload's rows by target
     :param on_active: called with the upload, the target and the URL of each new location
     :ivar lacks_proof: Glance was asked in vain for the proof that the pushes wait for
-    :ivar done: nothing is left to do and the spool has let go of it
+    :ivar done: nothing is left to do; the spool has let go of it, unless the writer stops or other
+        nodes make its replicas
     """
 
     def __init__(
@@ -222,7 +223,8 @@ class Job:
     def _complete(self) -> None:
         if self._pushes.all_have_ended:
             self.done = True
-            self._crew.spool.remove(self.upload.upload_id)
+            if not self._pushes.any_is_yielded:
+                self._crew.spool.remove(self.upload.upload_id)
 
     # The end
 

@@ -34,6 +34,7 @@ class Push:
     :ivar may_register: the location may be asked for now
     :ivar is_doubted: the object may be there no more: Glance refuses it, or an earlier writer
         made it
+    :ivar is_yielded: another node has taken the replica over
     :ivar retry_at: when to try again what has failed, by ``time.monotonic``
     """
 
@@ -51,6 +52,7 @@ class Push:
         self.running = False
         self.may_register = True
         self.is_doubted = False
+        self.is_yielded = False
         self.retry_at: float | None = None
         self._reader: SpoolReader | None = None
 

@@ -70,6 +70,11 @@ class Pushes:
         return all(push.has_ended for push in self)
 
     @property
+    def any_is_yielded(self) -> bool:
+        """Whether another node makes a replica of the image now, and may fail."""
+        return any(push.is_yielded for push in self)
+
+    @property
     def only_retries_are_left(self) -> bool:
         """Whether every replica is done or has failed and waits."""
         return all(push.has_ended or push.retry_at is not None for push in self)
@@ -182,7 +187,7 @@ class Pushes:
     def yield_to_other(self, push: Push) -> None:
         """Another node has taken the replica over: what was made here goes, the row stays."""
         LOG.warning("Image %s, target %s: taken over", self.upload.image_id, push.target.name)
-        push.status = ReplicaStatus.DELETED
+        push.status, push.is_yielded = ReplicaStatus.DELETED, True
         name = push.object_name
         if name is not None:
             self._crew.at_target(

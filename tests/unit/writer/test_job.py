@@ -26,6 +26,20 @@ def test_accepted_upload_becomes_a_location_everywhere_in_one_request(lab, image
     assert all((row.size, row.progress) == (len(BODY), 1.0) for row in lab.rows().values())
 
 
+@pytest.mark.parametrize("taken_over", [("site-a", "site-b"), ("site-b",)], ids=["all", "one"])
+def test_upload_stays_where_another_node_takes_a_replica_over(lab, crew, targets, taken_over):
+    """It may fail, and the spool be the last source."""
+    crew.is_alone = False
+    lab.accepted(BODY)
+    lab.take_in_hand()
+    for name in taken_over:
+        crew.store.update(lab.job.upload.upload_id, [name], node="other")
+    lab.until_done()
+    assert lab.spooled() == [".data", ".json"]
+    assert [name for name in targets if not targets[name].objects] == list(taken_over)
+    assert {lab.rows()[name].status for name in taken_over} == {"pending"}
+
+
 def test_tail_is_held_back_until_glance_has_accepted(lab, images, targets):
     appender = lab.receive(BODY[:200_000], len(BODY))
     job = lab.take_in_hand()
