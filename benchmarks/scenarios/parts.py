@@ -8,6 +8,8 @@ from collections.abc import Iterator, Set
 from contextlib import suppress
 from pathlib import Path
 
+import psutil
+
 from benchmarks.accounting import medians
 from benchmarks.bodies import Body, random_bytes
 from benchmarks.contenders import Contender, Ours, Sample, told
@@ -18,20 +20,20 @@ from benchmarks.stage import Stage
 from benchmarks.turns import alternate
 
 NAMES = ("upload-parts",)
-BARE, BESIDE, SPOOL, MODEST, ALL = (
+BARE, BESIDE, SPOOL, ELSEWHERE, ALL = (
     "bare Glance",
     "bare Glance beside a stranger",
     "with the filter, the writer stopped",
-    "with the filter, the targets give way",
+    "with the filter, writer and targets on one processor",
     "with the filter",
 )
 _WHAT = {
     BESIDE: "upload, bare Glance beside a program that hashes (nice 19) / bare Glance",
     SPOOL: "upload, with the filter and a writer that is stopped meanwhile / bare Glance",
-    MODEST: "upload, with the filter and targets that give way (nice 19) / bare Glance",
+    ELSEWHERE: "upload, with the filter, writer and targets on one processor / bare Glance",
     ALL: "upload, with the filter / bare Glance, beside these two",
 }
-_MODEST_NICE = 19
+_STRANGERS_NICE = 19
 _STRANGER = "import hashlib, os; os.nice(19)\nwhile True: hashlib.sha512(bytes(1 << 20))"
 
 
@@ -40,7 +42,7 @@ class BareBesideAStranger(Contender):
 
     def run(self, body: Body) -> Sample:
         with subprocess.Popen([sys.executable, "-c", _STRANGER], start_new_session=True) as other:
-            _let_session_have(other.pid, _MODEST_NICE)
+            _let_session_have(other.pid, _STRANGERS_NICE)
             try:
                 return super().run(body)
             finally:
@@ -59,21 +61,23 @@ class OursStopped(Ours):
             writer.resume()
 
 
-class OursModest(Ours):
-    """The targets get only processors that nobody else wants, as if they had some of their own."""
+class OursElsewhere(Ours):
+    """Writer and targets keep to one processor, as if Glance had one of its own."""
 
     def run(self, body: Body) -> Sample:
-        self._let_targets_have(_MODEST_NICE)
+        every = os.sched_getaffinity(0)
+        self._keep_to({max(every)})
         try:
             return super().run(body)
         finally:
-            self._let_targets_have(0)
+            self._keep_to(every)
 
-    def _let_targets_have(self, nice: int) -> None:
-        for target in self.site.targets:
-            process = behind(target).pid
-            os.setpriority(os.PRIO_PROCESS, process, nice)
-            _let_session_have(process, nice)
+    def _keep_to(self, processors: Set[int]) -> None:
+        targets = [psutil.Process(behind(target).pid) for target in self.site.targets]
+        for process in (self.site.writer(), *targets):
+            for thread in process.threads():
+                with suppress(ProcessLookupError):
+                    os.sched_setaffinity(thread.id, processors)
 
 
 def _let_session_have(process: int, nice: int) -> None:
@@ -84,12 +88,13 @@ def _let_session_have(process: int, nice: int) -> None:
 
 def run(stage: Stage, settings: Settings, _wanted: Set[str]) -> Iterator[Figure]:
     body = random_bytes(stage.top / "parts.raw", settings.several_targets_image)
+    notes = (f"an image of {body.size >> 20} MiB",)
     small = random_bytes(stage.top / "warm-up.raw", settings.warm_up)
     contenders = {
         BARE: Contender(stage.bare),
         BESIDE: BareBesideAStranger(stage.bare),
         SPOOL: OursStopped(stage.ours),
-        MODEST: OursModest(stage.ours),
+        ELSEWHERE: OursElsewhere(stage.ours),
         ALL: Ours(stage.ours),
     }
     try:
@@ -105,7 +110,6 @@ def run(stage: Stage, settings: Settings, _wanted: Set[str]) -> Iterator[Figure]
         body.path.unlink()
     uploads = {name: [each.upload for each in runs] for name, runs in samples.items()}
     cpu = medians({name: [each.usage for each in runs] for name, runs in samples.items()})
-    notes = (f"an image of {body.size >> 20} MiB",)
     for name, what in _WHAT.items():
         used = {each: cpu[each] for each in (name, BARE)}
         figure = compare("upload-parts", what, uploads, name, BARE, notes=notes, cpu_seconds=used)
