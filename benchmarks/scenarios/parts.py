@@ -4,7 +4,7 @@ import functools
 import os
 import subprocess
 import sys
-from collections.abc import Iterator, Set
+from collections.abc import Iterator, Mapping, Sequence, Set
 from contextlib import suppress
 from pathlib import Path
 
@@ -13,26 +13,30 @@ import psutil
 from benchmarks.accounting import medians
 from benchmarks.bodies import Body, random_bytes
 from benchmarks.contenders import Contender, Ours, Sample, told
+from benchmarks.far import FarTarget
 from benchmarks.figures import Figure, compare
 from benchmarks.settings import Settings
-from benchmarks.site import behind
-from benchmarks.stage import Stage
+from benchmarks.site import Site, behind
+from benchmarks.stage import TARGETS, Stage
 from benchmarks.turns import alternate
 
 NAMES = ("upload-parts",)
-BARE, BESIDE, SPOOL, ELSEWHERE, ALL = (
+BARE, BESIDE, SPOOL, FAR, ELSEWHERE, ALL = (
     "bare Glance",
     "bare Glance beside a stranger",
     "with the filter, the writer stopped",
+    "with the filter, targets that throw the bytes away",
     "with the filter, writer and targets on one processor",
     "with the filter",
 )
 _WHAT = {
     BESIDE: "upload, bare Glance beside a program that hashes (nice 19) / bare Glance",
     SPOOL: "upload, with the filter and a writer that is stopped meanwhile / bare Glance",
+    FAR: "upload, with the filter, to targets that take no processor for the bytes / bare Glance",
     ELSEWHERE: "upload, with the filter, writer and targets on one processor / bare Glance",
     ALL: "upload, with the filter / bare Glance, beside these two",
 }
+_COMPLETE = "seconds to all locations, with such targets / bare upload"
 _STRANGERS_NICE = 19
 _STRANGER = "import hashlib, os; os.nice(19)\nwhile True: hashlib.sha512(bytes(1 << 20))"
 
@@ -87,13 +91,28 @@ def _let_session_have(process: int, nice: int) -> None:
 
 
 def run(stage: Stage, settings: Settings, _wanted: Set[str]) -> Iterator[Figure]:
+    notes = (f"an image of {settings.several_targets_image >> 20} MiB",)
+    directory = stage.directory("far")
+    far = {name: FarTarget(directory / name) for name in (f"far-{n}" for n in range(TARGETS))}
+    with stage.filtered(far) as site:
+        samples = _samples(stage, site, settings)
+    uploads = {name: [each.upload for each in runs] for name, runs in samples.items()}
+    cpu = medians({name: [each.usage for each in runs] for name, runs in samples.items()})
+    for name, what in _WHAT.items():
+        used = {each: cpu[each] for each in (name, BARE)}
+        yield compare("upload-parts", what, uploads, name, BARE, notes=notes, cpu_seconds=used)
+    complete = {FAR: [each.complete for each in samples[FAR]], BARE: uploads[BARE]}
+    yield compare("upload-parts", _COMPLETE, complete, FAR, BARE, notes=notes)
+
+
+def _samples(stage: Stage, far: Site, settings: Settings) -> Mapping[str, Sequence[Sample]]:
     body = random_bytes(stage.top / "parts.raw", settings.several_targets_image)
-    notes = (f"an image of {body.size >> 20} MiB",)
     small = random_bytes(stage.top / "warm-up.raw", settings.warm_up)
     contenders = {
         BARE: Contender(stage.bare),
         BESIDE: BareBesideAStranger(stage.bare),
         SPOOL: OursStopped(stage.ours),
+        FAR: Ours(far),
         ELSEWHERE: OursElsewhere(stage.ours),
         ALL: Ours(stage.ours),
     }
@@ -101,16 +120,10 @@ def run(stage: Stage, settings: Settings, _wanted: Set[str]) -> Iterator[Figure]
         alternate(
             {name: functools.partial(each.run, small) for name, each in contenders.items()}, 1
         )
-        samples = alternate(
+        return alternate(
             {name: functools.partial(told, name, each, body) for name, each in contenders.items()},
             settings.rounds,
         )
     finally:
         small.path.unlink()
         body.path.unlink()
-    uploads = {name: [each.upload for each in runs] for name, runs in samples.items()}
-    cpu = medians({name: [each.usage for each in runs] for name, runs in samples.items()})
-    for name, what in _WHAT.items():
-        used = {each: cpu[each] for each in (name, BARE)}
-        figure = compare("upload-parts", what, uploads, name, BARE, notes=notes, cpu_seconds=used)
-        yield figure
