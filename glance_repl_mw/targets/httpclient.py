@@ -18,6 +18,7 @@ from urllib3.util import Timeout
 
 from glance_repl_mw import exceptions
 from glance_repl_mw.signing import without_signatures
+from glance_repl_mw.targets.access import Access
 from glance_repl_mw.targets.retryafter import retry_after_seconds
 from glance_repl_mw.targets.sendfile import FreshAdapter, Upload
 
@@ -26,26 +27,6 @@ _TEXT_BYTES = 64 * 1024
 _HINT_CHARACTERS = 200
 _MARKUP = re.compile(r"<[^>]*>")
 _WORTH_A_RETRY = frozenset({408, 425, 429})
-
-
-@dataclasses.dataclass(frozen=True)
-class Access:
-    """How the server is reached and who we are there.
-
-    :ivar connections: how many kept connections are worth keeping
-    :ivar authorization: value of the header, or None
-    :ivar ca_file: PEM bundle; None for the one that requests brings
-    :ivar certificate: the files of the client certificate and its key, or None
-    :ivar secrets: what never appears in an error
-    """
-
-    connect_seconds: float
-    stall_seconds: float
-    connections: int
-    authorization: str | None = dataclasses.field(default=None, repr=False)
-    ca_file: str | None = None
-    certificate: tuple[str, str] | None = None
-    secrets: tuple[str, ...] = dataclasses.field(default=(), repr=False)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -73,6 +54,10 @@ class Client:
     @property
     def sends_credentials(self) -> bool:
         return self._access.authorization is not None
+
+    @property
+    def is_anonymous(self) -> bool:
+        return self._access.is_anonymous
 
     def close(self) -> None:
         self._kept.close()

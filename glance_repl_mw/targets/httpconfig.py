@@ -12,7 +12,7 @@ from urllib import parse
 from oslo_config import cfg
 
 from glance_repl_mw.signing import Signer
-from glance_repl_mw.targets.httpclient import Access
+from glance_repl_mw.targets.access import Access
 
 _KEY = re.compile(r"[A-Za-z0-9+/=_.~-]{16,}")
 

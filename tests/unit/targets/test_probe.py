@@ -57,9 +57,12 @@ def answer(status):
 
 
 @pytest.mark.parametrize("name", ["object", None])
-def test_healthy_server_is_up(web, make_target, name):
-    make_target().probe(name)
-    assert {method for method, _ in web.requests} == {"HEAD", "GET"}
+@pytest.mark.parametrize(
+    ("rights", "asked"), [({}, ["GET"]), ({"token": "secret"}, ["HEAD", "GET"])]
+)
+def test_healthy_server_is_up(web, make_target, name, rights, asked):
+    make_target(**rights).probe(name)
+    assert [method for method, _ in web.requests] == asked
     assert web.objects == {"object": BODY}
 
 
@@ -83,9 +86,10 @@ def test_little_is_read_also_where_the_server_ignores_ranges(web, make_target):
     assert len(sent) < 1000
 
 
-def test_missing_object_is_told_apart_from_a_server_that_is_down(web, make_target):
-    with pytest.raises(ReplicaMissing, match=r"HEAD .*/other: 404") as caught:
-        make_target().probe("other")
+@pytest.mark.parametrize(("rights", "asked"), [({}, "GET"), ({"token": "secret"}, "HEAD")])
+def test_missing_object_is_told_apart_from_a_server_that_is_down(web, make_target, rights, asked):
+    with pytest.raises(ReplicaMissing, match=f"{asked} .*/other: 404") as caught:
+        make_target(**rights).probe("other")
     assert (caught.value.target, caught.value.operation) == ("site", "probe")
 
 
@@ -132,6 +136,21 @@ def test_server_that_cannot_be_written(web, reading, make_target, fault):
 
 
 @pytest.mark.parametrize("fault", READING_FAULTS)
+def test_server_that_is_read_as_it_is_written(web, make_target, fault):
+    serve, kind, match = READING_FAULTS[fault]
+    web.faults["GET"] = serve
+    with pytest.raises(kind, match=f"GET {web.url}.*{match}"):
+        make_target().probe("object")
+
+
+def test_server_that_refuses_everybody_what_it_does_not_have(web, reading, make_target):
+    web.faults_of_probes["GET"] = reading.faults_of_probes["GET"] = answer(403)
+    make_target(location_url=reading.url).probe(None)
+    with pytest.raises(TargetRefused, match=f"GET {web.url}.*: 403 "):
+        make_target().probe(None)
+
+
+@pytest.mark.parametrize("fault", READING_FAULTS)
 def test_server_that_glance_cannot_read(web, reading, make_target, fault):
     serve, kind, match = READING_FAULTS[fault]
     reading.faults["GET"] = serve
@@ -166,6 +185,6 @@ def test_credentials_go_where_objects_are_written_only(web, reading, make_target
 
 def test_a_long_stall_timeout_does_not_make_the_probe_long(web, make_target, monkeypatch):
     monkeypatch.setattr("glance_repl_mw.targets.httpprobe._LOOK_SECONDS", 0.5)
-    web.faults["HEAD"] = wait
+    web.faults["GET"] = wait
     with pytest.raises(TargetUnavailable, match=r"no answer for 0.25 s"):
         make_target(stall_timeout_seconds=3600).probe("object")
