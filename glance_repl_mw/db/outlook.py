@@ -27,7 +27,7 @@ _PLANNED = (
 # Without a stamp that tells of changes, a look serves for so long.
 _LASTING_SECONDS = 0.7
 # A stamp may lie, as on a file system with coarse times.
-_LONGEST_SECONDS = 10.0
+_LONGEST_SECONDS = 60.0
 # File systems stamp no finer than a few milliseconds.
 _SAME_STAMP_SECONDS = 0.05
 

@@ -15,8 +15,9 @@ LOG = log.getLogger(__name__)
 
 # So that neither targets nor nodes are asked in step.
 _JITTER = 0.2
-# So many probes need one look at the rows.
+# So many probes need one look at the rows; where these have no active replica, fewer.
 _PAGE = 20
+_PROBES_WITHOUT_REPLICA = 5
 
 
 class Probing(Task):
@@ -31,6 +32,7 @@ class Probing(Task):
         self._target = target
         self._after = 0
         self._page: list[Replica] = []
+        self._probes_without_look = 0
 
     def run_once(self) -> float:
         replica = self._next_replica()
@@ -49,12 +51,16 @@ class Probing(Task):
 
     def _next_replica(self) -> Replica | None:
         """The active replica after the one before, by row; None where there is none."""
+        if self._probes_without_look:
+            self._probes_without_look -= 1
+            return None
         for after in dict.fromkeys((self._after, 0)):
             if not self._page:
                 self._page = self.tools.survey.page(
                     self._target, [ReplicaStatus.ACTIVE], after=after, limit=_PAGE
                 )
         if not self._page:
+            self._probes_without_look = _PROBES_WITHOUT_REPLICA
             return None
         replica = self._page.pop(0)
         self._after = replica.id

@@ -18,7 +18,7 @@ from glance_repl_mw.model import Image, Replica, ReplicaStatus, Stored
 from glance_repl_mw.pace import Pace
 from glance_repl_mw.reconciler.sources import Sources
 from glance_repl_mw.reconciler.tools import Tools
-from glance_repl_mw.spool.reader import TAIL_BYTES
+from glance_repl_mw.spool.upload import TAIL_BYTES
 from glance_repl_mw.targets.base import Target
 
 LOG = log.getLogger(__name__)

@@ -28,6 +28,7 @@ NOT_WITHDRAWN = "not withdrawn: "
 """Begins the ``error`` of a replica whose location stays although its target is down."""
 
 _INTERVAL_SECONDS = 2.0
+_LONGEST_INTERVAL_SECONDS = 10.0
 _PAGE = 50
 _IMAGES_PER_SECOND = 20
 _AGAIN_SECONDS = 30.0
@@ -67,8 +68,9 @@ class Withdrawal(Task):
             self._withdraw()
         elif self._health.is_proven_up:
             self._remove_notes()
-            if self.tools.outlooks.now().has_withdrawn:
-                self._return()
+            if not self.tools.outlooks.now().has_withdrawn:
+                return max(_INTERVAL_SECONDS, min(_LONGEST_INTERVAL_SECONDS, self._patience / 10))
+            self._return()
         return _INTERVAL_SECONDS
 
     def _pages(self, status: ReplicaStatus) -> Iterator[Sequence[Replica]]:

@@ -3,6 +3,7 @@
 import pytest
 
 from glance_repl_mw.exceptions import ReplicaMissing, TargetRefused, TargetUnavailable
+from glance_repl_mw.reconciler import probing
 from glance_repl_mw.reconciler.probing import Probing
 from tests.unit.reconciler.target_lab import SITE, Lab, days
 
@@ -40,6 +41,24 @@ def test_without_a_replica_none_is_asked_for(lab, task):
     task.run_once()
     assert lab.asked == [None]
     assert lab.health.is_proven_up
+
+
+def test_first_replica_is_found_after_some_probes(lab, task, monkeypatch):
+    looks = []
+    page = lab.tools.survey.page
+
+    def look(*args, **options):
+        looks.append(args)
+        return page(*args, **options)
+
+    monkeypatch.setattr(lab.tools.survey, "page", look)
+    task.run_once()
+    assert len(looks) == 1
+    name = lab.name(lab.add())
+    while lab.asked[-1] is None:
+        task.run_once()
+    assert lab.asked == [None] * (1 + probing._PROBES_WITHOUT_REPLICA) + [name]
+    assert len(looks) == 2
 
 
 @pytest.mark.parametrize("kind", [TargetUnavailable, TargetRefused])

@@ -8,7 +8,7 @@ from glance_repl_mw.reconciler.relay import _Reader
 from glance_repl_mw.reconciler.sources import Sources
 from glance_repl_mw.reconciler.tools import Stopping
 from glance_repl_mw.spool.appender import Appender
-from glance_repl_mw.spool.reader import TAIL_BYTES
+from glance_repl_mw.spool.upload import TAIL_BYTES
 from tests.unit.reconciler.target_lab import BODY, Lab
 
 

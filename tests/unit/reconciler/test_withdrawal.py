@@ -142,6 +142,22 @@ def test_what_glance_refuses_stays_and_is_not_asked_for_all_the_time(lab):
     assert not lab.is_location(image_id)
 
 
+@pytest.mark.parametrize(
+    ("patience", "seconds"), [(0, 2), (60, 6), (3600, 10)], ids=["none", "short", "long"]
+)
+def test_target_that_is_up_is_looked_at_as_rarely_as_its_patience_lets(lab, patience, seconds):
+    lab.set(withdraw_after_seconds=patience)
+    assert Withdrawal(lab.tools, SITE).run_once() == 2
+    lab.bring_back()
+    assert Withdrawal(lab.tools, SITE).run_once() == seconds
+
+
+def test_target_with_withdrawn_replicas_is_looked_at_often(lab, withdrawn):
+    lab.set(withdraw_after_seconds=3600)
+    lab.bring_back()
+    assert Withdrawal(lab.tools, SITE).run_once() == 2
+
+
 def test_images_that_are_gone_are_left_to_others(lab):
     image_id = lab.add()
     del lab.images.images[image_id]
