@@ -60,7 +60,8 @@ class Appender:
         self._file = open(self._data_path, "xb", buffering=0, opener=_private)  # noqa: SIM115
         try:
             fcntl.flock(self._file, fcntl.LOCK_EX)
-            spool.write_sidecar(self._upload)
+            # Nothing can be done with an upload that cannot be sent before it is accepted.
+            spool.write_sidecar(self._upload, silent=not self._upload.can_be_sent_early)
         except OSError:
             self._drop_data()
             raise
@@ -68,6 +69,11 @@ class Appender:
     @property
     def upload_id(self) -> str:
         return self._upload.upload_id
+
+    @property
+    def size(self) -> int | None:
+        """Announced bytes, None where unknown."""
+        return self._upload.size
 
     def append(self, *pieces: bytes) -> None:
         """Write at most ``MOST_PIECES`` behind what is there.

@@ -24,6 +24,7 @@ class WriteBehind:
 
     def __init__(self, appender: Appender) -> None:
         self._appender = appender
+        self._to_come = appender.size
         self._pieces: list[bytes] = []
         self._bytes = 0
         self._begun_at = 0.0
@@ -41,7 +42,13 @@ class WriteBehind:
         """
         self._pieces.append(data)
         self._bytes += len(data)
-        if self._is_full or self._is_idle:
+        if self._to_come is not None:
+            self._to_come -= len(data)
+        if self._to_come == 0:
+            # Another thread would only take turns with this one, which costs small uploads most.
+            self._settle()
+            self._appender.append(*self._take())
+        elif self._is_full or self._is_idle:
             self._settle()
             self._begun_at = time.monotonic()
             self._under_way = _pool().submit(self._appender.append, *self._take())

@@ -7,6 +7,7 @@ import os
 import pathlib
 import stat
 import threading
+import time
 from collections.abc import Callable
 
 from oslo_log import log
@@ -15,6 +16,8 @@ LOG = log.getLogger(__name__)
 
 NAME = "bell"
 _MOST_RINGS = 64 * 1024
+# Uploads that come one after the other are told together.
+_PAUSE_SECONDS = 0.05
 
 
 class Bell:
@@ -55,3 +58,4 @@ class Bell:
 def _hear(descriptor: int, on_ring: Callable[[], None]) -> None:
     while os.read(descriptor, _MOST_RINGS):
         on_ring()
+        time.sleep(_PAUSE_SECONDS)

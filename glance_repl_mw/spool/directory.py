@@ -35,7 +35,8 @@ class Spool:
     :param directory: on a local file system
     :param max_bytes: most bytes of data, 0 for no limit but the disk's
     :param min_free_bytes: bytes to leave free on the file system
-    :ivar bell: is rung when a sidecar has come or changed, and when word was left
+    :ivar bell: is rung when a sidecar has come or changed of which somebody needs to know, and
+        when word was left
     """
 
     def __init__(self, directory: str, max_bytes: int = 0, min_free_bytes: int = 0) -> None:
@@ -66,9 +67,13 @@ class Spool:
     def sidecar_path(self, upload_id: str) -> pathlib.Path:
         return self.directory / f"{upload_id}{SIDECAR_SUFFIX}"
 
-    def write_sidecar(self, upload: Upload, *, durable: bool = False) -> None:
-        """Put the sidecar into place; when ``durable``, it outlives a crash of the machine.
+    def write_sidecar(
+        self, upload: Upload, *, durable: bool = False, silent: bool = False
+    ) -> None:
+        """Put the sidecar into place and ring the bell.
 
+        :param durable: it outlives a crash of the machine
+        :param silent: nobody needs to know of it now
         :raises OSError:
         """
         path = self.sidecar_path(upload.upload_id)
@@ -87,7 +92,8 @@ class Spool:
             raise
         if durable:
             self._sync_directory()
-        self.bell.ring()
+        if not silent:
+            self.bell.ring()
 
     def uploads(self) -> list[Upload]:
         """All uploads that have a sidecar, oldest first; broken sidecars are left out."""

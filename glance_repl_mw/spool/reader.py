@@ -9,8 +9,8 @@ import time
 
 from glance_repl_mw import exceptions
 from glance_repl_mw.pace import Pace
+from glance_repl_mw.spool.upload import TAIL_BYTES
 
-TAIL_BYTES = 64 * 1024
 _BLOCK_BYTES = 1024**2
 _SHORTEST_POLL_SECONDS = 0.02
 _LONGEST_POLL_SECONDS = 0.1

@@ -6,6 +6,9 @@ import dataclasses
 import enum
 from typing import Any
 
+TAIL_BYTES = 64 * 1024
+"""What is held back from every target until Glance has accepted the upload."""
+
 
 class UploadState(enum.StrEnum):
     """What is known of a spooled upload: Glance's answer, or that it is still awaited.
@@ -63,6 +66,12 @@ class Upload:
     def is_provisional(self) -> bool:
         """Whether it is of a download that still runs: no one may count on its bytes."""
         return self.origin is Origin.DOWNLOAD and self.state is UploadState.RECEIVING
+
+    @property
+    def can_be_sent_early(self) -> bool:
+        """Whether it still comes, and targets may have the beginning before Glance has it."""
+        is_coming = self.state is UploadState.RECEIVING
+        return is_coming and (self.size is None or self.size > TAIL_BYTES)
 
     @property
     def is_for_writer(self) -> bool:

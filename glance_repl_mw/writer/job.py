@@ -11,7 +11,7 @@ from oslo_utils import timeutils
 
 from glance_repl_mw import exceptions
 from glance_repl_mw.model import Replica, ReplicaStatus, Stored, Wish
-from glance_repl_mw.spool.reader import TAIL_BYTES, Gate
+from glance_repl_mw.spool.reader import Gate
 from glance_repl_mw.spool.upload import Upload, UploadState
 from glance_repl_mw.writer.crew import Crew
 from glance_repl_mw.writer.ending import Ending, closing
@@ -92,7 +92,7 @@ class Job:
             return
         if self.upload.state is UploadState.ACCEPTED:
             self._accepted()
-        elif self.upload.size is None or self.upload.size > TAIL_BYTES:
+        elif self.upload.can_be_sent_early:
             self._pushes.start()
 
     def observe(self, upload: Upload) -> None:

@@ -56,6 +56,26 @@ def test_a_first_piece_is_written_although_no_more_come(spool):
     writer.discard()
 
 
+@pytest.mark.parametrize("pieces", [[b"x"], [PIECE, b"", PIECE, b"x"]])
+def test_what_was_announced_is_written_when_its_last_byte_has_come(spool, pieces):
+    size = sum(map(len, pieces))
+    writer = WriteBehind(Appender(spool, IMAGE, size))
+    for piece in pieces:
+        writer.append(piece)
+    assert spool.received_bytes(writer.upload_id) == size
+    writer.append(b"more")
+    writer.accept()
+    assert spool.get(writer.upload_id).received == size + 4
+
+
+def test_no_thread_is_begun_for_what_comes_in_one_piece(spool, monkeypatch):
+    monkeypatch.setattr(behind, "_pool", None)
+    writer = WriteBehind(Appender(spool, IMAGE, len(PIECE)))
+    writer.append(PIECE)
+    writer.accept()
+    assert spool.data_path(writer.upload_id).read_bytes() == PIECE
+
+
 def test_a_slow_disk_holds_up_who_brings_more_than_two_batches(spool):
     disk = SlowDisk(spool, IMAGE, None)
     writer = WriteBehind(disk)

@@ -7,6 +7,8 @@ import pytest
 from glance_repl_mw.spool.appender import Appender
 from glance_repl_mw.spool.bell import NAME, Bell
 from glance_repl_mw.spool.directory import Spool
+from glance_repl_mw.spool.upload import TAIL_BYTES
+from tests.lab.process import wait_until
 
 IMAGE = "5f0c6c3e-9d55-4d4e-a6a3-2d8f1c1d2a10"
 WAIT_SECONDS = 60
@@ -34,11 +36,35 @@ def heard(rung):
 
 
 def test_upload_rings_when_it_begins_and_when_it_ends(spool, rung):
-    appender = Appender(spool, IMAGE, 1)
+    appender = Appender(spool, IMAGE, None)
     assert heard(rung)
     appender.append(b"x")
     appender.accept()
     assert heard(rung)
+
+
+@pytest.mark.parametrize(("size", "at_begin"), [(1, 0), (TAIL_BYTES, 0), (TAIL_BYTES + 1, 1)])
+def test_upload_of_which_nothing_can_be_sent_early_rings_at_its_end(
+    spool, monkeypatch, size, at_begin
+):
+    rings = []
+    monkeypatch.setattr(spool.bell, "ring", lambda: rings.append(None))
+    appender = Appender(spool, IMAGE, size)
+    assert len(rings) == at_begin
+    appender.accept()
+    assert len(rings) == at_begin + 1
+
+
+def test_rings_in_quick_succession_are_told_as_few(spool):
+    told = []
+    spool.bell.listen(lambda: told.append(None))
+    for _ in range(200):
+        spool.bell.ring()
+    wait_until(lambda: told, WAIT_SECONDS, "the bell is heard")
+    number = len(told)
+    spool.bell.ring()
+    wait_until(lambda: len(told) > number, WAIT_SECONDS, "the last ring is heard")
+    assert len(told) < 100
 
 
 def test_bell_of_another_process_is_heard_and_a_second_listener_takes_over(spool, rung):

@@ -6,7 +6,8 @@ import pytest
 
 from glance_repl_mw import exceptions
 from glance_repl_mw.pace import Pace
-from glance_repl_mw.spool.reader import TAIL_BYTES, Gate, SpoolReader
+from glance_repl_mw.spool.reader import Gate, SpoolReader
+from glance_repl_mw.spool.upload import TAIL_BYTES
 
 
 @pytest.fixture
