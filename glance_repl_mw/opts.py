@@ -124,8 +124,8 @@ REPLICATION_OPTIONS: Sequence[cfg.Opt] = (
         default=5.0,
         min=0.0,
         help="While the processors of the node are busy, small uploads wait in the spool, but for "
-        "a few each second, so that the writer takes nothing from those that come: each for so "
-        "many seconds at most. 0, or a write_concern: none waits.",
+        "a few, so that the writer takes nothing from those that come: each for at most so many "
+        "seconds. 0, or a write_concern: none waits.",
     ),
     cfg.IntOpt(
         "writer_grace_seconds",

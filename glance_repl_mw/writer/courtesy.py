@@ -7,20 +7,18 @@ import pathlib
 import time
 from collections.abc import Callable
 
-from glance_repl_mw.spool.reader import TAIL_BYTES
-from glance_repl_mw.spool.upload import Upload, UploadState
+from glance_repl_mw.spool.upload import Upload
 
 _STAT = pathlib.Path("/proc/stat")
 _IDLE, _IO_WAIT, _COUNTED = 3, 4, 8
 _MEASURED_SECONDS = 0.2
-_BUSY_SHARE = 0.75
-# While the processors are busy: the share of their time that requests to Glance may take.
-_SHARE = 0.1
+# What requests to Glance may take of the processors where nothing is idle.
+_LEAST_SHARE = 0.02
 _REQUESTS_PER_IMAGE = 2
-# Else: small uploads that are taken in hand per second and processor.
+# Small uploads that are taken in hand per second and processor, at most.
 _PER_SECOND = 40
-# So many more at once, where none has come lately.
-_AT_ONCE = 3
+# What was not taken in hand lately may be made up for, that of so long.
+_MADE_UP_SECONDS = 0.25
 
 
 class Courtesy:
@@ -43,23 +41,16 @@ class Courtesy:
     def admits(self, upload: Upload) -> bool:
         """Whether the upload is to be taken in hand now; if not, ask again later."""
         waited = abs(time.time() - upload.created_at)
-        if _can_be_pushed(upload) or waited >= self._longest_seconds:
+        if upload.can_be_sent_early or waited >= self._longest_seconds:
             return True
         now = time.monotonic()
         if now < self._next_at:
             return False
-        pause = 1 / _PER_SECOND
-        if self._load.share() > _BUSY_SHARE:
-            pause = max(pause, _REQUESTS_PER_IMAGE * self._request_seconds() / _SHARE)
+        idle_share = max(_LEAST_SHARE, 1 - self._load.share())
+        pause = max(1 / _PER_SECOND, _REQUESTS_PER_IMAGE * self._request_seconds() / idle_share)
         pause /= self._processors
-        self._next_at = max(self._next_at, now - _AT_ONCE * pause) + pause
+        self._next_at = max(self._next_at, now - _MADE_UP_SECONDS) + pause
         return True
-
-
-def _can_be_pushed(upload: Upload) -> bool:
-    """Whether it still grows, and targets may have the beginning."""
-    is_growing = upload.state is UploadState.RECEIVING
-    return is_growing and (upload.size is None or upload.size > TAIL_BYTES)
 
 
 class _Load:

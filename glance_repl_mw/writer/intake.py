@@ -19,8 +19,8 @@ from glance_repl_mw.writer.job import Job
 
 LOG = log.getLogger(__name__)
 
-# While some wait, others come all the time.
-_LOOK_SECONDS = 0.05
+# While some wait, others come all the time, and each look takes from them.
+_LOOK_SECONDS = 0.2
 
 
 class Intake:
