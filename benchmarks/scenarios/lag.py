@@ -18,7 +18,7 @@ NAMES = ("lag", "lag-growth")
 # One look at the image takes some 20 ms, and the machine's noise is of that size, too.
 _NOTHING_SECONDS = 0.1
 _COPIES = TARGETS + 2  # the spool and the primary store
-_RESERVE_BYTES = 2 * GIB
+_RESERVE_BYTES = GIB
 
 
 def run(stage: Stage, settings: Settings, wanted: Set[str]) -> Iterator[Figure]:
