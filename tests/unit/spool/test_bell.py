@@ -4,6 +4,7 @@ import threading
 
 import pytest
 
+from glance_repl_mw.spool import bell
 from glance_repl_mw.spool.appender import Appender
 from glance_repl_mw.spool.bell import NAME, Bell
 from glance_repl_mw.spool.directory import Spool
@@ -55,16 +56,26 @@ def test_upload_of_which_nothing_can_be_sent_early_rings_at_its_end(
     assert len(rings) == at_begin + 1
 
 
-def test_rings_in_quick_succession_are_told_as_few(spool):
-    told = []
+def test_rings_in_quick_succession_are_told_together(spool, monkeypatch):
+    told, pausing, go_on = [], threading.Event(), threading.Event()
+
+    class Clock:
+        def sleep(self, _seconds):
+            pausing.set()
+            assert go_on.wait(WAIT_SECONDS)
+
+    monkeypatch.setattr(bell, "time", Clock())
     spool.bell.listen(lambda: told.append(None))
+    spool.bell.ring()
+    assert pausing.wait(WAIT_SECONDS)
     for _ in range(200):
         spool.bell.ring()
-    wait_until(lambda: told, WAIT_SECONDS, "the bell is heard")
-    number = len(told)
+    assert len(told) == 1
+    go_on.set()
+    wait_until(lambda: len(told) > 1, WAIT_SECONDS, "the other rings are heard")
     spool.bell.ring()
-    wait_until(lambda: len(told) > number, WAIT_SECONDS, "the last ring is heard")
-    assert len(told) < 100
+    wait_until(lambda: len(told) > 2, WAIT_SECONDS, "the last ring is heard")
+    assert len(told) == 3
 
 
 def test_bell_of_another_process_is_heard_and_a_second_listener_takes_over(spool, rung):
