@@ -43,6 +43,7 @@ Listen {HOST}:{server.port}
 ErrorLog {server.log}
 {load}
 ThreadsPerChild 32
+KeepAliveTimeout 600
 LimitRequestBody 0
 LogFormat "request %m %U %>s" lab
 CustomLog {server.log} lab
