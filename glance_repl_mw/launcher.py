@@ -131,7 +131,7 @@ class WriterLauncher:
             [_python(self._conf), "-m", "glance_repl_mw.cmd.writer", *arguments],
             stdin=subprocess.DEVNULL,
             pass_fds=(lock_descriptor,),
-            start_new_session=True,
+            process_group=0,
             env=environment,
         )
 

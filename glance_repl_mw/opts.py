@@ -117,7 +117,8 @@ REPLICATION_OPTIONS: Sequence[cfg.Opt] = (
         min=0,
         max=19,
         help="How far the writer gives way to other processes where processors are scarce, as "
-        "nice(1) counts. Above 0, uploads come before replication.",
+        "nice(1) counts. Above 0, uploads come before replication: what hashes images and writes "
+        "them to targets then has only time for which the API server has no use (SCHED_IDLE).",
     ),
     cfg.FloatOpt(
         "give_way_seconds",

@@ -24,6 +24,7 @@ from glance_repl_mw.model import ReplicaStatus
 from glance_repl_mw.pace import Pace
 from glance_repl_mw.spool.directory import Spool
 from glance_repl_mw.targets.base import Target
+from glance_repl_mw.writer import spare_time
 from glance_repl_mw.writer.hasher import Hasher
 
 LOG = log.getLogger(__name__)
@@ -61,7 +62,8 @@ class Crew:
         self.store = store
         self.targets = targets
         self.images = images
-        self.hasher = Hasher()
+        give_way = spare_time.keep_to_it if conf.replication.writer_nice else None
+        self.hasher = Hasher(give_way)
         self.paces = {
             name: Pace(target.conf.max_bytes_per_second) for name, target in targets.items()
         }
@@ -73,7 +75,7 @@ class Crew:
         pool = concurrent.futures.ThreadPoolExecutor
         self._glance = pool(_GLANCE_THREADS, thread_name_prefix="glance")
         self.pools = {
-            name: pool(target.conf.max_connections, thread_name_prefix=f"target {name}")
+            name: pool(target.conf.max_connections, f"target {name}", give_way)
             for name, target in targets.items()
         }
 

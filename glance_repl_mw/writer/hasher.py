@@ -74,9 +74,13 @@ class Digest:
 
 
 class Hasher:
-    """One thread that serves all uploads in hand in turn, so that a slow one blocks none."""
+    """One thread that serves all uploads in hand in turn, so that a slow one blocks none.
 
-    def __init__(self) -> None:
+    :param initializer: called by the thread before it begins
+    """
+
+    def __init__(self, initializer: Callable[[], None] | None = None) -> None:
+        self._initializer = initializer
         self._digests: list[Digest] = []
         self._buffer = memoryview(bytearray(_BLOCK_BYTES))
         self._changed = threading.Condition()
@@ -107,6 +111,8 @@ class Hasher:
             self._changed.notify_all()
 
     def _run_forever(self) -> None:
+        if self._initializer is not None:
+            self._initializer()
         pause = _SHORTEST_POLL_SECONDS
         while True:
             with self._changed:

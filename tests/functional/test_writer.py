@@ -11,6 +11,7 @@ import sys
 import threading
 import time
 import uuid
+from collections import Counter
 from pathlib import Path
 from typing import Self
 
@@ -31,6 +32,10 @@ RETRY = {"retry_initial_seconds": "0.2", "retry_max_seconds": "1"}
 # After so long nobody relies on what a writer has said.
 SILENT = datetime.timedelta(seconds=60)
 PATIENCE = {"stall_timeout_seconds": "60"}
+
+kernel_groups_sessions = pytest.mark.skipif(
+    not Path("/proc/self/autogroup").exists(), reason="the kernel groups no sessions"
+)
 
 
 class Writer(Server):
@@ -179,13 +184,18 @@ def test_every_thread_of_the_writer_gives_way(cloud):
     assert {os.getpriority(os.PRIO_PROCESS, thread) for thread in threads} == {NICE}
 
 
-@pytest.mark.skipif(
-    not Path("/proc/self/autogroup").exists(), reason="the kernel groups no sessions"
-)
-def test_writer_gives_way_also_where_sessions_share_the_processors(cloud):
+@kernel_groups_sessions
+def test_an_embedded_writer_shares_its_processors_with_glance_alone(cloud):
     cloud.wait_replicated(cloud.new_image(b"seen by a writer"))
-    autogroup = Path(f"/proc/{cloud.writer().pid}/autogroup")
-    assert autogroup.read_text().split()[-2:] == ["nice", str(NICE)]
+    processes = [cloud.writer().pid, *cloud.glance.worker_pids()]
+    assert len({Path(f"/proc/{pid}/autogroup").read_text() for pid in processes}) == 1
+
+
+def test_threads_that_hash_and_send_have_spare_time_only(cloud):
+    cloud.assert_replicated(cloud.new_image(b"some bytes"), b"some bytes")
+    policies = Counter(os.sched_getscheduler(each.id) for each in cloud.writer().threads())
+    assert policies[os.SCHED_IDLE] >= 1 + len(cloud.targets)
+    assert policies[os.SCHED_OTHER] >= 2
 
 
 def test_killed_writer_is_replaced_and_finishes_its_pushes(cloud, faulty):
@@ -396,7 +406,7 @@ def test_recycled_api_processes_lose_nothing(keystone, workdir, require):
 def external(keystone, workdir, require):
     for server in (Nginx, WsgiDav):
         require(server)
-    options = {"writer": "external", "writer_grace_seconds": "4"}
+    options = {"writer": "external", "writer_grace_seconds": "4", "writer_nice": str(NICE)}
     with make_cloud(workdir("external"), keystone, options) as cloud:
         yield cloud
 
@@ -448,6 +458,13 @@ def test_asked_to_stop_the_writer_finishes_what_can_be_finished(external, held):
         external.assert_replicated(image_id, body)
 
 
+@kernel_groups_sessions
+def test_a_writer_with_a_session_of_its_own_gives_way_as_a_session(external):
+    with Writer(external) as writer:
+        autogroup = Path(f"/proc/{writer.pid}/autogroup").read_text()
+    assert autogroup.split()[-2:] == ["nice", str(NICE)]
+
+
 def test_idle_writer_stops_at_once(external):
     for number in (signal.SIGTERM, signal.SIGINT):
         writer = Writer(external).start()
@@ -458,12 +475,16 @@ def test_idle_writer_stops_at_once(external):
 
 
 def test_health_of_the_targets_is_unknown_when_no_writer_tells_of_it(external):
-    states = TargetStates(schema.open_database(external.connection))
+    database = schema.open_database(external.connection)
+    schema.upgrade(database)
+    states = TargetStates(database)
 
     def health():
         listed = external.request("GET", "v2/replication/targets", user="admin").json()["targets"]
         return {(target["health"], len(target["nodes"])) for target in listed}
 
+    # What an earlier writer has said would be taken for the word of the next one.
+    states.forget(timeutils.utcnow())
     with Writer(external):
         wait_until(lambda: health() == {("up", 1)}, 60, "all are up")
     now = timeutils.utcnow()

@@ -101,6 +101,8 @@ def conf(tmp_path):
     conf([], default_config_files=[], default_config_dirs=[])
     conf.set_override("retry_initial_seconds", 0.1, group="replication")
     conf.set_override("retry_max_seconds", 0.4, group="replication")
+    # Other tests keep the processors busy.
+    conf.set_override("writer_nice", 0, group="replication")
     return conf
 
 
