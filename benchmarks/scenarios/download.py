@@ -6,6 +6,7 @@ from collections.abc import Iterator, Sequence, Set
 from contextlib import ExitStack
 
 from benchmarks.bodies import Body, random_bytes
+from benchmarks.contenders import GIGABIT_LINE
 from benchmarks.figures import Figure, Goal, compare
 from benchmarks.settings import Settings
 from benchmarks.site import Site, timed
@@ -14,11 +15,9 @@ from benchmarks.turns import alternate
 
 NAMES = ("download", "download-line")
 _TARGET = "target-0"
-# A client whose line carries one gigabit a second.
-_LINE = ("--limit-rate", "119M")
 _CLIENTS = {
     "download": ((), ""),
-    "download-line": (_LINE, ", the client at 1 Gbit/s"),
+    "download-line": (GIGABIT_LINE, ", the client at 1 Gbit/s"),
 }
 
 

@@ -9,6 +9,7 @@ from benchmarks.accounting import CLIENT, medians
 from benchmarks.bodies import Body, qcow2_with_holes, random_bytes
 from benchmarks.contenders import (
     CHUNKED,
+    GIGABIT_LINE,
     Contender,
     CopyImage,
     CurlToTarget,
@@ -25,6 +26,7 @@ from benchmarks.turns import alternate
 
 BARE, BARE_AGAIN, OURS = "bare Glance", "bare Glance again", "with the filter"
 CHUNKED_BARE, CHUNKED_OURS = "bare Glance, chunked", "with the filter, chunked"
+LINE_BARE, LINE_OURS = "bare Glance, at 1 Gbit/s", "with the filter, at 1 Gbit/s"
 IMPORT, COPY = "Glance's import to four stores", "Glance's copy-image"
 SCRIPT, TEE = "script: upload, download, PUT", "tee and curl at the client"
 CURL = "curl to one target"
@@ -55,11 +57,12 @@ def _ratio(of: str, question: Question, name: str, samples: Samples, _size: int)
 
 
 def _complete_to_upload(question: Question, name: str, samples: Samples, _size: int) -> Figure:
+    ours, bare = question.contenders
     numbers = {
-        OURS: [each.complete for each in samples[OURS]],
-        BARE: [each.upload for each in samples[BARE]],
+        ours: [each.complete for each in samples[ours]],
+        bare: [each.upload for each in samples[bare]],
     }
-    return compare(name, question.what, numbers, OURS, BARE, question.goal)
+    return compare(name, question.what, numbers, ours, bare, question.goal)
 
 
 def _bytes_read(question: Question, name: str, samples: Samples, size: int) -> Figure:
@@ -115,6 +118,18 @@ QUESTIONS: Mapping[str, Question] = {
     ),
     "complete": Question(
         "first byte to all locations / bare upload", (OURS, BARE), _complete_to_upload, Goal(1.10)
+    ),
+    "upload-line": Question(
+        "upload, with the filter / bare Glance, the client at 1 Gbit/s",
+        (LINE_OURS, LINE_BARE),
+        UPLOAD,
+        Goal(1.05),
+    ),
+    "complete-line": Question(
+        "first byte to all locations / bare upload, the client at 1 Gbit/s",
+        (LINE_OURS, LINE_BARE),
+        _complete_to_upload,
+        Goal(1.10),
     ),
     "against-import": Question(
         "first byte to all locations, ours / Glance's parallel import",
@@ -208,6 +223,8 @@ def _contenders(stage: Stage) -> dict[str, Contender]:
         OURS: Ours(ours),
         CHUNKED_BARE: Contender(bare, CHUNKED),
         CHUNKED_OURS: Ours(ours, CHUNKED),
+        LINE_BARE: Contender(bare, GIGABIT_LINE),
+        LINE_OURS: Ours(ours, GIGABIT_LINE),
         IMPORT: Import(bare),
         COPY: CopyImage(bare),
         SCRIPT: Script(bare, "copy-after-upload.sh"),
