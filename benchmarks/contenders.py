@@ -123,14 +123,18 @@ class CopyImage(Contender):
 class Script(Contender):
     """A script of ours in place of what people write; it ends when all locations are there."""
 
-    def __init__(self, site: Site, name: str) -> None:
-        super().__init__(site)
+    def __init__(self, site: Site, name: str, curl: Sequence[str] = ()) -> None:
+        super().__init__(site, curl)
         self.script = SCRIPTS / name
 
     def upload(self, image_id: str, body: Body) -> None:
         targets = [target.url for target in self.site.targets]
         command = [str(self.script), str(body.path), self.site.url(image_id), *targets]
-        environment = {**os.environ, "TOKEN": self.site.token()}
+        environment = {
+            **os.environ,
+            "TOKEN": self.site.token(),
+            "UPLOAD_OPTIONS": " ".join(self.curl),
+        }
         subprocess.run(command, env=environment, check=True)
 
     def complete(self, image_id: str) -> None:

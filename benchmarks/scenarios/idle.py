@@ -9,8 +9,8 @@ from benchmarks.settings import Settings
 from benchmarks.stage import Stage
 
 NAMES = ("idle",)
-# After its start, and after an upload, the writer looks at some things once more.
-_REST_SECONDS = 10
+# A minute after its start, and soon after an upload, the writer looks at some things once more.
+_REST_SECONDS = 70
 
 
 def run(stage: Stage, settings: Settings, _wanted: Set[str]) -> Iterator[Figure]:

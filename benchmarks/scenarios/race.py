@@ -28,7 +28,9 @@ BARE, BARE_AGAIN, OURS = "bare Glance", "bare Glance again", "with the filter"
 CHUNKED_BARE, CHUNKED_OURS = "bare Glance, chunked", "with the filter, chunked"
 LINE_BARE, LINE_OURS = "bare Glance, at 1 Gbit/s", "with the filter, at 1 Gbit/s"
 IMPORT, COPY = "Glance's import to four stores", "Glance's copy-image"
-SCRIPT, TEE = "script: upload, download, PUT", "tee and curl at the client"
+SCRIPT, TEE = "script: upload, download and PUT at once", "tee and curl at the client"
+STEPS = "script: upload, download, PUT to each"
+LINE_SCRIPT = "script, at 1 Gbit/s"
 CURL = "curl to one target"
 
 Samples = Mapping[str, Sequence[Sample]]
@@ -144,7 +146,23 @@ QUESTIONS: Mapping[str, Question] = {
         notes=("copy-image fills one store after the other, whatever max_parallel_stores says",),
     ),
     "against-script": Question(
-        "first byte to all locations, ours / the script", (OURS, SCRIPT), COMPLETE, Goal(0.70)
+        "first byte to all locations, ours / the script at its best: downloads and PUTs at once",
+        (OURS, SCRIPT),
+        COMPLETE,
+        Goal(0.70),
+    ),
+    "against-steps": Question(
+        "first byte to all locations, ours / the script: download, then PUT to each target",
+        (OURS, STEPS),
+        COMPLETE,
+        Goal(0.70),
+        notes=("the script proves nothing: it registers what it has written, whatever that is",),
+    ),
+    "against-script-line": Question(
+        "first byte to all locations, ours / the script at its best, the client at 1 Gbit/s",
+        (LINE_OURS, LINE_SCRIPT),
+        COMPLETE,
+        Goal(0.70),
     ),
     "against-tee": Question(
         "first byte to all locations, ours / tee and curl at the client",
@@ -228,6 +246,8 @@ def _contenders(stage: Stage) -> dict[str, Contender]:
         IMPORT: Import(bare),
         COPY: CopyImage(bare),
         SCRIPT: Script(bare, "copy-after-upload.sh"),
+        STEPS: Script(bare, "copy-step-by-step.sh"),
+        LINE_SCRIPT: Script(bare, "copy-after-upload.sh", GIGABIT_LINE),
         TEE: Script(bare, "tee-while-uploading.sh"),
         CURL: CurlToTarget(ours),
         BARE_AGAIN: Contender(bare),

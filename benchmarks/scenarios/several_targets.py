@@ -1,13 +1,13 @@
 """Uploads with other targets than three good ones: many, bad ones, and some behind TLS."""
 
 import functools
-from collections.abc import Callable, Iterator, Mapping, Set
+from collections.abc import Callable, Iterator, Mapping, Sequence, Set
 from contextlib import AbstractContextManager, ExitStack
 from typing import Any
 
 from benchmarks.accounting import medians
 from benchmarks.bodies import Body, random_bytes
-from benchmarks.contenders import Contender, Ours, OursWithoutWait, Sample, told
+from benchmarks.contenders import GIGABIT_LINE, Contender, Ours, OursWithoutWait, Sample, told
 from benchmarks.figures import Figure, Goal, compare
 from benchmarks.settings import Settings
 from benchmarks.site import Site
@@ -18,7 +18,7 @@ from tests.lab.faults import DOWN, HANGING, HEALTHY, Fault, FaultyTarget
 from tests.lab.glance import Glance
 from tests.lab.webservers import Nginx
 
-NAMES = ("ten-targets", "bad-targets", "tls")
+NAMES = ("ten-targets", "ten-targets-line", "bad-targets", "tls")
 FAULTS = {"dead": DOWN, "hanging": HANGING, "slow": Fault(bytes_per_second=100 << 10)}
 # Between two runs the targets are good again, and what was left is cleared away soon.
 QUICK_REPAIR = {
@@ -68,12 +68,25 @@ def run(stage: Stage, settings: Settings, wanted: Set[str]) -> Iterator[Figure]:
 
 
 def _ten_targets(stage: Stage, stack: ExitStack, settings: Settings, body: Body) -> Figure:
+    what = "upload, 10 targets / 1 target"
+    runs = _ten_and_one(stage, stack)
+    return _pair("ten-targets", what, runs, settings, body, Goal(1.15))
+
+
+def _ten_targets_line(stage: Stage, stack: ExitStack, settings: Settings, body: Body) -> Figure:
+    what = "upload, 10 targets / 1 target, the client at 1 Gbit/s"
+    runs = _ten_and_one(stage, stack, GIGABIT_LINE)
+    return _pair("ten-targets-line", what, runs, settings, body, Goal(1.15))
+
+
+def _ten_and_one(
+    stage: Stage, stack: ExitStack, curl: Sequence[str] = ()
+) -> Mapping[str, Contender]:
     one = stack.enter_context(stage.filtered(1))
     # By default Glance lets an image have ten locations, and the primary's is one of them.
     options = {"DEFAULT": {"image_location_quota": "20"}}
     ten = stack.enter_context(stage.filtered(10, options=options))
-    runs = {"10 targets": Ours(ten), "1 target": Ours(one)}
-    return _pair("ten-targets", "upload, 10 targets / 1 target", runs, settings, body, Goal(1.15))
+    return {"10 targets": Ours(ten, curl), "1 target": Ours(one, curl)}
 
 
 def _bad_targets(stage: Stage, stack: ExitStack, settings: Settings, body: Body) -> Figure:
@@ -120,6 +133,7 @@ def _pair(
 
 _PAIRS: Mapping[str, Callable[..., Any]] = {
     "ten-targets": _ten_targets,
+    "ten-targets-line": _ten_targets_line,
     "bad-targets": _bad_targets,
     "tls": _tls,
 }
