@@ -12,8 +12,10 @@ from glance_repl_mw.spool.upload import Upload
 _STAT = pathlib.Path("/proc/stat")
 _IDLE, _IO_WAIT, _COUNTED = 3, 4, 8
 _MEASURED_SECONDS = 0.2
-# What requests to Glance may take of the processors where nothing is idle.
+# What requests to Glance may take of the processors where nothing is idle. What is idle up to the
+# other share is so for moments only, as uploads wait for each other and for a database.
 _LEAST_SHARE = 0.02
+_NEEDED_SHARE = 0.25
 _REQUESTS_PER_IMAGE = 2
 # Small uploads that are taken in hand per second and processor, at most.
 _PER_SECOND = 40
@@ -36,21 +38,29 @@ class Courtesy:
         self._request_seconds = request_seconds
         self._load = _Load()
         self._processors = os.cpu_count() or 1
-        self._next_at = float("-inf")
+        self._asked_at = time.monotonic()
+        self._earned = 1.0
 
     def admits(self, upload: Upload) -> bool:
         """Whether the upload is to be taken in hand now; if not, ask again later."""
         waited = abs(time.time() - upload.created_at)
         if upload.can_be_sent_early or waited >= self._longest_seconds:
             return True
+        pause = self._pause_seconds()
         now = time.monotonic()
-        if now < self._next_at:
+        self._earned += (now - self._asked_at) / pause
+        self._earned = min(self._earned, 1 + _MADE_UP_SECONDS / pause)
+        self._asked_at = now
+        if self._earned < 1:
             return False
-        idle_share = max(_LEAST_SHARE, 1 - self._load.share())
-        pause = max(1 / _PER_SECOND, _REQUESTS_PER_IMAGE * self._request_seconds() / idle_share)
-        pause /= self._processors
-        self._next_at = max(self._next_at, now - _MADE_UP_SECONDS) + pause
+        self._earned -= 1
         return True
+
+    def _pause_seconds(self) -> float:
+        """Between two small uploads that are taken in hand, as busy as the machine is now."""
+        spare_share = max(_LEAST_SHARE, 1 - self._load.share() / (1 - _NEEDED_SHARE))
+        pause = max(1 / _PER_SECOND, _REQUESTS_PER_IMAGE * self._request_seconds() / spare_share)
+        return pause / self._processors
 
 
 class _Load:

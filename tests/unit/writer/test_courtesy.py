@@ -74,7 +74,8 @@ def admitted_per_second(manners, machine, clock, busy_share):
 def test_small_uploads_are_admitted_as_far_as_the_processors_are_idle(machine, clock):
     manners = Courtesy(30.0, lambda: 0.01)
     assert admitted_per_second(manners, machine, clock, 1.0) == pytest.approx(1, abs=0.5)
-    assert admitted_per_second(manners, machine, clock, 0.6) == pytest.approx(20, abs=3)
+    assert admitted_per_second(manners, machine, clock, 0.75) == pytest.approx(1, abs=0.5)
+    assert admitted_per_second(manners, machine, clock, 0.6) == pytest.approx(10, abs=2)
     assert admitted_per_second(manners, machine, clock, 0.0) == pytest.approx(40, abs=5)
 
 
