@@ -7,7 +7,7 @@ import datetime
 import os
 import threading
 import time
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Mapping
 
 import oslo_db.exception
 import sqlalchemy as sa
@@ -66,6 +66,11 @@ class Outlooks:
         self._looked_at = float("-inf")
         self._found: Outlook | oslo_db.exception.DBError | None = None
         self._file: str | None = None
+        self._on_change: list[Callable[[], None]] = []
+
+    def on_change(self, call: Callable[[], None]) -> None:
+        """Have it called whenever anybody's look finds another outlook; it must not block."""
+        self._on_change.append(call)
 
     def now(self) -> Outlook:
         """The outlook as it is now, or was a moment ago.
@@ -90,10 +95,15 @@ class Outlooks:
 
     def _look(self) -> None:
         """Whoever waits for the lock meanwhile gets the same, also if it is an error."""
+        before = self._found
         try:
             self._found = self._read()
         except oslo_db.exception.DBError as error:
             self._found = error
+            return
+        if self._found != before:
+            for call in self._on_change:
+                call()
 
     @retried
     def _read(self) -> Outlook:

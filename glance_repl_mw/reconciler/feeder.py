@@ -17,14 +17,15 @@ from glance_repl_mw.reconciler import gone
 from glance_repl_mw.reconciler.fetch import fetch
 from glance_repl_mw.reconciler.look import close
 from glance_repl_mw.reconciler.relay import Relay
-from glance_repl_mw.reconciler.tasks import Task
+from glance_repl_mw.reconciler.tasks import WokenTask
 from glance_repl_mw.reconciler.tools import Stopping, Tools
 from glance_repl_mw.spool.upload import Origin, UploadState
 
 LOG = log.getLogger(__name__)
 
 _INTERVAL_SECONDS = 0.25
-_IDLE_SECONDS = 1.0
+_OVERDUE_SECONDS = 1.0
+_IDLE_SECONDS = 10.0
 _ROWS_AT_ONCE = 200
 _IMAGES_AT_ONCE = 50
 # So many images wait for each thread of the pool, which thereby need not wait for the next turn.
@@ -32,7 +33,7 @@ _QUEUED = 4
 _POSTPONED_SECONDS = 10.0
 
 
-class Feeder(Task):
+class Feeder(WokenTask):
     """Starts fetches, the most urgent first, one for each image and few at once.
 
     While an upload is being received none begins beside another, and while the spool is crowded
@@ -40,6 +41,7 @@ class Feeder(Task):
     """
 
     name = "search for replicas that wait for bytes"
+    lull_seconds = _INTERVAL_SECONDS
 
     def __init__(self, tools: Tools) -> None:
         super().__init__(tools)
@@ -54,7 +56,7 @@ class Feeder(Task):
         due = self.tools.waiting_for_bytes(_ROWS_AT_ONCE)
         if not due:
             self.tools.shortage.lacking_bytes = 0
-            return _IDLE_SECONDS
+            return self._idle_seconds()
         free = self._free_places()
         if free <= 0:
             return _INTERVAL_SECONDS
@@ -72,6 +74,13 @@ class Feeder(Task):
         for image_id in wanted[:free]:
             self._start(image_id)
         return _INTERVAL_SECONDS
+
+    def _idle_seconds(self) -> float:
+        """Until the next attempt; what is due, but not now, waits for its target."""
+        now = timeutils.utcnow()
+        planned = self.tools.outlooks.now().planned(WAITING_FOR_BYTES)
+        waits = [(first - now).total_seconds() for first, _ in planned]
+        return min(_IDLE_SECONDS, max(_OVERDUE_SECONDS, min(waits, default=_IDLE_SECONDS)))
 
     def _learn(self, image_ids: Sequence[str]) -> None:
         """Ask Glance about the next images, many in one request; what is known stays known."""

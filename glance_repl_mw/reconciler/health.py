@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
+from collections.abc import Callable
 
 from glance_repl_mw import exceptions
 
@@ -17,6 +18,7 @@ class TargetHealth:
     beginning. Only who has seen that the target can be written and that Glance can read it may
     report a success; a failure may be reported by everybody who used it.
 
+    :ivar on_change: called, by any thread, when ``error`` or the state may have changed
     :ivar error: what the last failure was, None after a success
     :ivar harms_readers: whether Glance may hang, or read nonsense, while the target is down
     """
@@ -26,15 +28,19 @@ class TargetHealth:
         self._failures = 0
         self._failing_since = 0.0
         self._has_succeeded = False
+        self.on_change: Callable[[], None] = lambda: None
         self.error: str | None = None
         self.harms_readers = True
 
     def succeeded(self) -> None:
         """The target did what it was asked."""
         with self._lock:
+            is_known = self._has_succeeded and not self._failures
             self._failures = 0
             self._has_succeeded = True
             self.error = None
+        if not is_known:
+            self.on_change()
 
     def failed(self, error: BaseException) -> None:
         """The target was asked in vain."""
@@ -45,6 +51,7 @@ class TargetHealth:
             self.error = str(error) or type(error).__name__
             # Who is refused at once reads elsewhere; and locations with other signatures may work.
             self.harms_readers = not isinstance(error, exceptions.SignatureRefused)
+        self.on_change()
 
     @property
     def is_up(self) -> bool:

@@ -12,7 +12,7 @@ from glance_repl_mw import exceptions
 from glance_repl_mw.db.departed import REMEDY, departed
 from glance_repl_mw.model import Replica, ReplicaStatus, Wish
 from glance_repl_mw.reconciler.look import close
-from glance_repl_mw.reconciler.tasks import Task
+from glance_repl_mw.reconciler.tasks import WokenTask
 from glance_repl_mw.reconciler.tools import Tools
 
 LOG = log.getLogger(__name__)
@@ -21,6 +21,7 @@ CANNOT_LEAVE = "cannot leave: "
 """Begins the ``error`` of a replica that stays at a target although the target shall be empty."""
 
 _INTERVAL_SECONDS = 2.0
+_IDLE_SECONDS = 10.0
 _PAGE = 20
 _REST_SECONDS = 0.05
 _FAILURES_TO_PUT_OFF = 3
@@ -45,7 +46,7 @@ _NO_IMAGE = "Glance does not show the image; its replicas go when it is certain 
 _WHY = {Wish.DRAIN: "the target is drained", Wish.REMOVE: "the target was removed"}
 
 
-class Leaving(Task):
+class Leaving(WokenTask):
     """Sees to all wishes: locations first, then objects, which a removed target keeps.
 
     Rows that a job has in hand, or that have just changed, come later. A replica whose location
@@ -66,8 +67,9 @@ class Leaving(Task):
             self._report_departed(wishes)
         for target, wish in wishes.items():
             self._empty(target, wish)
-        if wishes:
-            self._forget_fulfilled(wishes)
+        if not wishes:
+            return _IDLE_SECONDS
+        self._forget_fulfilled(wishes)
         return _INTERVAL_SECONDS
 
     def _report_departed(self, wishes: Mapping[str, Wish]) -> None:

@@ -3,21 +3,20 @@
 from __future__ import annotations
 
 import dataclasses
-import threading
 import time
 from collections.abc import Callable
 
-from glance_repl_mw.model import Image
+from glance_repl_mw.model import Image, ReplicaStatus
 from glance_repl_mw.reconciler import gone, staging
 from glance_repl_mw.reconciler.look import Look, images_in_spool
-from glance_repl_mw.reconciler.tasks import Task, reporting
+from glance_repl_mw.reconciler.tasks import WokenTask, reporting
 from glance_repl_mw.reconciler.tools import Tools
 from glance_repl_mw.spool.news import News
 from glance_repl_mw.spool.upload import UploadState
 
 _INTERVAL_SECONDS = 0.5
-_SHORTEST_SECONDS = 0.2
-_IDLE_SECONDS = 2.0
+_IDLE_SECONDS = 10.0
+_BURY_SECONDS = 2.0
 _AT_ONCE = 50
 _FIRST_PAUSE_SECONDS = 0.5
 _LONGEST_PAUSE_SECONDS = 30.0
@@ -34,7 +33,7 @@ class _Noted:
     pause: float = _FIRST_PAUSE_SECONDS
 
 
-class Notes(Task):
+class Notes(WokenTask):
     """Takes the notes that the API processes leave in the spool.
 
     An image whose import is under way is looked at until it has ended, for an hour; what was
@@ -45,6 +44,8 @@ class Notes(Task):
     """
 
     name = "look at changed images"
+    # Whoever rings may have left no note: the spool is busy then.
+    lull_seconds = 0.2
 
     def __init__(
         self,
@@ -58,25 +59,10 @@ class Notes(Task):
         self._look = Look(tools)
         self._noted: dict[str, _Noted] = {}
         self._bury_at = 0.0
-        self._woken = threading.Event()
         self._news = News(tools.spool)
         for upload in tools.spool.uploads():
             if upload.state in (UploadState.STAGING, UploadState.STAGED):
                 self._note(upload.image_id)
-
-    def wake(self) -> None:
-        """Something has come into the spool; may be called by any thread."""
-        self._woken.set()
-
-    def rest(self, seconds: float) -> None:
-        """Wait, but not for long once woken: the spool is busy then, and may have no note."""
-        if seconds > _IDLE_SECONDS:
-            # After an error: what comes does not bring the next one sooner.
-            self.tools.rest(seconds)
-            return
-        is_woken = self._woken.wait(seconds)
-        self._woken.clear()
-        self.tools.rest(_SHORTEST_SECONDS if is_woken else 0)
 
     def run_once(self) -> float:
         if self._news.have_come():
@@ -84,12 +70,15 @@ class Notes(Task):
                 self._note(image_id)
         now = time.monotonic()
         if now >= self._bury_at:
-            self._bury_at = now + _IDLE_SECONDS
+            self._bury_at = now + _BURY_SECONDS
             gone.bury_due(self.tools)
         due = [image_id for image_id, noted in self._noted.items() if noted.due_at <= now]
         if due:
             self._look_at(due[:_AT_ONCE])
-        return _INTERVAL_SECONDS if self._noted or not self._news.is_over else _IDLE_SECONDS
+        if self._noted or not self._news.is_over:
+            return _INTERVAL_SECONDS
+        some_are_to_be_buried = self.tools.outlooks.now().planned([ReplicaStatus.ACTIVE])
+        return _BURY_SECONDS if some_are_to_be_buried else _IDLE_SECONDS
 
     def _note(self, image_id: str) -> None:
         now = time.monotonic()

@@ -9,19 +9,20 @@ from oslo_utils import timeutils
 
 from glance_repl_mw.db.states import TargetStates
 from glance_repl_mw.model import TargetState
-from glance_repl_mw.reconciler.tasks import Task
+from glance_repl_mw.reconciler.tasks import WokenTask
 from glance_repl_mw.reconciler.tools import Tools
 
-_INTERVAL_SECONDS = 1.0
+_SHORTEST_SECONDS = 1.0
 _AGAIN_SECONDS = 30.0
 _FORGET_SECONDS = 3600.0
 _KEEP = datetime.timedelta(days=1)
 
 
-class StateReport(Task):
+class StateReport(WokenTask):
     """Reports each change within a second, and what has not changed every thirty seconds."""
 
     name = "report of which targets are up"
+    lull_seconds = 0.5
 
     def __init__(self, tools: Tools, states: TargetStates, node: str) -> None:
         super().__init__(tools)
@@ -29,6 +30,8 @@ class StateReport(Task):
         self._node = node
         self._reported: dict[str, tuple[bool, str | None]] = {}
         self._again_at = self._forget_at = 0.0
+        for health in tools.health.values():
+            health.on_change = self.wake
 
     def run_once(self) -> float:
         # Nobody knows yet what was never asked.
@@ -49,4 +52,4 @@ class StateReport(Task):
         if time.monotonic() >= self._forget_at:
             self._states.forget(timeutils.utcnow() - _KEEP)
             self._forget_at = time.monotonic() + _FORGET_SECONDS
-        return _INTERVAL_SECONDS
+        return max(_SHORTEST_SECONDS, self._again_at - time.monotonic())

@@ -28,13 +28,10 @@ def start(
     :return: to be called, in any thread, when something has come into the spool
     """
     notes = Notes(tools, on_change, on_gone)
-    for task in (
-        notes,
-        Sweep(tools),
-        Feeder(tools),
-        Leaving(tools),
-        TakeOver(tools),
-    ):
+    feeder, leaving = Feeder(tools), Leaving(tools)
+    for woken in (notes, feeder, leaving):
+        tools.outlooks.on_change(woken.wake)
+    for task in (notes, Sweep(tools), feeder, leaving, TakeOver(tools)):
         tasks.start(task)
     for target in tools.targets:
         for kind in (Probing, Scrub, ReadBack, OrphanSweep):

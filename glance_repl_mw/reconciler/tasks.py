@@ -49,6 +49,28 @@ class Task(abc.ABC):
         """
 
 
+class WokenTask(Task):
+    """A task that is told when there may be something to do, and rarely looks for itself.
+
+    :ivar lull_seconds: what it waits once it is woken, as more may come
+    """
+
+    lull_seconds = 0.0
+
+    def __init__(self, tools: Tools) -> None:
+        super().__init__(tools)
+        self._woken = threading.Event()
+
+    def wake(self) -> None:
+        """There may be something to do; may be called by any thread."""
+        self._woken.set()
+
+    def rest(self, seconds: float) -> None:
+        is_woken = self._woken.wait(seconds)
+        self._woken.clear()
+        self.tools.rest(self.lull_seconds if is_woken else 0)
+
+
 @contextlib.contextmanager
 def reporting(image_id: str) -> Iterator[None]:
     """Log what stands in the way of one image, and go on with the next."""
@@ -72,12 +94,18 @@ def start(task: Task, target: str | None = None, pauses_for: Collection[Wish] = 
 def _run_forever(task: Task, target: str | None, pauses_for: Collection[Wish]) -> None:
     while True:
         try:
-            task.rest(_run_once(task, target, pauses_for))
+            seconds = _run_once(task, target, pauses_for)
+            if seconds is None:
+                # Nor does what comes meanwhile bring the next one sooner.
+                task.tools.rest(_AFTER_AN_ERROR_SECONDS)
+            else:
+                task.rest(seconds)
         except Stopping:
             return
 
 
-def _run_once(task: Task, target: str | None, pauses_for: Collection[Wish]) -> float:
+def _run_once(task: Task, target: str | None, pauses_for: Collection[Wish]) -> float | None:
+    """Returns the seconds until the next time, None after an error."""
     try:
         if target is not None and task.tools.outlooks.now().wishes.get(target) in pauses_for:
             return _PAUSE_SECONDS
@@ -88,4 +116,4 @@ def _run_once(task: Task, target: str | None, pauses_for: Collection[Wish]) -> f
         raise
     except Exception:
         LOG.exception("The %s failed", task.name)
-    return _AFTER_AN_ERROR_SECONDS
+    return None

@@ -23,7 +23,7 @@ _PAUSE_SECONDS = 0.05
 class Bell:
     """Rung by all processes that use the spool, heard by one.
 
-    A ring that is missed costs a second or two: the writer looks that often by itself.
+    A ring that is missed costs some seconds: the writer looks by itself every ten, at the latest.
     """
 
     def __init__(self, directory: pathlib.Path) -> None:

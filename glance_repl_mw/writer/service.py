@@ -31,6 +31,7 @@ LOG = log.getLogger(__name__)
 
 _LOOK_SECONDS = 0.05
 _CHORES_SECONDS = 1.0
+_IDLE_CHORES_SECONDS = 2.0
 # REST promises that bytes_sent is hardly older than a second.
 _PROGRESS_SECONDS = 0.5
 _TIDY_SECONDS = 10.0
@@ -43,8 +44,8 @@ class WriterService:
     """One writer; ``run_forever`` returns when it was stopped or is not needed any more.
 
     :param tools: shared with the reconciler, whose tasks stop when the writer begins to end
-    :param is_needed: asked once a second; when it says no, the writer finishes what is in hand
-        and goes
+    :param is_needed: asked every other second; when it says no, the writer finishes what is in
+        hand and goes
     """
 
     def __init__(
@@ -103,8 +104,9 @@ class WriterService:
             time.sleep(_CHORES_SECONDS)
         now = time.monotonic()
         if now >= self._chores_at:
-            self._chores_at = now + _CHORES_SECONDS
             self._do_chores()
+            is_idle = not self._jobs and not self._crew.at_work
+            self._chores_at = now + (_IDLE_CHORES_SECONDS if is_idle else _CHORES_SECONDS)
         if self._jobs and now >= self._progress_at:
             self._progress_at = now + _PROGRESS_SECONDS
             self._record_progress()

@@ -122,6 +122,17 @@ def test_error_is_told_to_all_who_ask_and_ends(database, outlooks, looks, monkey
     assert outlooks.now().wishes == {}
 
 
+def test_another_outlook_is_told_and_the_same_is_not(database, outlooks):
+    told = []
+    outlooks.on_change(lambda: told.append(outlooks._found.wishes))
+    outlooks.now()
+    TargetWishes(database).ask("a", Wish.DRAIN)
+    outlooks.now()
+    TargetWishes(database).ask("a", Wish.DRAIN)
+    outlooks.now()
+    assert told == [{}, {"a": Wish.DRAIN}]
+
+
 def test_each_part_of_the_question_goes_by_an_index(database):
     engine = database.writer.get_engine()
     question = outlook._QUESTION.compile(engine, compile_kwargs={"literal_binds": True})

@@ -1,16 +1,18 @@
 """Which replicas are fetched, how many at once, and what stands back for uploads."""
 
 import collections
+import datetime
 import uuid
 
 import pytest
+from oslo_utils import timeutils
 
 from glance_repl_mw import exceptions
 from glance_repl_mw.model import Priority, ReplicaStatus
 from glance_repl_mw.reconciler import feeder
 from glance_repl_mw.reconciler.feeder import Feeder
 from glance_repl_mw.spool.upload import Origin, Upload, UploadState
-from tests.unit.reconciler.target_lab import BODY, PRIMARY, SITE, Lab, url_of
+from tests.unit.reconciler.target_lab import BODY, PRIMARY, SITE, Lab, at, url_of
 
 THREADS = 2
 QUEUED = THREADS * 4
@@ -249,3 +251,26 @@ def test_image_without_bytes(lab, change, comes_later):
     row = lab.row(image_id)
     assert (row.status, row.next_attempt_at is not None) == ("error", comes_later)
     assert not lab.fetched
+
+
+def test_looks_rarely_where_nothing_is_planned(lab):
+    assert lab.feeder.run_once() == feeder._IDLE_SECONDS
+
+
+@pytest.mark.parametrize(
+    ("due_in", "rest"), [(5, 5), (0.1, feeder._OVERDUE_SECONDS), (300, feeder._IDLE_SECONDS)]
+)
+def test_rests_until_the_next_attempt(lab, due_in, rest):
+    (image_id,) = lab.plan()
+    (row,) = lab.survey.of_images([image_id])[image_id]
+    due_at = timeutils.utcnow() + datetime.timedelta(seconds=due_in + 60)
+    lab.survey.change(row, next_attempt_at=due_at)
+    with at(timeutils.utcnow() + datetime.timedelta(seconds=60)):
+        assert lab.feeder.run_once() == pytest.approx(rest, abs=0.5)
+
+
+def test_what_waits_for_a_target_that_is_down_is_looked_at_each_second(lab):
+    lab.plan()
+    for _ in range(3):
+        lab.health.failed(exceptions.TargetUnavailable(target=SITE))
+    assert lab.feeder.run_once() == feeder._OVERDUE_SECONDS

@@ -64,3 +64,14 @@ def test_an_error_without_words_is_named(clock):
     target = TargetHealth()
     target.failed(TimeoutError())
     assert target.error == "TimeoutError"
+
+
+def test_changes_are_told_and_success_after_success_is_not(clock):
+    told = []
+    target = TargetHealth()
+    target.on_change = lambda: told.append((target.is_proven_up, target.error))
+    target.succeeded()
+    target.succeeded()
+    target.failed(ERROR)
+    target.succeeded()
+    assert told == [(True, None), (False, str(ERROR)), (True, None)]
