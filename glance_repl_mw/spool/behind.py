@@ -16,8 +16,8 @@ _THREADS = 2
 class WriteBehind:
     """An appender that writes several pieces at once, in their order, while more of them come.
 
-    Owned by one thread. At most two batches are in memory; who brings more waits. What a write
-    raises is raised by the next call.
+    Owned by one thread. At most two batches are in memory; who brings more waits. Who brings
+    little at a time writes it himself. What a write raises is raised by this call or the next one.
 
     :param appender: from now on used by nobody else
     """
@@ -48,10 +48,14 @@ class WriteBehind:
             # Another thread would only take turns with this one, which costs small uploads most.
             self._settle()
             self._appender.append(*self._take())
-        elif self._is_full or self._is_idle:
+        elif self._is_full:
             self._settle()
             self._begun_at = time.monotonic()
             self._under_way = _pool().submit(self._appender.append, *self._take())
+        elif self._is_idle:
+            self._settle()
+            self._appender.append(*self._take())
+            self._begun_at = time.monotonic()
 
     def accept(self) -> None:
         """As ``Appender.accept``, once everything is written.

@@ -14,6 +14,7 @@ from tests.lab.process import wait_until
 
 IMAGE = "6f1f5a5e-1c0d-4d7e-9d0b-0c5f4d1f0a11"
 PIECE = bytes(64 * 1024)
+PIECES_OF_A_BATCH = behind._BATCH_BYTES // len(PIECE)
 
 
 @pytest.fixture
@@ -21,6 +22,12 @@ def spool(tmp_path):
     spool = Spool(str(tmp_path / "spool"))
     spool.prepare()
     return spool
+
+
+@pytest.fixture
+def fast(monkeypatch):
+    """However slow the machine is, what is brought comes fast."""
+    monkeypatch.setattr(behind, "_LONGEST_WAIT_SECONDS", float("inf"))
 
 
 class SlowDisk(Appender):
@@ -76,7 +83,17 @@ def test_no_thread_is_begun_for_what_comes_in_one_piece(spool, monkeypatch):
     assert spool.data_path(writer.upload_id).read_bytes() == PIECE
 
 
-def test_a_slow_disk_holds_up_who_brings_more_than_two_batches(spool):
+def test_who_brings_it_slowly_writes_it_himself(spool, monkeypatch):
+    monkeypatch.setattr(behind, "_pool", None)
+    monkeypatch.setattr(behind, "_LONGEST_WAIT_SECONDS", -1.0)
+    writer = WriteBehind(Appender(spool, IMAGE, None))
+    for number in range(1, 4):
+        writer.append(PIECE)
+        assert spool.received_bytes(writer.upload_id) == number * len(PIECE)
+    writer.accept()
+
+
+def test_a_slow_disk_holds_up_who_brings_more_than_two_batches(spool, fast):
     disk = SlowDisk(spool, IMAGE, None)
     writer = WriteBehind(disk)
     appended = []
@@ -90,7 +107,7 @@ def test_a_slow_disk_holds_up_who_brings_more_than_two_batches(spool):
     thread = threading.Thread(target=bring)
     thread.start()
     assert disk.began.wait(30)
-    in_memory = 1 + behind._BATCH_BYTES // len(PIECE)
+    in_memory = 2 * PIECES_OF_A_BATCH
     wait_until(lambda: len(appended) == in_memory - 1, 60, "two batches are in memory")
     disk.go.set()
     thread.join(30)
@@ -98,13 +115,15 @@ def test_a_slow_disk_holds_up_who_brings_more_than_two_batches(spool):
     assert spool.data_path(writer.upload_id).read_bytes() == 64 * PIECE
 
 
-def test_what_a_write_raises_is_raised_to_who_brings_more(spool, monkeypatch):
+@pytest.mark.parametrize("longest_wait", [-1.0, float("inf")])
+def test_what_a_write_raises_is_raised_to_who_brings_more(spool, monkeypatch, longest_wait):
+    monkeypatch.setattr(behind, "_LONGEST_WAIT_SECONDS", longest_wait)
+
     def full(appender, *pieces):
         raise OSError(errno.ENOSPC, "No space left on device")
 
     writer = WriteBehind(Appender(spool, IMAGE, None))
     monkeypatch.setattr(Appender, "append", full)
-    writer.append(PIECE)
     with pytest.raises(OSError, match="No space left"):
         for _ in range(64):
             writer.append(PIECE)
@@ -112,10 +131,10 @@ def test_what_a_write_raises_is_raised_to_who_brings_more(spool, monkeypatch):
 
 
 @pytest.mark.parametrize(("end", "states"), [("reject", [UploadState.REJECTED]), ("discard", [])])
-def test_nothing_is_written_after_the_end(spool, end, states):
+def test_nothing_is_written_after_the_end(spool, end, states, fast):
     disk = SlowDisk(spool, IMAGE, None)
     writer = WriteBehind(disk)
-    for _ in range(4):
+    for _ in range(PIECES_OF_A_BATCH):
         writer.append(PIECE)
     threading.Timer(0.2, disk.go.set).start()
     getattr(writer, end)()
