@@ -35,7 +35,11 @@ def bars(figures: Sequence[Figure]) -> list[Bar]:
         _bar("bare upload, no copies", uploads[BARE], unit),
         _bar("upload with the filter", uploads[OURS], unit, is_ours=True),
     ]
-    against = [figure for name, figure in by_name.items() if name.startswith("against-")]
+    against = [
+        figure
+        for name, figure in by_name.items()
+        if name.startswith("against-") and OURS in figure.samples
+    ]
     if against:
         found.append(_bar("ours: all copies", against[0].samples[OURS], unit, is_ours=True))
     for figure in against:

@@ -20,7 +20,7 @@ from benchmarks.site import OCTETS, Site
 from benchmarks.stage import PROCESSES, TARGETS, Stage
 from benchmarks.turns import alternate
 
-NAMES = ("in-flight", "in-flight-threads", "api-memory")
+NAMES = ("in-flight", "in-flight-half", "in-flight-threads", "api-memory")
 OURS, BARE = "with the filter", "bare Glance"
 _EVERY_SECONDS = 0.2
 _ALLOWED_LOSS = 0.05
@@ -50,21 +50,28 @@ class Crowd(NamedTuple):
 def run(stage: Stage, settings: Settings, wanted: Set[str]) -> Iterator[Figure]:
     body = random_bytes(stage.top / "in-flight.raw", settings.in_flight_image)
     sites = {OURS: stage.ours, BARE: stage.bare}
-    runs = {name: functools.partial(crowd, each, settings, body) for name, each in sites.items()}
+    half = dataclasses.replace(settings, in_flight=settings.in_flight // 2)
     try:
-        first = _first_round(sites, settings, body)
-        samples = alternate(runs, settings.rounds)
+        if wanted != {"in-flight-half"}:
+            first = _first_round(sites, settings, body)
+            samples = _alternate(sites, settings, body)
+        if "in-flight" in wanted:
+            yield _rate("in-flight", samples, settings)
+        if "in-flight-half" in wanted:
+            yield _rate("in-flight-half", _alternate(sites, half, body), half)
+        if "in-flight-threads" in wanted:
+            yield _threads(samples, settings)
+        if "api-memory" in wanted:
+            yield _memory(first, settings)
     finally:
         body.path.unlink()
-    cpu = medians({name: [each.usage for each in found] for name, found in samples.items()})
-    figures = {
-        "in-flight": functools.partial(_rate, samples, settings, cpu),
-        "in-flight-threads": functools.partial(_threads, samples, settings),
-        "api-memory": functools.partial(_memory, first, settings),
-    }
-    for name, figure in figures.items():
-        if name in wanted:
-            yield figure()
+
+
+def _alternate(
+    sites: Mapping[str, Site], settings: Settings, body: Body
+) -> dict[str, list[Crowd]]:
+    runs = {name: functools.partial(crowd, each, settings, body) for name, each in sites.items()}
+    return alternate(runs, settings.rounds)
 
 
 def _first_round(
@@ -134,11 +141,8 @@ def _client(site: Site, body: Body, image_id: str, limit: str) -> subprocess.Pop
     return subprocess.Popen([*curl, *token, *OCTETS, url], stdout=subprocess.PIPE)
 
 
-def _rate(
-    samples: Mapping[str, Sequence[Crowd]],
-    settings: Settings,
-    cpu: Mapping[str, Mapping[str, float]],
-) -> Figure:
+def _rate(name: str, samples: Mapping[str, Sequence[Crowd]], settings: Settings) -> Figure:
+    cpu = medians({key: [each.usage for each in found] for key, found in samples.items()})
     shares = {name: [each.slowest for each in found] for name, found in samples.items()}
     refused = sum(settings.in_flight - each.accepted for each in samples[OURS])
     rate = settings.in_flight_bytes_per_second / MIB
@@ -146,7 +150,7 @@ def _rate(
     # One refused upload is one too many, whatever the others' rate.
     low, median, high = spread(shares[OURS])
     return Figure(
-        "in-flight",
+        name,
         f"{settings.in_flight} uploads at {rate:g} MiB/s: rate of the slowest / full rate",
         0.0 if refused else median,
         goal=Goal(1 - _ALLOWED_LOSS, at_least=True),

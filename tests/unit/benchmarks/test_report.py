@@ -9,7 +9,7 @@ from docutils.nodes import image, row
 from benchmarks import picture, report
 from benchmarks.accounting import BUSY, WAITED
 from benchmarks.figures import Figure, Goal, compare
-from benchmarks.scenarios.race import BARE, OURS, SCRIPT
+from benchmarks.scenarios.race import BARE, LINE_OURS, LINE_SCRIPT, OURS, SCRIPT
 from benchmarks.settings import QUICK, Settings
 from benchmarks.suite import EXTRA, NAMES, SCENARIOS
 
@@ -125,3 +125,16 @@ def test_every_figure_has_one_scenario():
     names = [name for scenario in SCENARIOS for name in scenario.names]
     assert len(names) == len(set(names))
     assert set(names) == {*NAMES, *EXTRA}
+
+
+def test_picture_leaves_out_who_ran_beside_others():
+    on_a_line = {LINE_OURS: [9.0] * 3, LINE_SCRIPT: [12.0] * 3}
+    beside_ours = {OURS: [2.4] * 3, SCRIPT: [4.0] * 3}
+    found = picture.bars(
+        [
+            compare("upload", "", UPLOADS, OURS, BARE),
+            compare("against-script-line", "", on_a_line, LINE_OURS, LINE_SCRIPT),
+            compare("against-script", "", beside_ours, OURS, SCRIPT),
+        ]
+    )
+    assert [round(bar.median, 3) for bar in found] == [1.0, 1.05, 1.2, 2.0]
