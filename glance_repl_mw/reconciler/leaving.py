@@ -55,6 +55,8 @@ class Leaving(WokenTask):
     """
 
     name = "emptying of targets that leave"
+    # What it does itself wakes it.
+    lull_seconds = 1.0
 
     def __init__(self, tools: Tools) -> None:
         super().__init__(tools)
