@@ -18,7 +18,7 @@ from glance_repl_mw.reconciler.verification import Outcome, Verifier
 LOG = log.getLogger(__name__)
 
 _PAGE = 50
-_LOOK_SECONDS = 60.0
+_LOOK_SECONDS = 30.0
 _BATCH_SECONDS = 60.0
 _MARGIN = 0.9
 _AFTER_A_PROBLEM_SECONDS = 5.0
