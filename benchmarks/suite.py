@@ -18,6 +18,7 @@ from benchmarks.scenarios import (
     rest,
     several_targets,
     small,
+    small_parts,
 )
 from benchmarks.settings import Settings
 from benchmarks.stage import Stage
@@ -43,6 +44,7 @@ SCENARIOS = (
     Scenario(several_targets.NAMES, several_targets.run),
     Scenario(download.NAMES, download.run),
     Scenario(small.NAMES, small.run),
+    Scenario(small_parts.NAMES, small_parts.run, is_extra=True),
     Scenario(in_flight.NAMES, in_flight.run),
     Scenario(memory.NAMES, memory.run),
     Scenario(idle.NAMES, idle.run),

@@ -6,6 +6,7 @@ import threading
 import time
 from collections.abc import Iterator, Set
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import AbstractContextManager, nullcontext
 from typing import NamedTuple
 
 import requests
@@ -60,16 +61,23 @@ def run(stage: Stage, settings: Settings, wanted: Set[str]) -> Iterator[Figure]:
         yield Figure("small-requests", what, max(found), goal=Goal(3), samples={OURS: found})
 
 
-def batch(site: Site, settings: Settings, body: bytes, second_look: bool = False) -> Batch:
+def batch(
+    site: Site,
+    settings: Settings,
+    body: bytes,
+    second_look: bool = False,
+    meanwhile: AbstractContextManager[None] | None = None,
+) -> Batch:
     """Upload one round's images; their records are made before, and all goes afterwards.
 
     :param second_look: count the requests until the writer has looked at the locations again
+    :param meanwhile: what holds while the images are uploaded
     """
     number = settings.small_images_per_round
     image_ids = [site.create(token=site.users_token()) for _ in range(number)]
     asked = len(site.glance.requests())
     clients = Clients(site)
-    with ThreadPoolExecutor(settings.small_clients) as pool:
+    with meanwhile or nullcontext(), ThreadPoolExecutor(settings.small_clients) as pool:
         account = Account(site.roles())
         began = time.monotonic()
         list(pool.map(functools.partial(clients.upload, body), image_ids))
