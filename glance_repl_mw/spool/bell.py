@@ -18,6 +18,7 @@ NAME = "bell"
 _MOST_RINGS = 64 * 1024
 # Uploads that come one after the other are told together.
 _PAUSE_SECONDS = 0.05
+_RUSH_PAUSE_SECONDS = 0.2
 
 
 class Bell:
@@ -56,6 +57,6 @@ class Bell:
 
 
 def _hear(descriptor: int, on_ring: Callable[[], None]) -> None:
-    while os.read(descriptor, _MOST_RINGS):
+    while rings := os.read(descriptor, _MOST_RINGS):
         on_ring()
-        time.sleep(_PAUSE_SECONDS)
+        time.sleep(_PAUSE_SECONDS if len(rings) == 1 else _RUSH_PAUSE_SECONDS)

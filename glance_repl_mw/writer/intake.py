@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable, Collection, Mapping
 
@@ -46,8 +47,13 @@ class Intake:
 
     @property
     def is_over(self) -> bool:
-        """Whether all that has come was taken in hand; else it is time to look once more."""
-        return self._news.is_over and not self.some_wait
+        """Whether all that has come was seen; else it is time to look once more."""
+        return self._news.is_over
+
+    @property
+    def rest_seconds(self) -> float:
+        """How long nothing can be taken in hand of what waits; infinite where nothing waits."""
+        return max(0.0, self._look_at - time.monotonic()) if self.some_wait else math.inf
 
     def expect(self) -> None:
         """Look at the next occasion, whatever has come."""
@@ -68,7 +74,7 @@ class Intake:
         if self._choosing.take_news():
             self._news.expect()
         if self.some_wait:
-            return time.monotonic() >= self._look_at
+            return self.rest_seconds == 0
         return self._news.have_come()
 
     def look(self, wishes: Mapping[str, Wish], *, all_at_once: bool = False) -> None:

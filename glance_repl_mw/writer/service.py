@@ -119,9 +119,9 @@ class WriterService:
 
     def _pause_seconds(self) -> float:
         """How long to wait for an event; the bell brings one when something comes to do."""
-        if self._jobs or not self._intake.is_over:
+        if self._jobs or not (self._intake.is_over or self._intake.some_wait):
             return _LOOK_SECONDS
-        return max(0.0, self._chores_at - time.monotonic())
+        return min(self._intake.rest_seconds, max(0.0, self._chores_at - time.monotonic()))
 
     def _handle_events(self) -> None:
         timeout: float | None = self._pause_seconds()

@@ -57,10 +57,11 @@ def test_upload_of_which_nothing_can_be_sent_early_rings_at_its_end(
 
 
 def test_rings_in_quick_succession_are_told_together(spool, monkeypatch):
-    told, pausing, go_on = [], threading.Event(), threading.Event()
+    told, pauses, pausing, go_on = [], [], threading.Event(), threading.Event()
 
     class Clock:
-        def sleep(self, _seconds):
+        def sleep(self, seconds):
+            pauses.append(seconds)
             pausing.set()
             assert go_on.wait(WAIT_SECONDS)
 
@@ -72,10 +73,12 @@ def test_rings_in_quick_succession_are_told_together(spool, monkeypatch):
         spool.bell.ring()
     assert len(told) == 1
     go_on.set()
-    wait_until(lambda: len(told) > 1, WAIT_SECONDS, "the other rings are heard")
+    wait_until(lambda: len(pauses) > 1, WAIT_SECONDS, "the other rings are heard")
     spool.bell.ring()
-    wait_until(lambda: len(told) > 2, WAIT_SECONDS, "the last ring is heard")
+    wait_until(lambda: len(pauses) > 2, WAIT_SECONDS, "the last ring is heard")
     assert len(told) == 3
+    alone, rush, alone_again = pauses
+    assert alone == alone_again < rush
 
 
 def test_bell_of_another_process_is_heard_and_a_second_listener_takes_over(spool, rung):

@@ -227,6 +227,13 @@ def test_upload_that_gave_way_is_taken_in_hand_later(service, store, waiting):
     until(service, lambda: set(statuses(store).values()) == {"active"})
 
 
+def test_writer_rests_between_its_looks_at_what_gives_way(service, waiting):
+    before = service_module.Intake.look.calls
+    for _ in range(5):
+        service.run_once()
+    assert service_module.Intake.look.calls - before >= 3
+
+
 def test_upload_that_gave_way_is_pushed_when_the_last_api_process_has_gone(
     service, spool, store, waiting, needed
 ):
