@@ -22,6 +22,8 @@ LOG = log.getLogger(__name__)
 
 # While some wait, others come all the time, and each look takes from them.
 _LOOK_SECONDS = 0.2
+# What has just come may be followed by more that its time stamp does not tell.
+_SETTLING_SECONDS = 0.05
 
 
 class Intake:
@@ -46,14 +48,11 @@ class Intake:
         self._news = News(crew.spool)
 
     @property
-    def is_over(self) -> bool:
-        """Whether all that has come was seen; else it is time to look once more."""
-        return self._news.is_over
-
-    @property
     def rest_seconds(self) -> float:
-        """How long nothing can be taken in hand of what waits; infinite where nothing waits."""
-        return max(0.0, self._look_at - time.monotonic()) if self.some_wait else math.inf
+        """How long there is nothing to look for; infinite where only an event brings more."""
+        if self.some_wait:
+            return max(0.0, self._look_at - time.monotonic())
+        return math.inf if self._news.is_over else _SETTLING_SECONDS
 
     def expect(self) -> None:
         """Look at the next occasion, whatever has come."""

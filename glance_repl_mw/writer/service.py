@@ -119,7 +119,7 @@ class WriterService:
 
     def _pause_seconds(self) -> float:
         """How long to wait for an event; the bell brings one when something comes to do."""
-        if self._jobs or not (self._intake.is_over or self._intake.some_wait):
+        if self._jobs:
             return _LOOK_SECONDS
         return min(self._intake.rest_seconds, max(0.0, self._chores_at - time.monotonic()))
 
