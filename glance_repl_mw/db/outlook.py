@@ -42,11 +42,13 @@ class Outlook:
     :ivar attempts: the first and the last time of the next attempts, by the status of the rows;
         statuses in which nothing is planned: no key
     :ivar has_withdrawn: whether replicas may wait for the return of their target
+    :ivar has_active: whether there is any replica to look after
     """
 
     wishes: Mapping[str, Wish]
     attempts: Mapping[ReplicaStatus, Times]
     has_withdrawn: bool
+    has_active: bool
 
     def planned(self, statuses: Collection[ReplicaStatus]) -> list[Times]:
         """``attempts`` of those statuses in which something is planned."""
@@ -110,7 +112,7 @@ class Outlooks:
         with self._database.reader.using(Context()) as session:
             wishes = session.execute(sa.select(TargetWishRow.target, TargetWishRow.wish))
             wished = {target: Wish(wish) for target, wish in wishes}
-            has_withdrawn, *times = session.execute(_QUESTION).one()
+            has_withdrawn, has_active, *times = session.execute(_QUESTION).one()
             url = session.get_bind().engine.url
         self._file = url.database if url.get_backend_name() == "sqlite" else None
         pairs = zip(times[::2], times[1::2], strict=True)
@@ -119,7 +121,7 @@ class Outlooks:
             for status, (first, last) in zip(_PLANNED, pairs, strict=True)
             if first is not None
         }
-        return Outlook(wished, attempts, has_withdrawn)
+        return Outlook(wished, attempts, has_withdrawn, has_active)
 
 
 def _stamp(file: str) -> object:
@@ -148,5 +150,6 @@ _QUESTION = sa.select(
     sa.exists().where(
         ReplicaRow.status == ReplicaStatus.STORED, ReplicaRow.next_attempt_at.is_(None)
     ),
+    sa.exists().where(ReplicaRow.status == ReplicaStatus.ACTIVE),
     *(each for status in _PLANNED for each in _planned(status)),
 )

@@ -47,6 +47,11 @@ class _TargetTask(Task):
     def _is_up(self) -> bool:
         return self.tools.health[self._target].is_up
 
+    @property
+    def _has_work(self) -> bool:
+        """Whether the target is up, and some target has a replica."""
+        return self._is_up and self.tools.outlooks.now().has_active
+
     def _verify(self, page: Sequence[Replica]) -> Iterator[Outcome]:
         """Verify those that can be and are not put off; ends early when the target is down.
 
@@ -91,7 +96,7 @@ class Scrub(_TargetTask):
         self._next_batch_at = 0.0
 
     def run_once(self) -> float:
-        if not self._is_up:
+        if not self._has_work:
             return _LOOK_SECONDS
         if self._verify_new():
             return 0.0
@@ -149,7 +154,7 @@ class ReadBack(_TargetTask):
     def run_once(self) -> float:
         if self._pace is None:
             return _NEVER_SECONDS
-        if not self._is_up or self._others_come_first():
+        if not self._has_work or self._others_come_first():
             return _LOOK_SECONDS
         now = time.monotonic()
         if now >= self._new_round_at:

@@ -43,7 +43,9 @@ def test_without_a_replica_none_is_asked_for(lab, task):
     assert lab.health.is_proven_up
 
 
-def test_first_replica_is_found_after_some_probes(lab, task, monkeypatch):
+@pytest.fixture
+def looks(lab, monkeypatch):
+    """The looks at the rows so far."""
     looks = []
     page = lab.tools.survey.page
 
@@ -52,6 +54,22 @@ def test_first_replica_is_found_after_some_probes(lab, task, monkeypatch):
         return page(*args, **options)
 
     monkeypatch.setattr(lab.tools.survey, "page", look)
+    return looks
+
+
+def test_few_replicas_are_asked_in_turn_after_one_look(lab, task, looks):
+    names = [lab.name(lab.add()) for _ in range(2)]
+    for _ in range(probing._PAGE):
+        task.run_once()
+    assert lab.asked == names * (probing._PAGE // 2)
+    assert len(looks) == 1
+    new = lab.name(lab.add())
+    for _ in range(3):
+        task.run_once()
+    assert lab.asked[-3:] == [new, *names]
+
+
+def test_first_replica_is_found_after_some_probes(lab, task, looks):
     task.run_once()
     assert len(looks) == 1
     name = lab.name(lab.add())

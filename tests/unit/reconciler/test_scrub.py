@@ -207,6 +207,12 @@ def test_idle_scrub_asks_nobody_but_the_database(lab, clock):
     assert (lab.target.asked, lab.images.finds) == ([], [])
 
 
+@pytest.mark.parametrize("kind", [Scrub, ReadBack])
+def test_without_any_replica_the_outlook_is_all_that_is_read(lab, clock, monkeypatch, kind):
+    monkeypatch.setattr(lab.tools.survey, "_database", None)
+    assert {kind(lab.tools, SITE).run_once() for _ in range(10)} == {30.0}
+
+
 def test_scrub_of_nothing_rests(lab):
     task = Scrub(lab.tools, SITE)
     assert task.run_once() > 1
