@@ -12,6 +12,8 @@ from benchmarks.stage import TARGETS, Stage
 NAMES = ("idle", "idle-with-images")
 # A minute after its start, and soon after an upload, the writer looks at some things once more.
 _REST_SECONDS = 70
+# Within two minutes it has read back and verified what has just come.
+_REST_AFTER_UPLOADS_SECONDS = 130
 _IMAGES = 20
 _GOAL = Goal(0.2)
 
@@ -19,11 +21,11 @@ _GOAL = Goal(0.2)
 def run(stage: Stage, settings: Settings, wanted: Set[str]) -> Iterator[Figure]:
     what = f"CPU of the idle writer, % of a core, over {settings.idle_seconds:g} s"
     if "idle" in wanted:
-        yield _measured(stage, settings, "idle", what)
+        yield _measured(stage, settings, "idle", what, _REST_SECONDS)
     if "idle-with-images" in wanted:
         images = _upload(stage, settings)
         what = f"the same, with {len(images)} images at {TARGETS} targets"
-        yield _measured(stage, settings, "idle-with-images", what)
+        yield _measured(stage, settings, "idle-with-images", what, _REST_AFTER_UPLOADS_SECONDS)
         for image_id in images:
             stage.ours.forget(image_id)
 
@@ -37,10 +39,12 @@ def _upload(stage: Stage, settings: Settings) -> list[str]:
     return images
 
 
-def _measured(stage: Stage, settings: Settings, name: str, what: str) -> Figure:
+def _measured(
+    stage: Stage, settings: Settings, name: str, what: str, rest_seconds: float
+) -> Figure:
     assert stage.ours.cloud is not None
     stage.ours.cloud.wait_settled()
-    time.sleep(_REST_SECONDS)
+    time.sleep(rest_seconds)
     writer = stage.ours.writer().pid
     before = threads_of(writer)
     time.sleep(settings.idle_seconds)
