@@ -6,7 +6,9 @@ import dataclasses
 import time
 from collections.abc import Callable
 
-from glance_repl_mw.model import Image, ReplicaStatus
+from oslo_utils import timeutils
+
+from glance_repl_mw.model import Image
 from glance_repl_mw.reconciler import gone, staging
 from glance_repl_mw.reconciler.look import Look, images_in_spool
 from glance_repl_mw.reconciler.tasks import WokenTask, reporting
@@ -75,10 +77,19 @@ class Notes(WokenTask):
         due = [image_id for image_id, noted in self._noted.items() if noted.due_at <= now]
         if due:
             self._look_at(due[:_AT_ONCE])
-        if self._noted or not self._news.is_over:
+        return self._rest_seconds()
+
+    def _rest_seconds(self) -> float:
+        """Until the first image that is noted, or to be buried, is due; who comes wakes us."""
+        if not self._news.is_over:
             return _INTERVAL_SECONDS
-        some_are_to_be_buried = self.tools.outlooks.now().planned([ReplicaStatus.ACTIVE])
-        return _BURY_SECONDS if some_are_to_be_buried else _IDLE_SECONDS
+        seconds = _IDLE_SECONDS
+        if first_burial := gone.first_due(self.tools):
+            until = (first_burial - timeutils.utcnow()).total_seconds()
+            seconds = min(seconds, max(_BURY_SECONDS, until))
+        now = time.monotonic()
+        pauses = (noted.due_at - now for noted in self._noted.values())
+        return max(_INTERVAL_SECONDS, min([seconds, *pauses]))
 
     def _note(self, image_id: str) -> None:
         now = time.monotonic()
@@ -92,7 +103,6 @@ class Notes(WokenTask):
         for image_id in image_ids:
             self._on_change(image_id)
             if image_id in missing:
-                del self._noted[image_id]
                 self._bury(image_id)
             elif found[image_id].status in _ON_THE_WAY:
                 self._wait_for_import(found[image_id])
@@ -111,10 +121,15 @@ class Notes(WokenTask):
         return noted.pause
 
     def _bury(self, image_id: str) -> None:
+        """Whoever has the image in hand may come to an end that does not know of this one."""
         staging.drop(self.tools, image_id)
+        again = False
         with reporting(image_id):
-            if gone.bury(self.tools, image_id, seen=True):
+            burial = gone.bury(self.tools, image_id, seen=True)
+            if burial.is_final:
                 self._on_gone(image_id)
+            again = not burial.is_done and time.monotonic() < self._noted[image_id].give_up_at
+        self._later(image_id, self._pause(image_id) if again else None)
 
     def _wait_for_import(self, image: Image) -> None:
         if image.status == "queued":

@@ -91,8 +91,42 @@ def test_upload_in_hand_is_left_to_its_job(lab):
     image_id = lab.add()
     lab.put_in_hand(image_id)
     delete(lab, image_id)
-    gone.bury(lab.tools, image_id, seen=True)
+    burial = gone.bury(lab.tools, image_id, seen=True)
+    assert burial == gone.Burial(is_final=True, is_done=False)
     assert lab.row(image_id).status == "active"
+
+
+def test_row_that_changes_meanwhile_is_to_be_looked_at_again(lab, monkeypatch):
+    """As when the job saves that the location is there now, and ends."""
+    image_id = lab.add()
+    lab.survey.change(lab.row(image_id), ReplicaStatus.STORED)
+    delete(lab, image_id)
+    real = gone._is_there
+
+    def job_ends(*args):
+        lab.survey.change(lab.row(image_id), ReplicaStatus.ACTIVE)
+        return real(*args)
+
+    monkeypatch.setattr(gone, "_is_there", job_ends)
+    assert not gone.bury(lab.tools, image_id, seen=True).is_done
+    assert lab.row(image_id).status == "active"
+    monkeypatch.setattr(gone, "_is_there", real)
+    assert gone.bury(lab.tools, image_id, seen=True).is_done
+    assert lab.row(image_id).status == "deleting"
+
+
+def test_what_is_kept_for_a_while_is_read_when_its_time_has_come(lab, monkeypatch):
+    lab.set(delete_delay_seconds=100)
+    image_id = lab.add()
+    delete(lab, image_id)
+    assert gone.bury(lab.tools, image_id, seen=True) == gone.Burial(is_final=False, is_done=True)
+    looks = []
+    monkeypatch.setattr(lab.survey, "overdue", lambda *args, **options: looks.append(1) or [])
+    gone.bury_due(lab.tools)
+    assert not looks
+    with later(110):
+        gone.bury_due(lab.tools)
+    assert looks
 
 
 @pytest.mark.parametrize(("deleted", "expected"), [(12, ReplicaStatus.DELETING), (30, "active")])

@@ -1,7 +1,9 @@
 """Notes are looked at when they come, not when it is time again."""
 
+import dataclasses
 import queue
 import threading
+import types
 
 import pytest
 
@@ -48,3 +50,55 @@ def test_note_wakes_who_rests(lab, monkeypatch):
         assert looked_at.get(timeout=WAIT_SECONDS) == image_id
     lab.tools.stopping.set()
     task.wake()
+
+
+@pytest.fixture
+def clock(monkeypatch):
+    """The monotonic clock of the task, moved by hand."""
+    clock = types.SimpleNamespace(seconds=1000.0)
+    monkeypatch.setattr(notes.time, "monotonic", lambda: clock.seconds)
+    return clock
+
+
+def test_deleted_image_in_hand_is_looked_at_until_its_job_has_ended(lab, clock):
+    gone = []
+    task = notes.Notes(lab.tools, lambda image_id: None, gone.append)
+    image_id = lab.add()
+    lab.put_in_hand(image_id)
+    del lab.images.images[image_id]
+    lab.tools.spool.note(image_id)
+    task.run_once()
+    assert gone == [image_id]
+    assert lab.row(image_id).status == "active"
+    lab.tools.spool.sidecar_path(lab.row(image_id).upload_id).unlink()
+    clock.seconds += notes._LONGEST_PAUSE_SECONDS
+    task.run_once()
+    assert lab.row(image_id).status == "deleting"
+    assert not task._noted
+
+
+def test_image_on_its_way_lets_the_task_rest_until_its_next_look(lab, clock):
+    task = notes.Notes(lab.tools, lambda image_id: None, lambda image_id: None)
+    image_id = lab.add()
+    lab.images.images[image_id] = dataclasses.replace(
+        lab.images.images[image_id], status="importing"
+    )
+    lab.tools.spool.note(image_id)
+    pauses = []
+    for _ in range(12):
+        clock.seconds += (pauses or [0])[-1]
+        pauses.append(task.run_once())
+    assert pauses[0] == notes._INTERVAL_SECONDS
+    assert max(pauses) == notes._IDLE_SECONDS
+
+
+def test_task_rests_until_the_first_replica_is_to_go(lab, clock):
+    lab.set(delete_delay_seconds=5)
+    task = notes.Notes(lab.tools, lambda image_id: None, lambda image_id: None)
+    image_id = lab.add()
+    del lab.images.images[image_id]
+    lab.tools.spool.note(image_id)
+    for _ in range(3):
+        pause = task.run_once()
+        clock.seconds += 1
+    assert notes._BURY_SECONDS < pause <= 5
