@@ -25,8 +25,8 @@ def main() -> None:
         print(report.text(figures, about, arguments.picture), end="")
         return
     settings = QUICK if arguments.quick else Settings()
-    if arguments.rounds:
-        settings = dataclasses.replace(settings, rounds=arguments.rounds)
+    asked = {"rounds": arguments.rounds, "line_gigabits": arguments.line}
+    settings = dataclasses.replace(settings, **{key: each for key, each in asked.items() if each})
     arguments.output.mkdir(parents=True, exist_ok=True)
     about = {
         "date": time.strftime("%Y-%m-%d"),
@@ -63,6 +63,9 @@ def _parse() -> argparse.Namespace:
     )
     parser.add_argument("--names", action="store_true", help="print the names of all figures")
     parser.add_argument("--rounds", type=int, help="how often the contenders take turns")
+    parser.add_argument(
+        "--line", type=float, metavar="GBIT", help="what the line of slow clients carries a second"
+    )
     parser.add_argument(
         "--output", type=Path, default=Path("benchmarks/results"), help="directory of the results"
     )

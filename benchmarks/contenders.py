@@ -16,8 +16,6 @@ from tests.lab.process import wait_until
 
 SCRIPTS = Path(__file__).parent / "scripts"
 CHUNKED = ("-H", "Transfer-Encoding: chunked")
-# A client whose line carries one gigabit a second.
-GIGABIT_LINE = ("--limit-rate", "119M")
 _SECONDS = 1800
 # Imports take long: to ask more often would only take processors from them.
 _ASK_EVERY_SECONDS = 0.1

@@ -7,9 +7,13 @@ from benchmarks.bodies import GIB, KIB, MIB
 
 @dataclasses.dataclass(frozen=True)
 class Settings:
-    """Sizes are in bytes; every round runs each contender once."""
+    """Sizes are in bytes; every round runs each contender once.
+
+    :ivar line_gigabits: a second, that the line of some clients carries
+    """
 
     rounds: int = 5
+    line_gigabits: float = 1
     image: int = GIB
     warm_up: int = 64 * MIB
     lag_sizes: tuple[int, ...] = (64 * MIB, GIB, 4 * GIB)
@@ -27,6 +31,16 @@ class Settings:
     extra_images: int = 2000
     extra_rows: int = 10000
     rest_rows: int = 100000
+
+    @property
+    def line(self) -> str:
+        """The line of some clients, for the reader."""
+        return f"{self.line_gigabits:g} Gbit/s"
+
+    @property
+    def line_curl(self) -> tuple[str, str]:
+        """Arguments with which curl takes no more of the line than there is."""
+        return ("--limit-rate", str(int(self.line_gigabits * 1e9 / 8)))
 
 
 QUICK = Settings(

@@ -6,7 +6,6 @@ from collections.abc import Iterator, Sequence, Set
 from contextlib import ExitStack
 
 from benchmarks.bodies import Body, random_bytes
-from benchmarks.contenders import GIGABIT_LINE
 from benchmarks.figures import Figure, Goal, compare
 from benchmarks.settings import Settings
 from benchmarks.site import Site, timed
@@ -15,10 +14,6 @@ from benchmarks.turns import alternate
 
 NAMES = ("download", "download-line")
 _TARGET = "target-0"
-_CLIENTS = {
-    "download": ((), ""),
-    "download-line": (GIGABIT_LINE, ", the client at 1 Gbit/s"),
-}
 
 
 def run(stage: Stage, settings: Settings, wanted: Set[str]) -> Iterator[Figure]:
@@ -32,7 +27,11 @@ def run(stage: Stage, settings: Settings, wanted: Set[str]) -> Iterator[Figure]:
         # The spool gives up a copy that holds the client up, as in memory that is used at first.
         for site in (filling, plain):
             _download(site, body, (), fills=False)
-        for name, (curl, at) in _CLIENTS.items():
+        clients = {
+            "download": ((), ""),
+            "download-line": (settings.line_curl, f", the client at {settings.line}"),
+        }
+        for name, (curl, at) in clients.items():
             if name in wanted:
                 contenders = {
                     "filling": functools.partial(_download, filling, body, curl, fills=True),

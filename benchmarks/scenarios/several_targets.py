@@ -7,7 +7,7 @@ from typing import Any
 
 from benchmarks.accounting import medians
 from benchmarks.bodies import Body, random_bytes
-from benchmarks.contenders import GIGABIT_LINE, Contender, Ours, OursWithoutWait, Sample, told
+from benchmarks.contenders import Contender, Ours, OursWithoutWait, Sample, told
 from benchmarks.figures import Figure, Goal, compare
 from benchmarks.settings import Settings
 from benchmarks.site import Site
@@ -74,8 +74,8 @@ def _ten_targets(stage: Stage, stack: ExitStack, settings: Settings, body: Body)
 
 
 def _ten_targets_line(stage: Stage, stack: ExitStack, settings: Settings, body: Body) -> Figure:
-    what = "upload, 10 targets / 1 target, the client at 1 Gbit/s"
-    runs = _ten_and_one(stage, stack, GIGABIT_LINE)
+    what = f"upload, 10 targets / 1 target, the client at {settings.line}"
+    runs = _ten_and_one(stage, stack, settings.line_curl)
     return _pair("ten-targets-line", what, runs, settings, body, Goal(1.15))
 
 
