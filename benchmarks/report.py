@@ -57,8 +57,10 @@ def text(figures: Sequence[Figure], about: dict[str, Any], picture: str = "") ->
     if picture:
         parts.append(f".. image:: {picture}\n   :alt: Seconds of each contender / bare upload")
     parts.append(table(_HEADINGS, [_row(each) for each in figures]))
-    if notes := [f"* {each.name}: {'; '.join(each.notes)}" for each in figures if each.notes]:
-        parts.append("\n".join(notes))
+    notes = [f"* {each.name}: {'; '.join(each.notes)}" for each in figures if each.notes]
+    if notes:
+        # Figures of one name may have one note in common.
+        parts.append("\n".join(dict.fromkeys(notes)))
     if bounds := [line for each in figures if (line := bound(each))]:
         parts += ["What a missed goal was lost to:", "\n".join(f"* {line}" for line in bounds)]
     if rows := list(_cpu_rows(figures)):

@@ -73,6 +73,11 @@ def test_section_says_where_the_processors_went(text):
     assert "reads: from the log" in text
 
 
+def test_note_of_several_figures_of_one_name_is_told_once():
+    text = report.text([*FIGURES, FIGURES[2]], ABOUT)
+    assert text.count("* reads: from the log") == 1
+
+
 def test_missed_goal_is_explained_by_the_processors():
     missed = dataclasses.replace(FIGURES[0], goal=Goal(1.01))
     assert report.bound(missed) == (
