@@ -71,7 +71,7 @@ class ReplicaAPI:
             demands, rights, application, spool, targets, Choice(conf, targets), room
         )
         of_all = listing.Listing(catalogue, rights)
-        places = Targets(catalogue, states, rights, targets)
+        places = Targets(catalogue, states, rights, targets, spool)
         self._routes: list[tuple[re.Pattern[str], dict[str, _Handler]]] = [
             (re.compile(_REPLICAS), {"GET": of_image.list}),
             (

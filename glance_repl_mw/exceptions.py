@@ -90,6 +90,14 @@ class TargetRefused(TargetError):
     """The target said no; a retry without a change of configuration cannot help."""
 
 
+class TargetMisplaced(TargetRefused):
+    """The target's URL leads to a collection that is not the target's own."""
+
+
+class TargetMoved(TargetMisplaced):
+    """The target's URL was changed, while rows have locations at the old one."""
+
+
 class SignatureRefused(TargetRefused):
     """The target does not let anybody read with the signature that we make."""
 

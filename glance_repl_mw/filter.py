@@ -168,16 +168,17 @@ class ReplicationFilter(base.ConfigurableMiddleware):
                 # What another node adds now and what this request adds could drop each other.
                 return _NOT_NOW(environ, start_response)
             response = request.get_response(self._application)
-        if 200 <= response.status_int < 300 and not _is_ours(environ):
-            self._note(action.image_id)
+        is_news = action.deletes_image or not _is_ours(environ)
+        if 200 <= response.status_int < 300 and is_news:
+            self._note(action)
         return response(environ, start_response)
 
-    def _note(self, image_id: str) -> None:
+    def _note(self, action: routes.Action) -> None:
         """Leave word of a change; without it the change is found later."""
         try:
-            self._spool.note(image_id)
+            self._spool.note(action.image_id, was_deleted=action.deletes_image)
         except OSError as error:
-            LOG.warning("Image %s: a change cannot be noted: %s", image_id, error)
+            LOG.warning("Image %s: a change cannot be noted: %s", action.image_id, error)
 
     def _record_again(self) -> None:
         """Leave word of images without a tee; what cannot be written waits in memory."""

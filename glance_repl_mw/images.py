@@ -39,13 +39,20 @@ class ImageService:
     help), ``GlanceRefused`` (it cannot) or ``ImageGone``.
 
     :param sign: gives the URL that Glance gets for a location; by default the same
+    :param is_readable: whether what a location names can be read, as far as is known
     :raises ConfigError: the credentials' options are incomplete; opens no connection
     """
 
-    def __init__(self, conf: cfg.ConfigOpts, sign: Callable[[str], str] = str) -> None:
+    def __init__(
+        self,
+        conf: cfg.ConfigOpts,
+        sign: Callable[[str], str] = str,
+        is_readable: Callable[[str], bool] = lambda url: True,
+    ) -> None:
         adapter = credentials.load_adapter(conf)
         self._session = adapter.session
         self._sign = sign
+        self._is_readable = is_readable
         self._client = glance_client.Client(
             session=adapter.session,
             service_type=adapter.service_type,
@@ -108,14 +115,18 @@ class ImageService:
             yield from blocks
 
     def remove_locations(self, image_id: str, urls: Collection[str]) -> Collection[str]:
-        """Remove locations, but never the last one; returns those that stay for that reason.
+        """Remove locations, but never the last one, nor the last one that can be read.
+
+        Returns those that stay for that reason.
 
         :raises GlanceUnavailable: also where others change the locations all the time
         :raises GlanceRefused:
         :raises ImageGone:
         """
         left = self._change_locations(
-            image_id, "remove locations", lambda found: patches.removals(found, urls)
+            image_id,
+            "remove locations",
+            lambda found: patches.removals(found, urls, self._is_readable),
         )
         return [url for url in map(patches.plain_url, left) if url in urls]
 
@@ -211,6 +222,29 @@ class ImageService:
         """Delete an image."""
         self._send(image_id, "delete the image", "DELETE", f"/v2/images/{image_id}")
 
+    def project_id(self) -> str | None:
+        """The service user's own project, None where it has none."""
+        with _translated(None, "authenticate"):
+            return self._session.get_project_id()
+
+    def members(self, image_id: str) -> list[str]:
+        """The projects that an image is shared with, as far as Glance shows them."""
+        path = f"/v2/images/{image_id}/members"
+        body = self._request(image_id, "list members", "GET", path)
+        return [str(member.get("member_id")) for member in body.get("members", ())]
+
+    def deployment(self) -> str | None:
+        """The id of the deployment of replication that this Glance belongs to.
+
+        None where it tells none, as a Glance without the filter.
+        """
+        try:
+            path = "/v2/replication/targets"
+            told = self._request(None, "read the deployment", "GET", path).get("deployment")
+        except (exceptions.ImageGone, exceptions.GlanceRefused):
+            return None
+        return told if isinstance(told, str) else None
+
     def authenticate(self) -> None:
         """Get a token from Keystone, unless there is one already."""
         with _translated(None, "authenticate"):
@@ -295,6 +329,7 @@ def image_of(body: Mapping[str, Any]) -> Image:
         status=body["status"],
         locations=tuple(dict.fromkeys(map(patches.plain_url, locations))),
         given_locations=tuple(location["url"] for location in locations),
+        created_at=_time(body.get("created_at")),
         updated_at=_time(body.get("updated_at")),
         tags=frozenset(body.get("tags", ())),
         properties={name: value for name, value in body.items() if isinstance(value, str)},

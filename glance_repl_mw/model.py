@@ -27,11 +27,12 @@ class ReplicaStatus(enum.StrEnum):
 
 _S = ReplicaStatus
 _TRANSITIONS: dict[ReplicaStatus, frozenset[ReplicaStatus]] = {
-    _S.PENDING: frozenset({_S.UPLOADING, _S.ERROR, _S.DELETING, _S.DELETED}),
+    # A replica that is a location already is adopted: it is stored without a transfer.
+    _S.PENDING: frozenset({_S.UPLOADING, _S.STORED, _S.ERROR, _S.DELETING, _S.DELETED}),
     _S.UPLOADING: frozenset({_S.PENDING, _S.STORED, _S.ERROR, _S.DELETING, _S.DELETED}),
     _S.STORED: frozenset({_S.PENDING, _S.ACTIVE, _S.ERROR, _S.DELETING, _S.DELETED}),
     _S.ACTIVE: frozenset({_S.STORED, _S.ERROR, _S.DELETING, _S.DELETED}),
-    _S.ERROR: frozenset({_S.PENDING, _S.UPLOADING, _S.DELETING, _S.DELETED}),
+    _S.ERROR: frozenset({_S.PENDING, _S.UPLOADING, _S.STORED, _S.DELETING, _S.DELETED}),
     _S.DELETING: frozenset({_S.DELETED}),
     _S.DELETED: frozenset({_S.PENDING}),
 }
@@ -100,7 +101,8 @@ class Image:
 
     :ivar locations: the URLs without signatures, which tell apart where it lies
     :ivar given_locations: the URLs as Glance has them
-    :ivar updated_at: UTC, without a time zone
+    :ivar created_at: UTC, without a time zone
+    :ivar updated_at: likewise
     :ivar properties: what it has in the form of text, its additional properties among it
     """
 
@@ -111,6 +113,7 @@ class Image:
     os_hash_algo: str | None
     os_hash_value: str | None
     locations: tuple[str, ...]
+    created_at: datetime.datetime | None = None
     updated_at: datetime.datetime | None = None
     given_locations: tuple[str, ...] = dataclasses.field(default=(), repr=False)
     visibility: str | None = None
@@ -139,6 +142,9 @@ class Replica:
     :ivar verified_at: when the object's size was last found right; UTC, without a time zone
     :ivar read_back_at: when all of its bytes were last found right; likewise
     :ivar node: whose writer has it in hand, None where no writer has
+    :ivar former_objects: names of objects of earlier attempts that may still be at the target,
+        separated by blanks; they go once the replica is active
+    :ivar cause: why the object is to be deleted, a ``Cause``; None in rows of earlier releases
     :ivar version: counts the changes of status and owner, so that none is made after another
     """
 
@@ -162,7 +168,14 @@ class Replica:
     read_back_at: datetime.datetime | None = None
     id: int = 0
     node: str | None = None
+    former_objects: str | None = None
+    cause: str | None = None
     version: int = 0
+
+    @property
+    def object_names(self) -> list[str]:
+        """The names of all objects that the row accounts for, the present one first."""
+        return [*filter(None, [self.object_name]), *(self.former_objects or "").split()]
 
     @property
     def progress(self) -> float:

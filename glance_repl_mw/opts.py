@@ -226,19 +226,29 @@ RECONCILER_OPTIONS: Sequence[cfg.Opt] = (
     ),
     cfg.IntOpt(
         "missing_image_delay_seconds",
-        default=600,
+        default=24 * 3600,
         min=0,
-        help="Seconds that an image must be missing before its replicas are deleted, where nobody "
-        "saw Glance delete it on this node. Not less than delete_delay_seconds.",
+        help="Seconds that an image must be missing in Glance before its replicas are deleted, "
+        "where no DELETE of it was seen on any node. It must also be proven then that Glance "
+        "shows the service user other projects' private images. Not less than "
+        "delete_delay_seconds. Objects cost little, and what was deleted does not come back.",
+    ),
+    cfg.IntOpt(
+        "missing_images_per_hour",
+        default=100,
+        min=0,
+        help="How many images may lose objects in an hour although no DELETE of them was seen "
+        "and no operator asked for it: missing images, orphans, removed locations. When there "
+        "would be more, none of them loses any until an operator has looked at them with "
+        "glance-repl-manage deletions show, and released them with deletions release.",
     ),
     cfg.IntOpt(
         "missing_images_percent",
-        default=50,
+        default=10,
         min=0,
         max=100,
-        help="If more than this share of the replicated images seems to be missing, and more than "
-        "20 of them, nothing is deleted for that reason: the service user may have lost the "
-        "right to see them.",
+        help="As missing_images_per_hour, as a share of all replicated images; the lower limit "
+        "counts. Five images an hour may go however few there are; none where this is 0.",
     ),
     cfg.FloatOpt(
         "probe_interval_seconds",

@@ -6,7 +6,7 @@ Locations are as Glance has them, signatures included.
 from __future__ import annotations
 
 import json
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from typing import Any
 
 from glance_repl_mw.signing import without_signatures
@@ -30,10 +30,23 @@ def additions(locations: Iterable[Location]) -> list[Change]:
     return [{"op": "add", "path": "/locations/-", "value": location} for location in locations]
 
 
-def removals(found: Sequence[Location], urls: Collection[str]) -> list[Change]:
-    """Removes the locations of these plain URLs, but not the last one of all."""
+def removals(
+    found: Sequence[Location],
+    urls: Collection[str],
+    is_readable: Callable[[str], bool] = lambda url: True,
+) -> list[Change]:
+    """Removes the locations of these plain URLs, but not the last one, nor the last readable one.
+
+    :param is_readable: whether what a plain URL names can be read, as far as is known
+    """
     places = [place for place, each in enumerate(found) if plain_url(each) in urls]
-    return _removed(places[1:] if len(places) == len(found) else places)
+    left = [plain_url(each) for each in found if plain_url(each) not in urls]
+    kept: list[int] = []
+    if not any(map(is_readable, left)):
+        kept = [place for place in places if is_readable(plain_url(found[place]))][:1]
+    if not left:
+        kept = kept or places[:1]
+    return _removed([place for place in places if place not in kept])
 
 
 def replacements(found: Sequence[Location], replaced: Mapping[str, str]) -> list[Change]:

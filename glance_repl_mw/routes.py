@@ -18,12 +18,14 @@ class Action:
     :ivar origin: what its body is, None where that is no image data
     :ivar saves_record: Glance writes the image's record, all locations included; its existence,
         its data or the targets that are to have it may change
+    :ivar deletes_image: where Glance answers with success, it has deleted the image
     :ivar is_download: its answer holds the image's data
     """
 
     image_id: str
     origin: Origin | None = None
     saves_record: bool = False
+    deletes_image: bool = False
     is_download: bool = False
 
 
@@ -33,7 +35,8 @@ _ROUTES = [
         (f"PUT /v2/images/{_ID}/file/?", {"origin": Origin.UPLOAD}),
         (f"GET /v2/images/{_ID}/file/?", {"is_download": True}),
         (f"PUT /v2/images/{_ID}/stage/?", {"origin": Origin.STAGE}),
-        (f"(PATCH|DELETE) /v2/images/{_ID}/?", {"saves_record": True}),
+        (f"PATCH /v2/images/{_ID}/?", {"saves_record": True}),
+        (f"DELETE /v2/images/{_ID}/?", {"saves_record": True, "deletes_image": True}),
         (
             f"POST /v2/images/{_ID}/(locations|import|actions/(de|re)activate)/?",
             {"saves_record": True},

@@ -93,7 +93,7 @@ def _files_with_secrets(conf: cfg.ConfigOpts, targets: Iterable[Target]) -> set[
     groups: list[tuple[str, Sequence[cfg.Opt]]] = [
         (opts.GROUP, opts.REPLICATION_OPTIONS),
         secrecy.service_user_options(conf),
-        *((loader.section(target.name), type(target).options) for target in targets),
+        *((loader.section(target.name), target.options) for target in targets),
     ]
     return {
         Path(location.detail)

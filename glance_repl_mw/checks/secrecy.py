@@ -32,7 +32,7 @@ def secrets_of(conf: cfg.ConfigOpts, targets: Iterable[Target]) -> set[str]:
     for target in targets:
         values.update(
             str(target.conf[opt.dest])
-            for opt in type(target).options
+            for opt in target.options
             if opt.secret and target.conf[opt.dest]
         )
     with contextlib.suppress(sa.exc.ArgumentError):

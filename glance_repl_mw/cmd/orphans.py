@@ -8,7 +8,7 @@ from collections.abc import Iterator, Sequence
 
 import prettytable
 
-from glance_repl_mw.reconciler.orphans import Orphan, delete_orphan, find_orphans
+from glance_repl_mw.reconciler.orphans import delete_orphan, find_orphans
 from glance_repl_mw.reconciler.tools import Tools
 
 
@@ -44,17 +44,15 @@ def run(tools: Tools, targets: Sequence[str], *, delete: bool, as_json: bool) ->
         print(table)
     else:
         print("Every object is accounted for.")
-    return 1 if any(line.state == "orphan" for line in lines) else 0
+    return 1 if any(line.state.startswith(("orphan", "kept")) for line in lines) else 0
 
 
 def _lines(tools: Tools, target: str, delete: bool) -> Iterator[_Line]:
     for orphan in find_orphans(tools, tools.targets[target]):
-        if delete and orphan.ours:
-            delete_orphan(tools.targets[target], orphan)
-        yield _Line(target, orphan.name, _state(orphan, delete))
-
-
-def _state(orphan: Orphan, delete: bool) -> str:
-    if not orphan.ours:
-        return "foreign"
-    return "deleted" if delete else "orphan"
+        if not orphan.ours:
+            yield _Line(target, orphan.name, "foreign")
+        elif not delete:
+            yield _Line(target, orphan.name, "orphan")
+        else:
+            kept = delete_orphan(tools, tools.targets[target], orphan, is_demanded=True)
+            yield _Line(target, orphan.name, f"kept: {kept}" if kept else "deleted")

@@ -6,6 +6,7 @@ import dataclasses
 from collections.abc import Sequence
 
 from oslo_config import cfg
+from oslo_db.sqlalchemy import enginefacade
 
 from glance_repl_mw import exceptions
 from glance_repl_mw.checks import database as database_checks
@@ -32,6 +33,7 @@ class Records:
     outlooks: Outlooks
     demands: ReplicaDemands
     drivers: dict[str, str]
+    database: enginefacade._TransactionContextManager
 
     def counts(self) -> dict[str, dict[ReplicaStatus, int]]:
         """How many replicas, the closed ones left out, each known target has in each status.
@@ -93,6 +95,7 @@ def open_records(conf: cfg.ConfigOpts) -> Records | None:
         Outlooks(database),
         ReplicaDemands(database),
         drivers,
+        database,
     )
 
 

@@ -12,13 +12,16 @@ from typing import Any
 import prettytable
 from oslo_config import cfg
 
-from glance_repl_mw import exceptions
+from glance_repl_mw import exceptions, opts
 from glance_repl_mw.checks import deployment, secrecy
 from glance_repl_mw.cmd import orphans
 from glance_repl_mw.cmd.arguments import positive
 from glance_repl_mw.cmd.records import require_records
+from glance_repl_mw.db.deletions import DeletionRecords
 from glance_repl_mw.images import ImageService
 from glance_repl_mw.model import Replica, ReplicaStatus
+from glance_repl_mw.reconciler import assembly
+from glance_repl_mw.reconciler.deletion_guard import DeletionGuard
 from glance_repl_mw.reconciler.health import TargetHealth
 from glance_repl_mw.reconciler.tools import Tools
 from glance_repl_mw.reconciler.verification import Outcome, Verdict, Verifier
@@ -93,18 +96,23 @@ def _run(conf: cfg.ConfigOpts) -> int:
 
 def _tools(conf: cfg.ConfigOpts) -> Tools:
     loader.check_values(conf)
-    targets = loader.load_targets(conf)
-    images = ImageService(conf)
+    conf.register_opts(opts.GLANCE_OPTIONS)
+    drivers = loader.load_targets(conf)
+    health = {name: TargetHealth() for name in drivers}
+    images = ImageService(conf, is_readable=assembly.readable(drivers, health))
     records = require_records(conf)
+    spool = Spool(conf.replication.spool_dir)
+    targets = assembly.guarded(drivers, spool, records.database)
     return Tools(
         conf=conf,
-        spool=Spool(conf.replication.spool_dir),
+        spool=spool,
         survey=records.survey,
         wishes=records.wishes,
         outlooks=records.outlooks,
         images=images,
+        guard=DeletionGuard(conf, images, DeletionRecords(records.database), targets, health),
         targets=targets,
-        health={name: TargetHealth() for name in targets},
+        health=health,
     )
 
 

@@ -20,6 +20,7 @@ from oslo_log import log
 
 from glance_repl_mw import exceptions, launcher, opts
 from glance_repl_mw.db import schema
+from glance_repl_mw.db.deletions import DeletionRecords
 from glance_repl_mw.db.outlook import Outlooks
 from glance_repl_mw.db.states import TargetStates
 from glance_repl_mw.db.store import ReplicaStore
@@ -28,8 +29,9 @@ from glance_repl_mw.db.wishes import TargetWishes
 from glance_repl_mw.images import ImageService
 from glance_repl_mw.model import Observer
 from glance_repl_mw.nodes import Nodes, node_name
+from glance_repl_mw.reconciler import assembly, tasks
 from glance_repl_mw.reconciler import service as reconciler
-from glance_repl_mw.reconciler import tasks
+from glance_repl_mw.reconciler.deletion_guard import DeletionGuard
 from glance_repl_mw.reconciler.health import TargetHealth
 from glance_repl_mw.reconciler.reporting import StateReport
 from glance_repl_mw.reconciler.tools import Tools
@@ -135,19 +137,26 @@ def _notifications(conf: cfg.ConfigOpts) -> Notifications | None:
 def _service(conf: cfg.ConfigOpts, notifications: Notifications | None) -> WriterService:
     loader.check_values(conf)
     options = conf.replication
-    targets = loader.load_targets(conf)
-    images = ImageService(conf, functools.partial(given_location, targets.values()))
+    drivers = loader.load_targets(conf)
+    health = {name: TargetHealth() for name in drivers}
+    images = ImageService(
+        conf,
+        functools.partial(given_location, drivers.values()),
+        assembly.readable(drivers, health),
+    )
     spool = Spool(options.spool_dir, options.spool_max_bytes, options.spool_min_free_bytes)
     spool.prepare()
     is_needed = _own_lock(conf, spool.directory)
     database = _database(options.connection)
+    targets = assembly.guarded(drivers, spool, database)
+    guard = DeletionGuard(conf, images, DeletionRecords(database), targets, health)
     observer: Observer | None = None
     if notifications:
         notifications.start(ReplicaStore(database).replicas)
         observer = notifications.changed
     nodes = _nodes(options.coordination_url, node_name(spool.directory))
     store = ReplicaStore(database, nodes.name, observer)
-    crew = Crew(conf, spool, store, targets, images, nodes.is_alone)
+    crew = Crew(conf, spool, store, targets, images, guard, nodes.is_alone)
     tools = Tools(
         conf,
         spool,
@@ -155,13 +164,20 @@ def _service(conf: cfg.ConfigOpts, notifications: Notifications | None) -> Write
         TargetWishes(database),
         Outlooks(database),
         images,
+        guard,
         targets,
-        {name: TargetHealth() for name in targets},
+        health,
         crew.paces,
         crew.pools,
         nodes=nodes,
     )
-    nodes.start(tools.stopping)
+    tasks.start(StateReport(tools, TargetStates(database), nodes.name))
+    return _started(crew, tools, is_needed)
+
+
+def _started(crew: Crew, tools: Tools, is_needed: Callable[[], bool]) -> WriterService:
+    """The writer, whose reconciler runs already."""
+    tools.nodes.start(tools.stopping)
     service = WriterService(crew, tools, is_needed)
     wake_reconciler = reconciler.start(tools, service.look_again, service.forget)
 
@@ -169,8 +185,7 @@ def _service(conf: cfg.ConfigOpts, notifications: Notifications | None) -> Write
         service.wake()
         wake_reconciler()
 
-    spool.bell.listen(wake)
-    tasks.start(StateReport(tools, TargetStates(database), nodes.name))
+    tools.spool.bell.listen(wake)
     return service
 
 

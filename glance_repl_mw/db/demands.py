@@ -20,6 +20,7 @@ from glance_repl_mw.model import (
     ReplicaStatus,
     counting,
 )
+from glance_repl_mw.replicas.deletion import Cause
 
 _UPLOADS = uuid.UUID("5d0c3f6a-7b21-4e58-9c04-1f8e2a6d9b37")
 
@@ -131,9 +132,15 @@ def _hasten(session: orm.Session, row: ReplicaRow) -> None:
 
 def _close(session: orm.Session, replica: Replica) -> bool:
     """Returns whether the row was as it had been read."""
-    has_object = replica.object_name is not None
+    has_object = bool(replica.object_names)
     status = ReplicaStatus.DELETING if has_object else ReplicaStatus.DELETED
-    values = {"attempts": 0, "error": None, "next_attempt_at": None, "withheld": True}
+    values = {
+        "attempts": 0,
+        "error": None,
+        "next_attempt_at": None,
+        "withheld": True,
+        "cause": Cause.DEMANDED,
+    }
     statement = (
         sa.update(ReplicaRow)
         .where(ReplicaRow.id == replica.id, ReplicaRow.version == replica.version)

@@ -74,6 +74,8 @@ class ReplicaRow(Base):
     verified_at: orm.Mapped[datetime.datetime | None] = orm.mapped_column(Timestamp)
     read_back_at: orm.Mapped[datetime.datetime | None] = orm.mapped_column(Timestamp)
     node: orm.Mapped[str | None] = orm.mapped_column(sa.String(64))
+    former_objects: orm.Mapped[str | None] = orm.mapped_column(sa.Text)
+    cause: orm.Mapped[str | None] = orm.mapped_column(sa.String(32))
     version: orm.Mapped[int] = orm.mapped_column(sa.Integer, default=0, server_default="0")
 
 
@@ -99,3 +101,65 @@ class TargetStateRow(Base):
     is_up: orm.Mapped[bool] = orm.mapped_column(sa.Boolean)
     error: orm.Mapped[str | None] = orm.mapped_column(Explanation)
     seen_at: orm.Mapped[datetime.datetime] = orm.mapped_column(Timestamp)
+
+
+class AbsenceRow(Base):
+    """An image with replicas that Glance does not show.
+
+    ``was_deleted``: Glance was seen to delete it. ``is_released``: an operator says it is gone.
+    """
+
+    __tablename__ = "image_absences"
+    __table_args__ = (sa.Index("ix_image_absences_since", "since"), _MYSQL)
+
+    image_id: orm.Mapped[str] = orm.mapped_column(sa.String(36), primary_key=True)
+    was_deleted: orm.Mapped[bool] = orm.mapped_column(sa.Boolean)
+    since: orm.Mapped[datetime.datetime] = orm.mapped_column(Timestamp)
+    is_released: orm.Mapped[bool] = orm.mapped_column(
+        sa.Boolean, default=False, server_default=sa.false()
+    )
+
+
+class WitnessRow(Base):
+    """An image by which the Glance of this deployment is known."""
+
+    __tablename__ = "witnesses"
+    __table_args__ = _MYSQL
+
+    image_id: orm.Mapped[str] = orm.mapped_column(sa.String(36), primary_key=True)
+    owner: orm.Mapped[str | None] = orm.mapped_column(sa.String(255))
+    created_at: orm.Mapped[datetime.datetime] = orm.mapped_column(Timestamp)
+
+
+class DeletionRow(Base):
+    """An image of which objects are deleted although nobody was seen to ask for it."""
+
+    __tablename__ = "deletions"
+    __table_args__ = (sa.Index("ix_deletions_decided_at", "decided_at"), _MYSQL)
+
+    id: orm.Mapped[int] = orm.mapped_column(Identifier, primary_key=True, autoincrement=True)
+    image_id: orm.Mapped[str] = orm.mapped_column(sa.String(36))
+    cause: orm.Mapped[str] = orm.mapped_column(sa.String(32))
+    decided_at: orm.Mapped[datetime.datetime] = orm.mapped_column(Timestamp)
+
+
+class BreakerRow(Base):
+    """The state of a circuit breaker; there is one, of deletions."""
+
+    __tablename__ = "circuit_breaker"
+    __table_args__ = _MYSQL
+
+    name: orm.Mapped[str] = orm.mapped_column(sa.String(16), primary_key=True)
+    tripped_at: orm.Mapped[datetime.datetime | None] = orm.mapped_column(Timestamp)
+    why: orm.Mapped[str | None] = orm.mapped_column(Explanation)
+    counts_since: orm.Mapped[datetime.datetime | None] = orm.mapped_column(Timestamp)
+
+
+class FactRow(Base):
+    """What is known of the deployment as a whole, by name."""
+
+    __tablename__ = "deployment_facts"
+    __table_args__ = _MYSQL
+
+    name: orm.Mapped[str] = orm.mapped_column(sa.String(255), primary_key=True)
+    value: orm.Mapped[str] = orm.mapped_column(sa.Text)

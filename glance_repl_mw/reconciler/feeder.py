@@ -13,12 +13,13 @@ from oslo_utils import timeutils
 
 from glance_repl_mw import exceptions
 from glance_repl_mw.model import WAITING_FOR_BYTES, Image, Replica, ReplicaStatus
-from glance_repl_mw.reconciler import gone
+from glance_repl_mw.reconciler import adoption, gone
 from glance_repl_mw.reconciler.fetch import fetch
 from glance_repl_mw.reconciler.look import close
 from glance_repl_mw.reconciler.relay import Relay
 from glance_repl_mw.reconciler.tasks import WokenTask
 from glance_repl_mw.reconciler.tools import Stopping, Tools
+from glance_repl_mw.replicas.deletion import Cause
 from glance_repl_mw.spool.upload import Origin, UploadState
 
 LOG = log.getLogger(__name__)
@@ -143,11 +144,23 @@ class Feeder(WokenTask):
         rows = self.tools.survey.of_images([image_id]).get(image_id, [])
         waiting = self._waiting(rows)
         if image.has_data and image.size:
+            waiting = self._without_locations(image, rows, waiting)
             if waiting:
                 self._remove_former_locations(image, waiting)
                 self._copy(image, rows, waiting)
         else:
             self._end_or_wait(image, waiting)
+
+    def _without_locations(
+        self, image: Image, rows: Sequence[Replica], waiting: Sequence[Replica]
+    ) -> list[Replica]:
+        """Those that are no location yet: what is one is taken up, and never written again."""
+        lacking = []
+        for row in waiting:
+            others = [each for each in rows if each.target == row.target and each is not row]
+            if not adoption.adopt_into(self.tools, image, row, others):
+                lacking.append(row)
+        return lacking
 
     def _remove_former_locations(self, image: Image, waiting: Sequence[Replica]) -> None:
         """No location may name an object that is about to be replaced.
@@ -182,7 +195,7 @@ class Feeder(WokenTask):
                 continue
             others = [other for other in rows if other.target == row.target]
             if row.target in waiting or any(_is_there(other) for other in others):
-                close(self.tools, row, "another replica took its place")
+                close(self.tools, row, "another replica took its place", Cause.SUPERSEDED)
             else:
                 waiting[row.target] = row
         return list(waiting.values())

@@ -50,7 +50,9 @@ class TargetHealth:
             self._failures += 1
             self.error = str(error) or type(error).__name__
             # Who is refused at once reads elsewhere; and locations with other signatures may work.
-            self.harms_readers = not isinstance(error, exceptions.SignatureRefused)
+            self.harms_readers = not isinstance(
+                error, exceptions.SignatureRefused | exceptions.TargetMoved
+            )
         self.on_change()
 
     @property

@@ -14,6 +14,7 @@ from glance_repl_mw.model import Replica, ReplicaStatus, Wish
 from glance_repl_mw.reconciler.look import close
 from glance_repl_mw.reconciler.tasks import WokenTask
 from glance_repl_mw.reconciler.tools import Tools
+from glance_repl_mw.replicas.deletion import Cause
 
 LOG = log.getLogger(__name__)
 
@@ -130,7 +131,7 @@ class Leaving(WokenTask):
         if wish is Wish.REMOVE:
             self._forget(replica)
         else:
-            close(self.tools, replica, _WHY[wish])
+            close(self.tools, replica, _WHY[wish], Cause.DEMANDED)
 
     def _remove_location(self, replica: Replica, url: str) -> str:
         """Remove the location; returns why it stays, empty where it is gone."""

@@ -13,9 +13,11 @@ from oslo_utils import timeutils
 from glance_repl_mw import exceptions
 from glance_repl_mw.choice import Choice
 from glance_repl_mw.model import CLOSED, Image, Priority, Replica, ReplicaStatus
-from glance_repl_mw.reconciler import renewal
-from glance_repl_mw.reconciler.strays import Strays, upload_of
+from glance_repl_mw.reconciler import adoption, renewal
+from glance_repl_mw.reconciler.deletion_guard import delete_objects
+from glance_repl_mw.reconciler.strays import Strays
 from glance_repl_mw.reconciler.tools import Tools
+from glance_repl_mw.replicas.deletion import Cause
 
 LOG = log.getLogger(__name__)
 
@@ -26,6 +28,7 @@ _SECOND_LOOK_SECONDS = 2.0
 _ONLY_LOCATION = "not deleted yet: it is the only location of the image"
 _LOST = "its location was removed by someone else"
 _SIZELESS = "Image %s is %s, but Glance does not tell its size: it is not replicated until it does"
+_REPLACED = "another replica took its place"
 
 
 class Look:
@@ -75,7 +78,7 @@ class Look:
             if not live:
                 missing += self._absent(image, target, mine)
             else:
-                look_again |= self._present(image, live)
+                look_again |= self._present(image, mine, live)
         if missing and image.image_id in in_spool and not self._is_taken_in_hand(rows):
             look_again |= now
         elif missing and (now or self._has_settled(image)):
@@ -122,69 +125,61 @@ class Look:
     def _absent(self, image: Image, target: str, closed: Sequence[Replica]) -> list[str]:
         """The target in a list where a replica is to be made there."""
         try:
-            if self._adopt(image, target, closed) or any(row.withheld for row in closed):
-                return []
+            is_there = adoption.adopt(self._tools, image, target, closed)
         except exceptions.TargetError as error:
             LOG.warning("Image %s: what a location names is not known: %s", image.image_id, error)
+            return []
+        if is_there or any(row.withheld for row in closed):
             return []
         is_wanted = self._choice.verdict(image, target).wanted
         return [target] if is_wanted and self._tools.conf.replication.automatic_backfill else []
 
-    def _adopt(self, image: Image, target: str, closed: Sequence[Replica]) -> bool:
-        """Take up a replica that is a location but has no row, as after a database was lost.
+    def _present(self, image: Image, mine: Sequence[Replica], live: Sequence[Replica]) -> bool:
+        """Put the rows of one target right; returns whether another look is needed soon.
 
-        Its row says that it was never verified, so that it is read back soon.
+        :param mine: all rows of the image at the target
+        :param live: those that are not closed
         """
-        known = {row.location_url for row in closed}
-        for url in image.locations:
-            name = self._tools.targets[target].object_name(url)
-            upload_id = upload_of(image, name)
-            if name is None or upload_id is None or url in known:
-                continue
-            stored = self._tools.targets[target].stat(name)
-            if stored is None or stored.size != image.size:
-                self._tools.images.remove_locations(image.image_id, [url])
-                continue
-            self._tools.survey.adopt(
-                image.image_id,
-                target,
-                upload_id,
-                name,
-                size=image.size,
-                bytes_sent=image.size,
-                location_url=url,
-                checksum=image.checksum,
-            )
-            LOG.info("Image %s, target %s: took up %s", image.image_id, target, name)
-            return True
-        return False
-
-    def _present(self, image: Image, live: Sequence[Replica]) -> bool:
-        """Put the rows of one target right; returns whether another look is needed soon."""
-        survey = self._tools.survey
         active = [row for row in live if row.status is ReplicaStatus.ACTIVE]
         if active:
+            located = [row for row in active if row.location_url in image.locations]
+            stays = (located or active)[-1]
             for row in live:
-                if row is not active[-1]:
-                    self._close(row, "another replica took its place")
-            return self._active(image, active[-1])
+                if row is not stays:
+                    close(self._tools, row, _REPLACED, Cause.SUPERSEDED)
+            return self._active(image, mine, stays)
         for row in live:
-            if row.status is ReplicaStatus.STORED:
-                if row.location_url in image.locations:
-                    survey.change(
-                        row, ReplicaStatus.ACTIVE, next_attempt_at=None, error=None, attempts=0
-                    )
-                elif row.next_attempt_at is not None and image.status == "active":
-                    survey.change(row, next_attempt_at=timeutils.utcnow())
-            elif row.next_attempt_at is None and _is_forgotten(row):
-                survey.change(row, next_attempt_at=timeutils.utcnow())
+            is_known = row.status is ReplicaStatus.STORED and row.location_url in image.locations
+            if is_known or not self._take_up(image, mine, row):
+                self._go_on(image, row)
         return False
 
-    def _active(self, image: Image, row: Replica) -> bool:
+    def _go_on(self, image: Image, row: Replica) -> None:
+        """See that something happens to a replica that is not active yet."""
+        survey = self._tools.survey
+        if row.status is ReplicaStatus.STORED:
+            if row.location_url in image.locations:
+                survey.change(
+                    row, ReplicaStatus.ACTIVE, next_attempt_at=None, error=None, attempts=0
+                )
+            elif row.next_attempt_at is not None and image.status == "active":
+                survey.change(row, next_attempt_at=timeutils.utcnow())
+        elif row.next_attempt_at is None and _is_forgotten(row):
+            survey.change(row, next_attempt_at=timeutils.utcnow())
+
+    def _take_up(self, image: Image, mine: Sequence[Replica], row: Replica) -> bool:
+        """Whether the image has another location at the target, of which the row tells now."""
+        try:
+            others = [each for each in mine if each is not row]
+            return adoption.adopt_into(self._tools, image, row, others)
+        except exceptions.TargetError as error:
+            LOG.warning("Image %s: what a location names is not known: %s", image.image_id, error)
+            return True
+
+    def _active(self, image: Image, mine: Sequence[Replica], row: Replica) -> bool:
         if row.location_url in image.locations:
             self._lost_since.pop(row.id, None)
-            if row.next_attempt_at is not None:
-                self._tools.survey.change(row, next_attempt_at=None, error=None)
+            self._clean_up(row)
             return False
         if not self._tools.health[row.target].is_proven_up:
             return False
@@ -192,32 +187,44 @@ class Look:
         if time.monotonic() - since < _SECOND_LOOK_SECONDS:
             return True
         del self._lost_since[row.id]
-        if row.location_url in self._tools.images.get(image.image_id).locations:
+        image = self._tools.images.get(image.image_id)
+        if row.location_url in image.locations or self._take_up(image, mine, row):
             return False
         LOG.warning("Image %s, target %s: %s", image.image_id, row.target, _LOST)
         now = timeutils.utcnow()
         if self._tools.conf.replication.heal_removed_locations:
             self._tools.survey.change(row, ReplicaStatus.STORED, error=_LOST, next_attempt_at=now)
         else:
-            self._close(row, _LOST, withheld=True)
+            close(self._tools, row, _LOST, Cause.LOCATION_REMOVED, withheld=True)
         return False
 
-    def _close(self, row: Replica, why: str, **values: bool) -> None:
-        close(self._tools, row, why, **values)
+    def _clean_up(self, row: Replica) -> None:
+        """Delete the objects of earlier attempts, now that this one is a location."""
+        former = row.object_names[1:]
+        if not former or not self._tools.health[row.target].is_up:
+            return
+        seen = self._tools.guard.look(row.image_id)
+        target = self._tools.targets[row.target]
+        try:
+            kept = delete_objects(self._tools.guard, seen, target, former, Cause.SUPERSEDED)
+        except exceptions.TargetError as error:
+            LOG.warning("Image %s: earlier attempts may stay: %s", row.image_id, error)
+            return
+        self._tools.survey.change(row, former_objects=" ".join(kept) or None)
 
 
-def close(tools: Tools, row: Replica, why: str, **values: bool) -> bool:
-    """End a replica that no job has in hand; its object goes, where it has one.
+def close(tools: Tools, row: Replica, why: str, cause: Cause, **values: bool) -> bool:
+    """End a replica that no job works on; its objects go, where it has some and they may go.
 
     Returns whether the row was still as it was read.
 
     :raises oslo_db.exception.DBError:
     """
-    if row.object_name is None:
+    if not row.object_names:
         changes: dict[str, Any] = {"next_attempt_at": None}
         status = ReplicaStatus.DELETED
     else:
-        changes = {"attempts": 0, "next_attempt_at": timeutils.utcnow()}
+        changes = {"attempts": 0, "next_attempt_at": timeutils.utcnow(), "cause": cause}
         status = ReplicaStatus.DELETING
     return tools.survey.change(row, status, error=why, **changes, **values) is not None
 

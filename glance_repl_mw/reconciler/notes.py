@@ -18,7 +18,7 @@ from glance_repl_mw.spool.upload import UploadState
 
 _INTERVAL_SECONDS = 0.5
 _IDLE_SECONDS = 10.0
-_BURY_SECONDS = 2.0
+_PURGE_SECONDS = 2.0
 _AT_ONCE = 50
 _FIRST_PAUSE_SECONDS = 0.5
 _LONGEST_PAUSE_SECONDS = 30.0
@@ -60,7 +60,6 @@ class Notes(WokenTask):
         self._on_gone = on_gone
         self._look = Look(tools)
         self._noted: dict[str, _Noted] = {}
-        self._bury_at = 0.0
         self._news = News(tools.spool)
         for upload in tools.spool.uploads():
             if upload.state in (UploadState.STAGING, UploadState.STAGED):
@@ -70,26 +69,33 @@ class Notes(WokenTask):
         if self._news.have_come():
             for image_id in self.tools.spool.take_notes():
                 self._note(image_id)
+            self._take_deletes()
         now = time.monotonic()
-        if now >= self._bury_at:
-            self._bury_at = now + _BURY_SECONDS
-            gone.bury_due(self.tools)
         due = [image_id for image_id, noted in self._noted.items() if noted.due_at <= now]
         if due:
             self._look_at(due[:_AT_ONCE])
         return self._rest_seconds()
 
+    def _take_deletes(self) -> None:
+        """Remember that Glance was seen to delete images, before that word is taken away."""
+        for image_id in self.tools.spool.deleted_images():
+            if self._concerns_us(image_id):
+                self.tools.guard.image_was_deleted(image_id)
+            self.tools.spool.forget_deleted_image(image_id)
+            self._note(image_id)
+
+    def _concerns_us(self, image_id: str) -> bool:
+        """Whether there is a row of the image, or may be one soon."""
+        has_rows = bool(self.tools.survey.of_images([image_id]))
+        return has_rows or image_id in images_in_spool(self.tools)
+
     def _rest_seconds(self) -> float:
-        """Until the first image that is noted, or to be buried, is due; who comes wakes us."""
+        """Until the first image that is noted is due; who leaves a note wakes us."""
         if not self._news.is_over:
             return _INTERVAL_SECONDS
-        seconds = _IDLE_SECONDS
-        if first_burial := gone.first_due(self.tools):
-            until = (first_burial - timeutils.utcnow()).total_seconds()
-            seconds = min(seconds, max(_BURY_SECONDS, until))
         now = time.monotonic()
         pauses = (noted.due_at - now for noted in self._noted.values())
-        return max(_INTERVAL_SECONDS, min([seconds, *pauses]))
+        return max(_INTERVAL_SECONDS, min([_IDLE_SECONDS, *pauses]))
 
     def _note(self, image_id: str) -> None:
         now = time.monotonic()
@@ -103,7 +109,7 @@ class Notes(WokenTask):
         for image_id in image_ids:
             self._on_change(image_id)
             if image_id in missing:
-                self._bury(image_id)
+                self._purge(image_id)
             elif found[image_id].status in _ON_THE_WAY:
                 self._wait_for_import(found[image_id])
             else:
@@ -120,16 +126,21 @@ class Notes(WokenTask):
         noted.pause = min(max(noted.pause * 1.5, _LOOK_AGAIN_SECONDS), _LONGEST_PAUSE_SECONDS)
         return noted.pause
 
-    def _bury(self, image_id: str) -> None:
-        """Whoever has the image in hand may come to an end that does not know of this one."""
-        staging.drop(self.tools, image_id)
-        again = False
+    def _purge(self, image_id: str) -> None:
+        """A job of the image may come to an end that does not know of the delete: look again."""
+        seconds = None
         with reporting(image_id):
-            burial = gone.bury(self.tools, image_id, seen=True)
-            if burial.is_final:
+            purge = gone.purge(self.tools, image_id)
+            if purge.is_gone:
+                staging.drop(self.tools, image_id)
                 self._on_gone(image_id)
-            again = not burial.is_done and time.monotonic() < self._noted[image_id].give_up_at
-        self._later(image_id, self._pause(image_id) if again else None)
+            if purge.due_at is not None:
+                until = (purge.due_at - timeutils.utcnow()).total_seconds()
+                seconds = max(_PURGE_SECONDS, until)
+            elif purge.is_gone and not purge.is_done:
+                seconds = self._pause(image_id)
+        is_over = time.monotonic() > self._noted[image_id].give_up_at
+        self._later(image_id, None if is_over else seconds)
 
     def _wait_for_import(self, image: Image) -> None:
         if image.status == "queued":

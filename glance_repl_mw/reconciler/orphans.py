@@ -1,10 +1,10 @@
 """Objects at a target that no image accounts for.
 
-Objects of ours are named IMAGE.UPLOAD.ATTEMPT, while they are written perhaps with a suffix. Each
-name is in a row before an object bears it, so that whoever lists the objects first and reads the
-rows afterwards never takes an object for an orphan that an upload or a fetch is just writing. That
-holds for the writers of all nodes, as nodes that share a target share one database. Two clouds
-must not share a collection: each would take the other's objects for orphans.
+Objects of ours are named IMAGE.TARGET.UPLOAD.ATTEMPT, while they are written perhaps with a
+suffix; what is named for another target is foreign. Each name is in a row before an object bears
+it, so that a search which lists the objects first and reads the rows afterwards never takes an
+object for an orphan that an upload or a fetch is just writing. That holds for the writers of all
+nodes, as nodes that share a target share one database.
 """
 
 from __future__ import annotations
@@ -12,7 +12,6 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import itertools
-import re
 import zlib
 from collections.abc import Collection, Iterator, Sequence
 
@@ -20,9 +19,13 @@ from oslo_log import log
 
 from glance_repl_mw import exceptions
 from glance_repl_mw.model import Image, Replica, ReplicaStatus, Wish
+from glance_repl_mw.reconciler.deletion_guard import delete_objects
 from glance_repl_mw.reconciler.tasks import Task
 from glance_repl_mw.reconciler.tools import Tools
+from glance_repl_mw.replicas.deletion import Cause
+from glance_repl_mw.replicas.name import ObjectName
 from glance_repl_mw.targets.base import Target
+from glance_repl_mw.targets.guarded import MARKER
 from glance_repl_mw.targets.http import PARTIAL
 from glance_repl_mw.targets.httpprobe import PREFIX as PROBE_PREFIX
 
@@ -31,16 +34,8 @@ LOG = log.getLogger(__name__)
 _IMAGES_PER_REQUEST = 50
 _FIRST_LOOK_SECONDS = 60.0
 _NEVER_SECONDS = 3600.0
-_FEW = 20
-_NAME = re.compile(
-    r"(?P<image_id>[0-9a-fA-F]{8}(?:-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12})"
-    r"\.(?P<upload_id>[0-9a-f]{32})\.[0-9]+"
-)
+_MOST_SUSPECTS = 10_000
 _UNDER_WAY = (ReplicaStatus.PENDING, ReplicaStatus.UPLOADING, ReplicaStatus.DELETING)
-_SUSPICIOUS = (
-    "Target %s: %s of %s objects seem to be orphans, more than missing_images_percent: none is "
-    "deleted. Was the database lost? See glance-repl-manage verify --orphans"
-)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -48,10 +43,12 @@ class Orphan:
     """An object that no image accounts for.
 
     :ivar ours: it is named as our objects are; others are never deleted
+    :ivar image_id: in the name of one of ours, None in that of a probe
     """
 
     name: str
     ours: bool
+    image_id: str | None = None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -79,31 +76,44 @@ def find_orphans(tools: Tools, target: Target) -> Iterator[Orphan]:
     :raises oslo_db.exception.DBError:
     :raises Stopping: the writer ends
     """
-    names = iter(sorted(target.list()))
+    names = iter(target.list())
     while page := list(itertools.islice(names, _IMAGES_PER_REQUEST)):
         tools.rest(0)
-        parsed = {name: _parsed(name) for name in page}
+        parsed = {name: _parsed(name, target.name) for name in page}
         ours = [each for each in parsed.values() if each is not None]
         accounted = _accounted_for(tools, target, ours)
         for name, each in parsed.items():
-            if each is None or name not in accounted:
-                yield Orphan(name, ours=each is not None or name.startswith(PROBE_PREFIX))
+            if each is not None and name not in accounted:
+                yield Orphan(name, True, each.image_id)
+            elif each is None and name != MARKER:
+                yield Orphan(name, ours=name.startswith(PROBE_PREFIX))
 
 
-def delete_orphan(target: Target, orphan: Orphan) -> None:
-    """Remove an object of ours, with what an unfinished ``put`` of its name left.
+def delete_orphan(
+    tools: Tools, target: Target, orphan: Orphan, *, is_demanded: bool = False
+) -> str:
+    """Delete an object of ours, with what an unfinished ``put`` of its name left, if it may go.
 
+    :param is_demanded: an operator asks for it
+    :returns: why it stays; empty where it is deleted
     :raises TargetUnavailable:
     :raises TargetRefused:
+    :raises oslo_db.exception.DBError:
     """
     assert orphan.ours
-    target.delete(orphan.name.removesuffix(PARTIAL))
+    name = orphan.name.removesuffix(PARTIAL)
+    if orphan.image_id is None:
+        target.delete(name)
+        return ""
+    cause = Cause.DEMANDED if is_demanded else Cause.ORPHAN
+    seen = tools.guard.look(orphan.image_id, is_demanded=is_demanded)
+    return "".join(delete_objects(tools.guard, seen, target, [name], cause).values())
 
 
 class OrphanSweep(Task):
     """Deletes what is found to be an orphan in two looks in a row at one target.
 
-    Where much seems to be an orphan at once, nothing is deleted: a fault is more likely.
+    Each of them has to pass the argument of all deletions; see ``deletion_guard``.
     """
 
     def __init__(self, tools: Tools, target: str) -> None:
@@ -115,6 +125,7 @@ class OrphanSweep(Task):
         self._key = f"{zlib.crc32(target.encode()):08x}"
         self._suspects: set[str] = set()
         self._is_first_look = True
+        self._problem: str | None = None
 
     def run_once(self) -> float:
         if not self._interval:
@@ -125,9 +136,16 @@ class OrphanSweep(Task):
         if self._may_look():
             try:
                 self._look()
+                self._problem = None
             except exceptions.TargetError as error:
-                LOG.warning("Orphans are not looked for now: %s", error)
+                self._tell(error)
         return self._interval
+
+    def _tell(self, error: exceptions.TargetError) -> None:
+        """Once: that a target cannot list its objects does not change by itself."""
+        if str(error) != self._problem:
+            LOG.warning("Orphans are not looked for now: %s", error)
+        self._problem = str(error)
 
     def _may_look(self) -> bool:
         is_removed = self.tools.wishes.all().get(self._target.name) is Wish.REMOVE
@@ -135,30 +153,32 @@ class OrphanSweep(Task):
         return is_up and not is_removed and self.tools.nodes.looks_after(self._key)
 
     def _look(self) -> None:
-        orphans = [orphan for orphan in find_orphans(self.tools, self._target) if orphan.ours]
-        if self._is_suspicious(len(orphans)):
-            return
-        again = [orphan for orphan in orphans if orphan.name in self._suspects]
-        self._suspects = {orphan.name for orphan in orphans}
+        before, self._suspects = self._suspects, set()
+        again = []
+        for orphan in find_orphans(self.tools, self._target):
+            if orphan.ours and len(self._suspects) < _MOST_SUSPECTS:
+                self._suspects.add(orphan.name)
+                if orphan.name in before:
+                    again.append(orphan)
+        kept: dict[str, int] = {}
         for orphan in again:
             self.tools.rest(0)
-            delete_orphan(self._target, orphan)
-            LOG.info("Target %s: deleted the orphan %s", self._target.name, orphan.name)
-
-    def _is_suspicious(self, orphans: int) -> bool:
-        counts = self.tools.survey.counts().get(self._target.name, {})
-        known = sum(counts.values()) - counts.get(ReplicaStatus.DELETED, 0)
-        limit = self.tools.conf.replication.missing_images_percent
-        if orphans <= _FEW or orphans * 100 <= (known + orphans) * limit:
-            return False
-        LOG.error(_SUSPICIOUS, self._target.name, orphans, known + orphans)
-        return True
+            why = delete_orphan(self.tools, self._target, orphan)
+            if why:
+                kept[why] = kept.get(why, 0) + 1
+            else:
+                LOG.info("Target %s: deleted the orphan %s", self._target.name, orphan.name)
+        for why, number in kept.items():
+            LOG.info("Target %s: %s orphans are kept: %s", self._target.name, number, why)
 
 
-def _parsed(name: str) -> _Object | None:
+def _parsed(name: str, target: str) -> _Object | None:
+    """What the name of an object tells, None where the object is not the target's own."""
     stem = name.removesuffix(PARTIAL)
-    found = _NAME.fullmatch(stem)
-    return _Object(name, stem, found["image_id"], found["upload_id"]) if found else None
+    found = ObjectName.parse(stem)
+    if found is None or not found.may_be_at(target):
+        return None
+    return _Object(name, stem, found.image_id, found.upload_id)
 
 
 def _accounted_for(tools: Tools, target: Target, objects: Sequence[_Object]) -> set[str]:
@@ -197,7 +217,7 @@ def _is_known(each: _Object, rows: Sequence[Replica]) -> bool:
     return any(
         row.status is not ReplicaStatus.DELETED
         and (
-            row.object_name == each.stem
+            each.stem in row.object_names
             or (row.upload_id == each.upload_id and row.status in _UNDER_WAY)
         )
         for row in rows

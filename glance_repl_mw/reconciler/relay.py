@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import datetime
 import functools
+import time
 import uuid
 from collections.abc import Sequence
 
@@ -18,6 +19,7 @@ from glance_repl_mw.model import Image, Replica, ReplicaStatus, Stored
 from glance_repl_mw.pace import Pace
 from glance_repl_mw.reconciler.sources import Sources
 from glance_repl_mw.reconciler.tools import Tools
+from glance_repl_mw.replicas.name import ObjectName
 from glance_repl_mw.spool.upload import TAIL_BYTES
 from glance_repl_mw.targets.base import Target
 
@@ -43,24 +45,25 @@ class Relay:
         """
         for row in waiting:
             upload_id = uuid.uuid4().hex
-            name = f"{self._image.image_id}.{upload_id}.1"
-            old_name = row.object_name
+            name = ObjectName.first(self._image.image_id, row.target, upload_id, time.time())
             begun = self._tools.survey.change(
                 row,
                 ReplicaStatus.UPLOADING,
                 upload_id=upload_id,
-                object_name=name,
+                object_name=str(name),
+                # They stay until this replica is active.
+                former_objects=" ".join(row.object_names) or None,
                 bytes_sent=0,
                 next_attempt_at=None,
                 node=self._tools.survey.node,
             )
             if begun:
-                self._copy(begun, old_name)
+                self._copy(begun)
 
-    def _copy(self, row: Replica, old_name: str | None) -> None:
+    def _copy(self, row: Replica) -> None:
         target = self._tools.targets[row.target]
         pool = self._tools.pools.get(row.target)
-        put = functools.partial(self._put, target, row.object_name or "", old_name)
+        put = functools.partial(self._put, target, row.object_name or "")
         try:
             # As one of those pushes of which there are at most ``max_connections`` at once.
             stored = pool.submit(put).result() if pool else put()
@@ -81,11 +84,10 @@ class Relay:
         )
         if not is_ours:
             LOG.warning("Image %s, target %s: %s", row.image_id, row.target, _TAKEN_OVER)
+            # No row names this attempt, and no location was ever made of it.
             target.delete(row.object_name or "")
 
-    def _put(self, target: Target, name: str, old_name: str | None) -> Stored:
-        if old_name is not None:
-            target.delete(old_name)
+    def _put(self, target: Target, name: str) -> Stored:
         pace = self._tools.paces.get(target.name, _NO_PACE)
         reader = _Reader(self._tools, self._image, self._rows, pace)
         return target.put(name, reader, self._image.size)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import re
 import time
 from collections.abc import Collection, Sequence
 
@@ -11,18 +10,12 @@ from oslo_log import log
 
 from glance_repl_mw.model import CLOSED, Image, Replica, ReplicaStatus
 from glance_repl_mw.reconciler.tools import Tools
+from glance_repl_mw.replicas.name import upload_of
 
 LOG = log.getLogger(__name__)
 
 _SECOND_LOOK_SECONDS = 2.0
 _SETTLED = (ReplicaStatus.ACTIVE, *CLOSED)
-_OBJECT = re.compile(r"(?P<image_id>.+)\.(?P<upload_id>[0-9a-f]{32})\.[0-9]+")
-
-
-def upload_of(image: Image, name: str | None) -> str | None:
-    """The upload in the name of one of our objects of this image, None in any other name."""
-    found = _OBJECT.fullmatch(name or "")
-    return found["upload_id"] if found and found["image_id"] == image.image_id else None
 
 
 class Strays:
@@ -86,7 +79,8 @@ class Strays:
         known = {row.location_url for row in rows}
         found = []
         for url in image.locations:
-            upload_id = upload_of(image, self._tools.targets[target].object_name(url))
+            name = self._tools.targets[target].object_name(url)
+            upload_id = upload_of(image.image_id, target, name)
             # Of what the spool holds, the rows may be lost and made again.
             if upload_id and url not in known and not self._tools.is_spooled(upload_id):
                 found.append(url)

@@ -5,8 +5,6 @@ from __future__ import annotations
 import random
 from collections.abc import Sequence
 
-from oslo_log import log
-
 from glance_repl_mw.model import Image
 from glance_repl_mw.reconciler import gone
 from glance_repl_mw.reconciler.look import Look, images_in_spool
@@ -14,15 +12,10 @@ from glance_repl_mw.reconciler.pages import pages
 from glance_repl_mw.reconciler.tasks import Task, reporting
 from glance_repl_mw.reconciler.tools import Tools
 
-LOG = log.getLogger(__name__)
-
 _PAGE = 100
 _REST_SECONDS = 0.05
-_FEW_MISSING = 20
-_SUSPICIOUS = (
-    "%s of %s replicated images are missing in Glance, more than missing_images_percent: nothing "
-    "is deleted. Has the service user lost the right to see them?"
-)
+# That so many are missing says enough; the others are looked at when these are gone.
+_MOST_MISSING = 1000
 
 
 class Sweep(Task):
@@ -36,11 +29,15 @@ class Sweep(Task):
 
     def run_once(self) -> float:
         look_again = False
+        choice = self.tools.guard.glance.choice()
         for page in pages(self.tools.images):
+            for image in page:
+                choice.add(image)
             mine = [image for image in page if self.tools.nodes.looks_after(image.image_id)]
             look_again |= self._compare(mine)
             self.tools.rest(_REST_SECONDS)
-        self._bury_missing()
+        self.tools.guard.glance.learn(choice)
+        self._look_at_missing()
         interval = min(
             self.tools.conf.replication.reconcile_interval_seconds,
             *(target.renewal_seconds for target in self.tools.targets.values()),
@@ -59,19 +56,27 @@ class Sweep(Task):
                 look_again |= self._look.at(image, mine, in_spool, leaving, now=False)
         return look_again
 
-    def _bury_missing(self) -> None:
-        replicated, missing = 0, []
+    def _look_at_missing(self) -> None:
+        """Remember which replicated images are missing, and purge those that are gone."""
+        records = self.tools.guard.records
+        known = {absence.image_id for absence in records.absences()}
+        missing: list[str] = []
         after = ""
         while image_ids := self.tools.survey.image_ids(after, _PAGE):
             after = image_ids[-1]
-            replicated += len(image_ids)
-            missing += gone.find(self.tools, image_ids)[1]
+            found, not_listed = gone.find(self.tools, image_ids)
+            if known & found.keys():
+                records.forget_absences(known & found.keys())
+            missing += not_listed[: _MOST_MISSING - len(missing)]
             self.tools.rest(_REST_SECONDS)
-        limit = self.tools.conf.replication.missing_images_percent
-        if len(missing) > _FEW_MISSING and len(missing) * 100 > replicated * limit:
-            LOG.error(_SUSPICIOUS, len(missing), replicated)
-            return
         for image_id in missing:
             with reporting(image_id):
-                gone.bury(self.tools, image_id, seen=False)
+                self.tools.guard.look(image_id)
             self.tools.rest(_REST_SECONDS)
+        # Before the first of them goes.
+        self.tools.guard.breaker.look_at(records.missing_images())
+        for image_id in missing:
+            with reporting(image_id):
+                gone.purge(self.tools, image_id)
+            self.tools.rest(_REST_SECONDS)
+        records.forget_old_absences()

@@ -11,6 +11,7 @@ from glance_repl_mw.model import Image, Replica, ReplicaStatus
 from glance_repl_mw.reconciler import gone
 from glance_repl_mw.reconciler.look import close
 from glance_repl_mw.reconciler.tasks import Task
+from glance_repl_mw.replicas.deletion import Cause
 
 LOG = log.getLogger(__name__)
 
@@ -50,7 +51,8 @@ class TakeOver(Task):
     def _take(self, row: Replica, image: Image | None) -> bool:
         survey, now = self.tools.survey, timeutils.utcnow()
         if image is not None and not image.has_data:
-            return close(self.tools, row, "its node is gone, and Glance does not have the bytes")
+            why = "its node is gone, and Glance does not have the bytes"
+            return close(self.tools, row, why, Cause.REFUSED_UPLOAD)
         if row.status is ReplicaStatus.STORED:
             return survey.change(row, node=None, next_attempt_at=now) is not None
         values = {"error": f"node {row.node} is gone", "bytes_sent": 0, "next_attempt_at": now}

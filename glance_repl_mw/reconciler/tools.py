@@ -18,6 +18,7 @@ from glance_repl_mw.images import ImageService
 from glance_repl_mw.model import WAITING_FOR_BYTES, Replica, ReplicaStatus
 from glance_repl_mw.nodes import Nodes
 from glance_repl_mw.pace import Pace
+from glance_repl_mw.reconciler.deletion_guard import DeletionGuard
 from glance_repl_mw.reconciler.health import TargetHealth
 from glance_repl_mw.spool.directory import Spool
 from glance_repl_mw.targets.base import Target
@@ -44,6 +45,7 @@ class Tools:
     """Shared by all tasks, each of which runs in a thread of its own.
 
     :ivar wishes: to be changed, or read as they are this moment; ``outlooks`` has them, too
+    :ivar guard: what has to be asked before an object is deleted
     :ivar health: by the name of each configured target
     :ivar paces: what transfers to a target keep to, likewise; missing ones have no limit
     :ivar pools: the threads that write to a target, likewise; missing ones: whoever calls does it
@@ -57,6 +59,7 @@ class Tools:
     wishes: TargetWishes
     outlooks: Outlooks
     images: ImageService
+    guard: DeletionGuard
     targets: Mapping[str, Target]
     health: Mapping[str, TargetHealth]
     paces: Mapping[str, Pace] = dataclasses.field(default_factory=dict)

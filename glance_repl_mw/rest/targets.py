@@ -9,12 +9,13 @@ from typing import Any
 import webob
 from oslo_utils import timeutils
 
-from glance_repl_mw import policies
+from glance_repl_mw import deployment, policies
 from glance_repl_mw.db.catalogue import ReplicaCatalogue
 from glance_repl_mw.db.states import TargetStates, health
 from glance_repl_mw.model import TargetState
 from glance_repl_mw.rest.answers import json
 from glance_repl_mw.rest.rights import Rights
+from glance_repl_mw.spool.directory import Spool
 from glance_repl_mw.targets.base import Target
 
 # The writers report every ten seconds.
@@ -26,6 +27,7 @@ class Targets:
     """Answers requests for ``/v2/replication/targets``.
 
     :param targets: the configured ones by name
+    :param spool: tells which deployment this node belongs to
     """
 
     def __init__(
@@ -34,11 +36,13 @@ class Targets:
         states: TargetStates,
         rights: Rights,
         targets: Mapping[str, Target],
+        spool: Spool,
     ) -> None:
         self._catalogue = catalogue
         self._states = states
         self._rights = rights
         self._targets = targets
+        self._spool = spool
 
     def answer(self, request: webob.Request) -> webob.Response:
         """All configured targets, in the order of ``enabled_targets``."""
@@ -54,7 +58,7 @@ class Targets:
             {"name": name, "health": health(seen), **details.get(name, _NO_DETAILS)}
             for name, seen in of_target.items()
         ]
-        return json({"targets": views})
+        return json({"targets": views, "deployment": deployment.told(self._spool.directory)})
 
     def _details(self, states: Mapping[str, list[TargetState]]) -> dict[str, dict[str, Any]]:
         counts, wishes = self._catalogue.counts(), self._catalogue.wishes()

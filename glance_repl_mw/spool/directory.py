@@ -3,8 +3,9 @@
 ``UPLOAD.data`` is appended by one API process, which holds an exclusive ``flock`` on it, and
 followed by the writer. ``UPLOAD.json`` tells what it is; it is replaced as a whole, by a rename,
 so that a reader never sees half of it. ``IMAGE.note`` says that something was done to an image, so
-that the reconciler looks at it soon. A sidecar that says ``receiving`` beside a data file whose
-lock is free belongs to a process that died. ``bell`` wakes the writer when something has come.
+that the reconciler looks at it soon; ``IMAGE.deleted`` says that Glance has deleted it. A sidecar
+that says ``receiving`` beside a data file whose lock is free belongs to a process that died.
+``bell`` wakes the writer when something has come.
 """
 
 from __future__ import annotations
@@ -26,6 +27,7 @@ from glance_repl_mw.spool.upload import Upload, UploadState, upload_of
 DATA_SUFFIX = ".data"
 SIDECAR_SUFFIX = ".json"
 NOTE_SUFFIX = ".note"
+DELETED_SUFFIX = ".deleted"
 _HALF_MADE_SECONDS = 60
 
 
@@ -205,12 +207,14 @@ class Spool:
             durable=True,
         )
 
-    def note(self, image_id: str) -> None:
+    def note(self, image_id: str, *, was_deleted: bool = False) -> None:
         """Leave word that something was done to an image; does nothing where it was left already.
 
+        :param was_deleted: Glance has answered a DELETE of the image with 2xx
         :raises OSError:
         """
-        path = self.directory / f"{image_id}{NOTE_SUFFIX}"
+        suffix = DELETED_SUFFIX if was_deleted else NOTE_SUFFIX
+        path = self.directory / f"{image_id}{suffix}"
         os.close(os.open(path, os.O_WRONLY | os.O_CREAT, 0o600))
         self.bell.ring()
 
@@ -223,6 +227,20 @@ class Spool:
         for path in noted:
             path.unlink(missing_ok=True)
         return [path.stem for path in noted]
+
+    def deleted_images(self) -> list[str]:
+        """The images of which word was left that Glance has deleted them; it stays.
+
+        :raises OSError:
+        """
+        return [path.stem for path in self.directory.glob(f"*{DELETED_SUFFIX}")]
+
+    def forget_deleted_image(self, image_id: str) -> None:
+        """Take that word away; it is known elsewhere now.
+
+        :raises OSError:
+        """
+        (self.directory / f"{image_id}{DELETED_SUFFIX}").unlink(missing_ok=True)
 
     def settle(self, upload: Upload, state: UploadState) -> Upload:
         """Record the end of an abandoned upload; returns the new record.

@@ -10,7 +10,7 @@ import abc
 import dataclasses
 import math
 from collections.abc import Iterable, Iterator, Sequence
-from typing import ClassVar, Protocol
+from typing import Protocol
 
 from oslo_config import cfg
 
@@ -70,7 +70,7 @@ class Target(abc.ABC):
     """
 
     renewal_seconds: float = math.inf
-    options: ClassVar[Sequence[cfg.Opt]] = ()
+    options: Sequence[cfg.Opt] = ()
 
     def __init__(self, name: str, conf: cfg.ConfigOpts.GroupAttr) -> None:
         self.name = name
@@ -107,6 +107,14 @@ class Target(abc.ABC):
         """
 
     @abc.abstractmethod
+    def read(self, name: str, most_bytes: int) -> bytes | None:
+        """The beginning of a small object, read where it is written; None where there is none.
+
+        :raises TargetUnavailable:
+        :raises TargetRefused:
+        """
+
+    @abc.abstractmethod
     def delete(self, name: str) -> None:
         """Remove the object, and what an unfinished ``put`` of that name left; idempotent.
 
@@ -117,6 +125,14 @@ class Target(abc.ABC):
     @abc.abstractmethod
     def object_name(self, location_url: str) -> str | None:
         """The name of the object that a location names, None where it is none of this target."""
+
+    @property
+    def places(self) -> Sequence[str]:
+        """Where its objects are written, and where Glance reads them.
+
+        Equal places are equal strings; no two targets may have one in common.
+        """
+        return (f"target:{self.name}",)
 
     def location(self, url: str) -> str:
         """The URL that Glance is given for the location ``url`` of this target.

@@ -47,6 +47,11 @@ class HTTPTarget(base.Target):
         self._lock = threading.Lock()
         self._publish: futures.Future[str] | None = None
 
+    @property
+    def places(self) -> Sequence[str]:
+        urls = (self._collection.url, self._collection.location_url)
+        return [httpconfig.normalized(url) for url in urls]
+
     def close(self) -> None:
         self._client.close()
 
@@ -73,6 +78,9 @@ class HTTPTarget(base.Target):
     def open(self, name: str, offset: int = 0) -> Iterator[bytes]:
         url = self._collection.readable(name)
         return self._client.blocks("open", url, offset, anonymous=self._elsewhere)
+
+    def read(self, name: str, most_bytes: int) -> bytes | None:
+        return self._collection.read("read", name, most_bytes)
 
     def delete(self, name: str) -> None:
         self._collection.delete("delete", name + PARTIAL, name)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 import stevedore
@@ -36,7 +36,23 @@ def load_targets(conf: cfg.ConfigOpts) -> dict[str, Target]:
         if name in targets:
             raise _wrong("enabled_targets", f"target {name!r} is named twice")
         targets[name] = _load(conf, name, driver)
+        _check_place(targets, targets[name])
     return targets
+
+
+def _check_place(targets: Mapping[str, Target], target: Target) -> None:
+    """See that the target shares its place with no other one.
+
+    :raises ConfigError:
+    """
+    for other in targets.values():
+        if other is not target and set(other.places) & set(target.places):
+            raise exceptions.ConfigError(
+                target=target.name,
+                operation="read configuration",
+                hint=f"[{section(target.name)}] url: leads to the same place as that of "
+                f"[{section(other.name)}]; each target needs a collection of its own",
+            )
 
 
 def check_values(conf: cfg.ConfigOpts) -> None:

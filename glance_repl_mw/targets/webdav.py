@@ -20,6 +20,7 @@ from glance_repl_mw.targets.httpclient import Client
 
 WRITTEN = (200, 201, 204)
 GONE = (200, 204, 404, 410)
+_NOT_THERE = (404, 410)
 _NO_PROPFIND = (400, 403, 405, 415, 501)
 _CLEAN_UP_SECONDS = 5.0
 _PROPFIND = b'<?xml version="1.0"?><propfind xmlns="DAV:"><prop><resourcetype/></prop></propfind>'
@@ -65,6 +66,13 @@ class WebCollection:
     def write(self, operation: str, name: str, body: bytes, allow: Collection[int]) -> int:
         """PUT a small object; returns the status."""
         return self._client.request(operation, "PUT", self.address(name), allow, body=body).status
+
+    def read(self, operation: str, name: str, most_bytes: int) -> bytes | None:
+        """The beginning of a small object, None where there is none."""
+        answer = self._client.request(
+            operation, "GET", self.address(name), (200, *_NOT_THERE), once=True
+        )
+        return answer.content[:most_bytes] if answer.status == 200 else None
 
     def move(self, operation: str, source: str, name: str, allow: Collection[int]) -> int:
         """Rename an object; returns the status."""

@@ -9,7 +9,7 @@ import queue
 import random
 import time
 from collections import deque
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 import oslo_db.exception
@@ -22,6 +22,7 @@ from glance_repl_mw.db.store import ReplicaStore
 from glance_repl_mw.images import ImageService
 from glance_repl_mw.model import ReplicaStatus
 from glance_repl_mw.pace import Pace
+from glance_repl_mw.reconciler.deletion_guard import DeletionGuard
 from glance_repl_mw.spool.directory import Spool
 from glance_repl_mw.targets.base import Target
 from glance_repl_mw.writer import spare_time
@@ -42,6 +43,7 @@ class Crew:
     ``at_glance`` and ``at_target`` are called by the main loop only; what they are given runs in a
     pool, and the outcome comes back to the main loop, which thereby owns all state.
 
+    :param guard: what has to be asked before an object is deleted
     :param is_alone: no other node's writer shares the database
     :ivar request_seconds: what a request to Glance takes, a mean in which the last ones weigh most
     :ivar pools: by the name of each target; no more is written to it at once than these threads do
@@ -52,11 +54,13 @@ class Crew:
         conf: cfg.ConfigOpts,
         spool: Spool,
         store: ReplicaStore,
-        targets: dict[str, Target],
+        targets: Mapping[str, Target],
         images: ImageService,
+        guard: DeletionGuard,
         is_alone: bool = True,
     ) -> None:
         self.conf = conf
+        self.guard = guard
         self.is_alone = is_alone
         self.spool = spool
         self.store = store
@@ -125,6 +129,11 @@ class Crew:
             functools.partial(self.store.update, upload_id, list(targets), status, **values)
         )
         return self.save_again()
+
+    @property
+    def is_all_saved(self) -> bool:
+        """Whether the rows say all that is known here."""
+        return not self._unsaved
 
     def save_again(self) -> int | None:
         """Store what could not be stored before; returns as ``save`` for the last change."""

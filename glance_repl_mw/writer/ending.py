@@ -9,6 +9,7 @@ from typing import Any
 from oslo_utils import timeutils
 
 from glance_repl_mw.model import ReplicaStatus
+from glance_repl_mw.replicas.deletion import Cause
 from glance_repl_mw.writer.push import Push
 
 
@@ -33,12 +34,18 @@ def closing(ending: Ending, push: Push, reason: str, pause_seconds: float) -> Ch
     now = timeutils.utcnow()
     if ending is Ending.HANDED_BACK:
         return (ReplicaStatus.PENDING, {}) if push.status is ReplicaStatus.UPLOADING else None
-    if ending is Ending.REFUSED:
-        if push.object_name is None:
-            return ReplicaStatus.DELETED, {"error": reason, "next_attempt_at": None}
-        return ReplicaStatus.DELETING, {"error": reason, "attempts": 0, "next_attempt_at": now}
     if push.has_ended:
+        # What is active is no part of the upload any more, whatever becomes of that.
         return None
+    if ending is Ending.REFUSED:
+        if not push.object_names:
+            return ReplicaStatus.DELETED, {"error": reason, "next_attempt_at": None}
+        return ReplicaStatus.DELETING, {
+            "error": reason,
+            "attempts": 0,
+            "next_attempt_at": now,
+            "cause": Cause.REFUSED_UPLOAD,
+        }
     later = now + datetime.timedelta(seconds=pause_seconds)
     next_attempt_at = None if ending is Ending.IMPOSSIBLE else later
     return ReplicaStatus.ERROR, {

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime
+import functools
 import time
 from collections.abc import Callable, Mapping, Sequence
 
@@ -11,6 +12,8 @@ from oslo_utils import timeutils
 
 from glance_repl_mw import exceptions
 from glance_repl_mw.model import Replica, ReplicaStatus, Stored, Wish
+from glance_repl_mw.reconciler.deletion_guard import SeenImage, delete_objects
+from glance_repl_mw.replicas.deletion import Cause
 from glance_repl_mw.spool.reader import Gate
 from glance_repl_mw.spool.upload import Upload, UploadState
 from glance_repl_mw.writer.crew import Crew
@@ -50,6 +53,8 @@ class Job:
         self._proof: Proof | None = None
         self._registration = Registration(crew, upload.image_id, self._registered)
         self._ending: Ending | None = None
+        self._is_closed = False
+        self._cleaning = 0
         self._reason = ""
         self._pushes = Pushes(crew, upload, rows, self._gate, self._pushed)
 
@@ -129,16 +134,17 @@ class Job:
         if self._ending or self._proof is None:
             self._end()
         elif error is None:
+            self._pushes.adopt(self._proof.locations)
             self._gate.open(self.upload.received or 0, self._proof.digest)
             self._pushes.start()
-        elif isinstance(error, exceptions.ImageGone):
-            self.refuse("Glance has deleted the image")
         elif isinstance(error, exceptions.SpoolCorrupt):
             self._give_up(str(error))
         else:
             self._proof.retry_later()
             LOG.warning("Image %s waits for its proof: %s", self.upload.image_id, error)
-            self._crew.save(self.upload.upload_id, self._pushes.targets, error=str(error))
+            self._crew.save(self.upload.upload_id, self._pushes.unended, error=str(error))
+            if isinstance(error, exceptions.ImageGone):
+                self._look_whether_gone()
 
     # The pushes
 
@@ -192,6 +198,8 @@ class Job:
 
     def tick(self) -> None:
         """Do what has become due."""
+        if self._is_closed:
+            self._let_go()
         if self._proof is not None:
             self._proof.tick()
         if not self._crew.is_stopping and not self._ending:
@@ -206,25 +214,87 @@ class Job:
     def _registered(self, outcomes: Mapping[Push, BaseException | None]) -> None:
         if self._ending:
             self._end()
-        elif any(isinstance(error, exceptions.ImageGone) for error in outcomes.values()):
-            self.refuse("Glance has deleted the image")
         else:
             self._activate([push for push, error in outcomes.items() if error is None])
             for push, error in outcomes.items():
                 if error is not None:
                     push.is_doubted = isinstance(error, exceptions.GlanceRefused)
                     self._failed(push, ReplicaStatus.STORED, error)
+            if any(isinstance(error, exceptions.ImageGone) for error in outcomes.values()):
+                self._look_whether_gone()
 
     def _activate(self, pushes: Sequence[Push]) -> None:
         self._pushes.activate(pushes)
         for push in pushes:
             self._on_active(self.upload, push.target.name, push.location_url)
+        self._clean_up([push for push in pushes if push.former_objects])
 
     def _complete(self) -> None:
-        if self._pushes.all_have_ended:
-            self.done = True
-            if not self._pushes.any_is_yielded:
-                self._crew.spool.remove(self.upload.upload_id)
+        if not self._pushes.all_have_ended or self._cleaning or not self._crew.is_all_saved:
+            return
+        self.done = True
+        if not self._pushes.any_is_yielded:
+            self._crew.spool.remove(self.upload.upload_id)
+
+    def _look_whether_gone(self) -> None:
+        """That Glance does not show the image is a claim: the upload ends when it is a fact."""
+        self._crew.at_glance(
+            functools.partial(self._crew.guard.look, self.upload.image_id), self._looked
+        )
+
+    def _looked(self, seen: SeenImage | None, error: BaseException | None) -> None:
+        if seen is not None and seen.is_gone and not self._ending:
+            self.refuse("Glance has deleted the image")
+        elif self._ending:
+            self._end()
+
+    # What earlier attempts have left
+
+    def _clean_up(self, pushes: Sequence[Push]) -> None:
+        """Delete the objects of earlier attempts of replicas that are active now."""
+        if pushes:
+            self._cleaning += 1
+            self._crew.at_glance(
+                functools.partial(self._crew.guard.look, self.upload.image_id),
+                functools.partial(self._may_clean_up, pushes),
+            )
+
+    def _may_clean_up(
+        self, pushes: Sequence[Push], seen: SeenImage | None, error: BaseException | None
+    ) -> None:
+        self._cleaning -= 1
+        if seen is None:
+            self._continue()
+            return
+        for push in pushes:
+            self._cleaning += 1
+            self._crew.at_target(
+                push.target.name,
+                functools.partial(
+                    delete_objects,
+                    self._crew.guard,
+                    seen,
+                    push.target,
+                    list(push.former_objects),
+                    Cause.SUPERSEDED,
+                ),
+                functools.partial(self._cleaned_up, push),
+            )
+
+    def _cleaned_up(
+        self, push: Push, kept: Mapping[str, str] | None, error: BaseException | None
+    ) -> None:
+        """What stays is looked at again when all images are compared."""
+        self._cleaning -= 1
+        if kept is not None:
+            self._pushes.forget_former_objects(push.target.name, list(kept))
+        self._continue()
+
+    def _continue(self) -> None:
+        if self._ending:
+            self._end()
+        else:
+            self._register()
 
     # The end
 
@@ -269,12 +339,20 @@ class Job:
 
     def _end(self) -> None:
         """Close the rows and let go, once nothing runs any more."""
-        if self.done or self._pushes.any_runs or self._registration.running:
+        runs = self._pushes.any_runs or self._registration.running or self._cleaning
+        if self.done or self._is_closed or runs:
             return
         assert self._ending is not None
-        self.done = True
+        self._is_closed = True
         for push in self._pushes:
             self._close(push, self._ending)
+        self._let_go()
+
+    def _let_go(self) -> None:
+        """The spool keeps the upload until its rows are stored."""
+        if self.done or not (self._crew.is_all_saved or self._ending is Ending.HANDED_BACK):
+            return
+        self.done = True
         if self._ending is not Ending.HANDED_BACK:
             self._crew.spool.remove(self.upload.upload_id)
 

@@ -134,12 +134,9 @@ class LocationKeeper:
 
     def _settle(self, entry: _Watched, problem: BaseException | None) -> None:
         if isinstance(problem, exceptions.ImageGone) and not entry.known_lost:
-            # It may be restored: the reconciler decides when its replicas go.
+            # The reconciler decides when its replicas go.
             return
-        if isinstance(problem, exceptions.ImageGone):
-            due_at = self._crew.next_attempt(1)
-            self._save(entry, ReplicaStatus.DELETING, next_attempt_at=due_at)
-        elif isinstance(problem, exceptions.GlanceRefused):
+        if isinstance(problem, exceptions.GlanceRefused):
             self._look_at_object(entry, problem)
         elif problem is not None:
             self._failed(entry, problem)

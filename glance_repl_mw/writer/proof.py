@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable
 
 from glance_repl_mw import content
+from glance_repl_mw.model import Image
 from glance_repl_mw.spool.upload import Upload
 from glance_repl_mw.writer import work
 from glance_repl_mw.writer.crew import Crew
@@ -21,6 +22,7 @@ class Proof:
 
     :ivar is_given: Glance has these bytes
     :ivar checksum: their md5 as Glance has it, once it is given
+    :ivar locations: those of the image when it was given
     :param on_outcome: called with None when it is proven, else with the error of the attempt
     :raises FileNotFoundError: the spool file is gone
     """
@@ -30,6 +32,7 @@ class Proof:
     ) -> None:
         self.is_given = False
         self.checksum: str | None = None
+        self.locations: tuple[str, ...] = ()
         self._crew = crew
         self._on_outcome = on_outcome
         self._path = crew.spool.data_path(upload_id)
@@ -91,6 +94,8 @@ class Proof:
             self._answered,
         )
 
-    def _answered(self, checksum: str | None, error: BaseException | None) -> None:
-        self.is_given, self.checksum = error is None, checksum
+    def _answered(self, image: Image | None, error: BaseException | None) -> None:
+        self.is_given = image is not None
+        if image is not None:
+            self.checksum, self.locations = image.checksum, image.locations
         self._on_outcome(error)

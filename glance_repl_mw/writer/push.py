@@ -4,22 +4,20 @@ from __future__ import annotations
 
 import hashlib
 import pathlib
-
-from oslo_log import log
+import time
 
 from glance_repl_mw import exceptions
 from glance_repl_mw.db.store import ReplicaStore
 from glance_repl_mw.model import ENDED, Replica, ReplicaStatus, Stored
 from glance_repl_mw.pace import Pace
+from glance_repl_mw.replicas.name import ObjectName
 from glance_repl_mw.spool.reader import Gate, SpoolReader
 from glance_repl_mw.spool.upload import Upload
 from glance_repl_mw.targets.base import Target
 
-LOG = log.getLogger(__name__)
-
 _KEPT_AT_START = (ReplicaStatus.STORED, *ENDED)
-# So many attempts back, a body may still be under way.
-_LATE_ATTEMPTS = 8
+# Objects of attempts before these are left to the search for orphans.
+_MOST_FORMER = 16
 
 
 class Push:
@@ -30,6 +28,8 @@ class Push:
     :param row: what the database knows
     :param pace: what all pushes to the target keep to
     :param is_shared: other nodes may take the row over
+    :ivar former_objects: names of objects of earlier attempts, which stay until the replica is
+        active: one of them may be what a location names
     :ivar running: ``put`` or ``confirm`` is under way
     :ivar may_register: the location may be asked for now
     :ivar is_doubted: the object may be there no more: Glance refuses it, or an earlier writer
@@ -48,6 +48,7 @@ class Push:
         self.status = row.status if kept else ReplicaStatus.PENDING
         self.attempts = row.attempts
         self.object_name = row.object_name
+        self.former_objects = row.object_names[1:]
         self.location_url = row.location_url or ""
         self.running = False
         self.may_register = True
@@ -62,6 +63,11 @@ class Push:
         return self.status in ENDED
 
     @property
+    def object_names(self) -> list[str]:
+        """The names of all objects at the target that are of this replica."""
+        return [*filter(None, [self.object_name]), *self.former_objects]
+
+    @property
     def is_ready_for_location(self) -> bool:
         """Whether it is stored, and its location may be asked for."""
         return self.status is ReplicaStatus.STORED and self.may_register and not self.running
@@ -73,10 +79,10 @@ class Push:
         return None if reader is None else reader.offset
 
     def put(self, store: ReplicaStore, path: pathlib.Path, gate: Gate, upload: Upload) -> Stored:
-        """Write the upload to the target under a name that no earlier attempt has used.
+        """Write the upload to the target under a name that no other attempt has ever used.
 
-        The name is in the row before anything bears it, so that whatever an attempt left can be
-        found and removed, also by a later writer.
+        The name is in the row before anything bears it, and what earlier attempts have left stays
+        in the row and at the target until the replica is active.
 
         :raises UploadCut: the upload was refused or handed back
         :raises TakenOver: another node replicates the image to this target
@@ -87,20 +93,20 @@ class Push:
         """
         if gate.is_cut:
             raise exceptions.UploadCut(upload.image_id, self.target.name, "put", "not begun")
-        if self.object_name is not None:
-            self.target.delete(self.object_name)
         name = self._next_name(upload)
+        former = self.object_names[:_MOST_FORMER]
         is_ours = store.update(
             upload.upload_id,
             [self.target.name],
             ReplicaStatus.UPLOADING,
             object_name=name,
+            former_objects=" ".join(former) or None,
             bytes_sent=0,
             next_attempt_at=None,
         )
         if self._is_shared and not is_ours:
             raise exceptions.TakenOver(upload.image_id, self.target.name, "put")
-        self.object_name = name
+        self.object_name, self.former_objects = name, former
         size = upload.size if upload.received is None else upload.received
         try:
             with SpoolReader(path, gate, self._pace) as self._reader:
@@ -109,8 +115,13 @@ class Push:
                     _prove_again(path, gate, upload)
         finally:
             self._reader = None
-        self._remove_late_arrivals(upload, name)
         return stored
+
+    def adopt(self, name: str, location_url: str) -> None:
+        """The object of this name is a location of the image: it is what the replica is."""
+        self.former_objects = [each for each in self.object_names if each != name]
+        self.object_name, self.location_url = name, location_url
+        self.status = ReplicaStatus.STORED
 
     def confirm(self, upload: Upload) -> Stored:
         """See that the object which an earlier writer stored is still there.
@@ -141,20 +152,11 @@ class Push:
         return ReplicaStatus.STORED if is_stored and unknown else ReplicaStatus.ERROR
 
     def _next_name(self, upload: Upload) -> str:
-        base = f"{upload.image_id}.{upload.upload_id}"
-        last, _, number = (self.object_name or "").rpartition(".")
-        return f"{base}.{int(number) + 1 if last == base else 1}"
-
-    def _remove_late_arrivals(self, upload: Upload, name: str) -> None:
-        """Remove what the target has made of an earlier attempt after that was removed.
-
-        A body that was in the kernel's buffers when its writer died or gave up may yet arrive.
-        """
-        try:
-            for earlier in names_up_to(name)[1:]:
-                self.target.delete(earlier)
-        except exceptions.TargetError as error:
-            LOG.warning("Image %s: an earlier attempt may stay: %s", upload.image_id, error)
+        last = ObjectName.parse(self.object_name or "")
+        first = ObjectName.first(upload.image_id, self.target.name, upload.upload_id, time.time())
+        if last is None or last.upload_id != upload.upload_id:
+            return str(first)
+        return str(max(last.next(), first, key=lambda name: name.attempt))
 
     def _complete(self, stored: Stored) -> Stored:
         assert self._reader is not None
@@ -177,12 +179,3 @@ def _prove_again(path: pathlib.Path, gate: Gate, upload: Upload) -> None:
         if hashlib.file_digest(file, algorithm).hexdigest() != proven:
             hint = "the spooled bytes have changed since they were proven"
             raise exceptions.SpoolCorrupt(upload.image_id, None, "put", hint)
-
-
-def names_up_to(name: str) -> list[str]:
-    """The object of an attempt and those of the last attempts before it, the latest first."""
-    base, _, number = name.rpartition(".")
-    if not number.isdecimal():
-        return [name]
-    first = max(1, int(number) - _LATE_ATTEMPTS)
-    return [f"{base}.{each}" for each in range(int(number), first - 1, -1)]

@@ -11,6 +11,8 @@ from oslo_log import log
 from oslo_utils import timeutils
 
 from glance_repl_mw.model import Replica, ReplicaStatus, Stored, Wish
+from glance_repl_mw.replicas.deletion import Cause
+from glance_repl_mw.replicas.name import upload_of
 from glance_repl_mw.spool.reader import Gate
 from glance_repl_mw.spool.upload import Upload
 from glance_repl_mw.writer.crew import Crew
@@ -57,6 +59,11 @@ class Pushes:
         return list(self._by_target)
 
     @property
+    def unended(self) -> list[str]:
+        """The targets at which something is left to do."""
+        return [push.target.name for push in self if not push.has_ended]
+
+    @property
     def any_runs(self) -> bool:
         return any(push.running for push in self)
 
@@ -78,6 +85,20 @@ class Pushes:
     def only_retries_are_left(self) -> bool:
         """Whether every replica is done or has failed and waits."""
         return all(push.has_ended or push.retry_at is not None for push in self)
+
+    def adopt(self, locations: Sequence[str]) -> None:
+        """Take up what is a location already, as where the rows were lost or are older.
+
+        It is never written again; the target is asked whether it is complete.
+        """
+        for push in self:
+            if push.has_ended or push.running:
+                continue
+            for url in locations:
+                name = push.target.object_name(url)
+                if name and upload_of(self.upload.image_id, push.target.name, name):
+                    push.adopt(name, url)
+                    break
 
     def start(self) -> None:
         """Begin what has not begun, and confirm what an earlier writer stored."""
@@ -137,6 +158,7 @@ class Pushes:
         saved = self.save(
             push,
             ReplicaStatus.STORED,
+            object_name=push.object_name,
             location_url=stored.location_url,
             checksum=checksum,
             size=stored.size,
@@ -146,8 +168,8 @@ class Pushes:
         )
         if saved == 0 and not self._crew.is_alone:
             self.yield_to_other(push)
-        elif saved is None and not self._crew.is_alone:
-            # Only the database can tell that no other node has taken it over.
+        elif saved is None:
+            # A location is in the row before it is in Glance.
             push.may_register, push.is_doubted = False, True
             push.retry_at = time.monotonic() + self._crew.pause_seconds(1)
 
@@ -173,8 +195,10 @@ class Pushes:
             return
         drained = wish is Wish.DRAIN and push.object_name is not None
         status = ReplicaStatus.DELETING if drained else ReplicaStatus.DELETED
-        now = timeutils.utcnow() if drained else None
-        self.save(push, status, error=f"target {target}: {wish}", next_attempt_at=now)
+        values: dict[str, Any] = {"error": f"target {target}: {wish}", "next_attempt_at": None}
+        if drained:
+            values |= {"next_attempt_at": timeutils.utcnow(), "cause": Cause.DEMANDED}
+        self.save(push, status, **values)
 
     def save(self, push: Push, status: ReplicaStatus, **values: Any) -> int | None:
         """Let a row, and what is known here, become ``status``.
@@ -193,6 +217,12 @@ class Pushes:
             self._crew.at_target(
                 push.target.name, functools.partial(push.target.delete, name), _log_failure
             )
+
+    def forget_former_objects(self, target: str, left: Sequence[str]) -> None:
+        """Those at the target are gone, but for those that are left."""
+        push = self._by_target[target]
+        push.former_objects = list(left)
+        self._crew.save(self.upload.upload_id, [target], former_objects=" ".join(left) or None)
 
     def progress(self) -> dict[tuple[str, str], int]:
         """Bytes handed to each target to which a push runs, by (upload id, target)."""

@@ -222,10 +222,10 @@ class WriterService:
             for target in self._tools.up_targets()
             if self._wishes.get(target) is not Wish.REMOVE
         ]
-        for replica in self._tools.due(statuses, limit=_DUE_AT_ONCE, targets=targets):
-            if replica.status is ReplicaStatus.DELETING:
-                self._removal.retry(replica)
-            elif replica.upload_id not in self._jobs:
+        due = self._tools.due(statuses, limit=_DUE_AT_ONCE, targets=targets)
+        self._removal.retry([row for row in due if row.status is ReplicaStatus.DELETING])
+        for replica in due:
+            if replica.status is ReplicaStatus.STORED and replica.upload_id not in self._jobs:
                 self._locations.retry(replica)
 
     def _retry_at_targets_that_are_back(self) -> None:

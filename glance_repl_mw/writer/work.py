@@ -19,8 +19,8 @@ LOG = log.getLogger(__name__)
 
 def prove(
     images: ImageService, upload: Upload, hashed: Mapping[str, str | None], path: pathlib.Path
-) -> str | None:
-    """Compare the spooled bytes with Glance's own record; returns the image's ``checksum``.
+) -> Image:
+    """Compare the spooled bytes with Glance's own record; returns that, as far as it is known.
 
     Where Glance has an ``os_hash_value`` that agrees, its ``checksum`` does so too; it is computed
     and compared only where there is nothing else that can be computed here.
@@ -51,7 +51,7 @@ def prove(
         found = hashed[algorithm] if algorithm in hashed else _digest(path, digest)
         if found is None or not digest.matches(found):
             _corrupt(image, algorithm, found, digest.value)
-    return image.checksum
+    return image
 
 
 def _known(upload: Upload) -> Image | None:

@@ -1,0 +1,45 @@
+"""The deployment: the nodes that share a database, known by an id that they have in common."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import pathlib
+import uuid
+
+from glance_repl_mw.db.deletions import DeletionRecords
+
+FACT = "deployment"
+FILE = "deployment"
+
+
+def deployment_id(spool: pathlib.Path, records: DeletionRecords) -> str:
+    """The id of this node's deployment, made by whichever node asks first.
+
+    A file in the spool has it as well, so that a database that was lost does not take it along.
+
+    :raises OSError: the spool cannot be written
+    :raises oslo_db.exception.DBError:
+    """
+    here = told(spool)
+    known = records.set_fact(FACT, here or uuid.uuid4().hex, unless_known=True)
+    if known != here:
+        _write(spool, known)
+    return known
+
+
+def told(spool: pathlib.Path) -> str | None:
+    """The id as the spool has it, None before a writer has run here."""
+    with contextlib.suppress(OSError):
+        return (spool / FILE).read_text().strip() or None
+    return None
+
+
+def _write(spool: pathlib.Path, value: str) -> None:
+    temporary = spool / f"{uuid.uuid4().hex}.tmp"
+    with temporary.open("w") as file:
+        os.fchmod(file.fileno(), 0o600)
+        file.write(value)
+        file.flush()
+        os.fsync(file.fileno())
+    temporary.rename(spool / FILE)

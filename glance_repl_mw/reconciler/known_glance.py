@@ -1,0 +1,202 @@
+"""Whether the Glance that answers is the one of this deployment, and what it shows us.
+
+An answer that an image is not there says little: the service user may have lost its role, or the
+endpoint may lead to another Glance. So a few images are remembered as witnesses. A Glance that
+shows them as they were is the one that is known; one that shows other projects' private images,
+too, would show all images.
+"""
+
+from __future__ import annotations
+
+import collections
+import threading
+import time
+
+from oslo_log import log
+
+from glance_repl_mw import deployment, exceptions
+from glance_repl_mw.db.deletions import DeletionRecords, Witness
+from glance_repl_mw.images import ImageService
+from glance_repl_mw.model import Image
+
+LOG = log.getLogger(__name__)
+
+_ANSWERS = "glance_tells_deployment"
+_EACH_KIND = 4
+_BELIEVED_SECONDS = 20.0
+_ASK_AGAIN_SECONDS = 2.0
+_UNKNOWN = "no image is known yet by which this Glance could be told from another"
+_ANOTHER = "the Glance that answers is another one, or shows none of the images that are known"
+_OTHERS = "the Glance that answers belongs to another deployment: {}"
+_SILENT = "the Glance that answers does not serve replication any more: is it another one?"
+_NO_RIGHT = (
+    "Glance is not seen to show other projects' private images to the service user: has it lost "
+    "its role?"
+)
+
+
+class WitnessChoice:
+    """Keeps some of all images: the oldest, the newest, and the newest of other projects' own.
+
+    :param project: that of the service user
+    """
+
+    def __init__(self, project: str | None) -> None:
+        self._project = project
+        self._oldest: list[Image] = []
+        self._newest: dict[str, collections.deque[Image]] = {}
+        self._of_owners: dict[str, Image] = {}
+
+    def add(self, image: Image) -> None:
+        """Take the next image, in the order in which they were made."""
+        if not image.has_data or image.created_at is None:
+            return
+        if len(self._oldest) < _EACH_KIND:
+            self._oldest.append(image)
+        self._keep("any", image)
+        if image.owner not in (None, self._project) and image.visibility in ("private", "shared"):
+            self._keep(image.visibility, image)
+            self._of_owners.pop(image.owner, None)
+            self._of_owners[image.owner] = image
+            if len(self._of_owners) > _EACH_KIND:
+                del self._of_owners[next(iter(self._of_owners))]
+
+    def witnesses(self) -> list[Witness]:
+        """Those that were kept."""
+        kept = [*self._oldest, *self._of_owners.values()]
+        for few in self._newest.values():
+            kept += few
+        return [
+            Witness(image.image_id, image.owner, image.created_at)
+            for image in {each.image_id: each for each in kept}.values()
+            if image.created_at is not None
+        ]
+
+    def _keep(self, kind: str, image: Image) -> None:
+        self._newest.setdefault(kind, collections.deque(maxlen=_EACH_KIND)).append(image)
+
+
+class KnownGlance:
+    """Asks Glance for the witnesses; used by any thread.
+
+    What was found good is believed for some seconds.
+    """
+
+    def __init__(self, images: ImageService, records: DeletionRecords) -> None:
+        self._images = images
+        self._records = records
+        self._lock = threading.Lock()
+        self._identity = _Answer()
+        self._right = _Answer()
+
+    def identity_doubt(self) -> str:
+        """Why this may be another Glance; empty where it is the one that is known. Blocks.
+
+        :raises GlanceUnavailable:
+        :raises GlanceRefused:
+        :raises oslo_db.exception.DBError:
+        """
+        with self._lock:
+            if not self._identity.is_fresh:
+                self._identity = _Answer(self._doubt_identity())
+            return self._identity.doubt
+
+    def right_doubt(self) -> str:
+        """Why Glance may not show us all images; empty where it does. Blocks, raises likewise."""
+        with self._lock:
+            if not self._right.is_fresh:
+                self._right = _Answer(self._doubt_right())
+            return self._right.doubt
+
+    def choice(self) -> WitnessChoice:
+        """What chooses witnesses among images of which it is told."""
+        return WitnessChoice(self._images.project_id())
+
+    def learn(self, choice: WitnessChoice) -> None:
+        """Let Glance be known by what was chosen among all the images that it shows now.
+
+        Nothing is learnt of a Glance that may be another one. Raises as ``identity_doubt``.
+        """
+        chosen = choice.witnesses()
+        if not chosen:
+            return
+        if self._records.witnesses():
+            self.forget_answers()
+            doubt = self.identity_doubt()
+            if doubt:
+                LOG.error("The images by which Glance is known are not changed: %s", doubt)
+                return
+        self._records.set_witnesses(chosen)
+
+    def forget(self, image_id: str) -> None:
+        """The image was deleted: it is no witness any more.
+
+        :raises oslo_db.exception.DBError:
+        """
+        if any(each.image_id == image_id for each in self._records.witnesses()):
+            self._records.forget_witness(image_id)
+
+    def forget_answers(self) -> None:
+        """Ask Glance at the next occasion."""
+        with self._lock:
+            self._identity = self._right = _Answer()
+
+    def _doubt_identity(self) -> str:
+        own, told = self._records.fact(deployment.FACT), self._images.deployment()
+        if told is not None and told == own:
+            self._records.set_fact(_ANSWERS, "yes", unless_known=True)
+            return ""
+        if told is not None:
+            return _OTHERS.format(told)
+        if self._records.fact(_ANSWERS):
+            return _SILENT
+        witnesses = self._records.witnesses()
+        if not witnesses:
+            return _UNKNOWN
+        return "" if self._shown(witnesses) else _ANOTHER
+
+    def _doubt_right(self) -> str:
+        owners = set()
+        project = self._images.project_id()
+        for image in self._shown(self._records.witnesses()):
+            if image.owner is None or image.owner == project:
+                continue
+            if image.visibility == "private":
+                return ""
+            if image.visibility == "shared":
+                members = self._members(image)
+                if members is None:
+                    owners.add(image.owner)
+                elif project not in members:
+                    return ""
+        # Where the members are hidden, one project may have shared its image with ours.
+        return "" if len(owners) > 1 else _NO_RIGHT
+
+    def _members(self, image: Image) -> list[str] | None:
+        """The projects that the image is shared with, None where Glance hides them."""
+        try:
+            return self._images.members(image.image_id)
+        except (exceptions.GlanceRefused, exceptions.ImageGone):
+            return None
+
+    def _shown(self, witnesses: list[Witness]) -> list[Image]:
+        """Those that Glance shows as they were."""
+        found = self._images.find([each.image_id for each in witnesses]) if witnesses else {}
+        return [
+            found[each.image_id]
+            for each in witnesses
+            if each.image_id in found and found[each.image_id].created_at == each.created_at
+        ]
+
+
+class _Answer:
+    """What was found, and until when it is believed."""
+
+    def __init__(self, doubt: str | None = None) -> None:
+        self.doubt = doubt or ""
+        seconds = _ASK_AGAIN_SECONDS if doubt else _BELIEVED_SECONDS
+        self._until = float("-inf") if doubt is None else time.monotonic() + seconds
+
+    @property
+    def is_fresh(self) -> bool:
+        return time.monotonic() < self._until

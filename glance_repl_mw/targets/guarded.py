@@ -1,0 +1,176 @@
+"""A target whose collection is known to be its own.
+
+Each collection has a marker object that names its target and the deployment, written when the
+target is first used. Before anything is written or deleted there the marker is read, where it is
+written and with the same credentials. So a URL that leads to the collection of another target, of
+another deployment, or to one server under two names, does no harm.
+"""
+
+from __future__ import annotations
+
+import json
+import threading
+import time
+from collections.abc import Callable, Iterator, Sequence
+
+from oslo_log import log
+
+from glance_repl_mw import exceptions
+from glance_repl_mw.model import Stored
+from glance_repl_mw.replicas.name import RESERVED
+from glance_repl_mw.targets.base import Reader, Remark, Target
+
+LOG = log.getLogger(__name__)
+
+MARKER = f"{RESERVED}marker"
+_MOST_BYTES = 4096
+# For so long a marker that was read is believed: before a delete, and before anything else.
+_DELETE_SECONDS = 30.0
+_USE_SECONDS = 300.0
+
+
+class GuardedTarget(Target):
+    """Another target, which is written to only while its marker is right; used by any thread.
+
+    :param deployment: the id of the deployment, the same on all of its nodes
+    :param obstacle: tells why the target must not be used at all; empty where it may be
+    """
+
+    def __init__(
+        self, target: Target, deployment: str, obstacle: Callable[[], str] = lambda: ""
+    ) -> None:
+        super().__init__(target.name, target.conf)
+        self.renewal_seconds = target.renewal_seconds
+        self.options = target.options
+        self._target = target
+        self._deployment = deployment
+        self._obstacle = obstacle
+        self._lock = threading.Lock()
+        self._read_at = float("-inf")
+
+    @property
+    def places(self) -> Sequence[str]:
+        return self._target.places
+
+    def put(self, name: str, reader: Reader, size: int | None) -> Stored:
+        self.confirm("put", _USE_SECONDS)
+        return self._target.put(name, reader, size)
+
+    def stat(self, name: str) -> Stored | None:
+        return self._target.stat(name)
+
+    def open(self, name: str, offset: int = 0) -> Iterator[bytes]:
+        return self._target.open(name, offset)
+
+    def read(self, name: str, most_bytes: int) -> bytes | None:
+        return self._target.read(name, most_bytes)
+
+    def delete(self, name: str) -> None:
+        self.confirm("delete", _DELETE_SECONDS)
+        self._target.delete(name)
+
+    def object_name(self, location_url: str) -> str | None:
+        return self._target.object_name(location_url)
+
+    def location(self, url: str) -> str:
+        return self._target.location(url)
+
+    def list(self) -> Iterator[str]:
+        return self._target.list()
+
+    def probe(self, name: str | None) -> None:
+        self.confirm("probe", _USE_SECONDS)
+        self._target.probe(name)
+
+    def check(self) -> Sequence[Remark]:
+        self.confirm("check", 0)
+        return self._target.check()
+
+    def confirm(self, operation: str, believed_seconds: float) -> None:
+        """See that the collection is the target's own; mark it where it has no marker yet.
+
+        :param believed_seconds: how long ago that may have been seen
+        :raises TargetMisplaced: it is another one's
+        :raises TargetUnavailable:
+        :raises TargetRefused:
+        """
+        obstacle = self._obstacle()
+        if obstacle:
+            raise exceptions.TargetMoved(None, self.name, operation, obstacle)
+        with self._lock:
+            now = time.monotonic()
+            if now - self._read_at < believed_seconds:
+                return
+            self._read_at = float("-inf")
+            self._compare(operation, self._marker(operation))
+            self._read_at = now
+
+    def claim(self) -> None:
+        """Mark the collection as the target's own, whatever its marker says now.
+
+        :raises TargetUnavailable:
+        :raises TargetRefused:
+        """
+        with self._lock:
+            self._target.delete(MARKER)
+            self._write()
+            self._compare("claim", self._target.read(MARKER, _MOST_BYTES) or b"")
+
+    def _marker(self, operation: str) -> bytes:
+        found = self._target.read(MARKER, _MOST_BYTES)
+        if found is None:
+            LOG.info("Target %s: its collection gets a marker", self.name)
+            self._write()
+            found = self._target.read(MARKER, _MOST_BYTES)
+        if found is None:
+            hint = f"{MARKER} cannot be read after it was written"
+            raise exceptions.TargetUnavailable(None, self.name, operation, hint)
+        return found
+
+    def _write(self) -> None:
+        body = json.dumps(self._wanted).encode()
+        self._target.put(MARKER, _Bytes(body), len(body))
+
+    @property
+    def _wanted(self) -> dict[str, str]:
+        return {"target": self.name, "deployment": self._deployment}
+
+    def _compare(self, operation: str, marker: bytes) -> None:
+        try:
+            found = json.loads(marker)
+        except (ValueError, RecursionError):
+            found = None
+        if not isinstance(found, dict):
+            found = {}
+        if {key: found.get(key) for key in self._wanted} == self._wanted:
+            return
+        whose = f"target {found.get('target')!r:.80} of deployment {found.get('deployment')!r:.80}"
+        hint = (
+            f"its collection is marked as that of {whose if found else 'something else'}: correct "
+            f"[replication:{self.name}] url, or, if it is this target's own, run "
+            f"glance-repl-manage target claim {self.name}"
+        )
+        raise exceptions.TargetMisplaced(None, self.name, operation, hint)
+
+
+class _Bytes:
+    """A few bytes as a driver reads them."""
+
+    def __init__(self, data: bytes) -> None:
+        self._data = data
+        self.offset = 0
+
+    def wait(self) -> int:
+        return len(self._data) - self.offset
+
+    def read(self, size: int = -1) -> bytes:
+        end = len(self._data) if size < 0 else self.offset + size
+        piece = self._data[self.offset : end]
+        self.offset += len(piece)
+        return piece
+
+    def skip(self, count: int) -> None:
+        self.offset += count
+
+    def fileno(self) -> int | None:
+        return None
