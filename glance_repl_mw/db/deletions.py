@@ -20,7 +20,7 @@ from glance_repl_mw.db.models import (
     WitnessRow,
 )
 from glance_repl_mw.db.session import Context, retried
-from glance_repl_mw.model import ReplicaStatus
+from glance_repl_mw.model import CLOSED, ReplicaStatus
 
 _BREAKER = "deletions"
 _KEEP_DELETIONS = datetime.timedelta(days=30)
@@ -28,6 +28,9 @@ _KEEP_DELETED = datetime.timedelta(hours=6)
 _HAS_REPLICAS = sa.exists().where(
     ReplicaRow.image_id == AbsenceRow.image_id,
     ReplicaRow.status != ReplicaStatus.DELETED,
+)
+_KEEPS_REPLICAS = sa.exists().where(
+    ReplicaRow.image_id == AbsenceRow.image_id, ReplicaRow.status.not_in(CLOSED)
 )
 
 
@@ -99,11 +102,11 @@ class DeletionRecords:
 
     @retried
     def missing_images(self) -> int:
-        """How many images with replicas are missing that nobody saw deleted, or has released."""
+        """How many images are missing that nobody saw deleted, and whose replicas are kept."""
         number = sa.select(sa.func.count()).select_from(AbsenceRow)
         unproven = (AbsenceRow.was_deleted.is_(False), AbsenceRow.is_released.is_(False))
         with self._database.reader.using(Context()) as session:
-            return session.scalar(number.where(*unproven, _HAS_REPLICAS)) or 0
+            return session.scalar(number.where(*unproven, _KEEPS_REPLICAS)) or 0
 
     @retried
     def note_missing(self, image_id: str) -> Absence:

@@ -10,12 +10,14 @@ from unittest import mock
 from oslo_config import cfg
 from oslo_utils import timeutils
 
-from glance_repl_mw import exceptions, opts
+from glance_repl_mw import deployment, exceptions, opts
 from glance_repl_mw.db import schema
+from glance_repl_mw.db.deletions import DeletionRecords, Witness
 from glance_repl_mw.db.outlook import Outlooks
 from glance_repl_mw.db.survey import ReplicaSurvey
 from glance_repl_mw.db.wishes import TargetWishes
 from glance_repl_mw.model import Image, Stored
+from glance_repl_mw.reconciler.deletion_guard import DeletionGuard
 from glance_repl_mw.reconciler.health import TargetHealth
 from glance_repl_mw.reconciler.tools import Tools
 from glance_repl_mw.spool.directory import Spool
@@ -27,6 +29,7 @@ SECTION = f"replication:{SITE}"
 BODY = b"the bytes of an image" * 100
 BLOCK = 100
 PRIMARY = "file:///primary"
+DEPLOYMENT = "the deployment of the lab"
 
 
 def at(moment):
@@ -42,6 +45,17 @@ class Images:
         self.unlisted = set()
         self.errors = {}
         self.finds = []
+        self.told_deployment = DEPLOYMENT
+
+    def project_id(self):
+        return "service"
+
+    def deployment(self):
+        return self.told_deployment
+
+    def members(self, image_id):
+        self._fail("members")
+        return []
 
     def find(self, image_ids):
         self._fail("find")
@@ -126,22 +140,27 @@ class Lab:
         conf([], default_config_files=[], default_config_dirs=[])
         self.database = schema.open_database(f"sqlite:///{directory}/replication.sqlite")
         schema.upgrade(self.database)
+        conf.register_opts(opts.GLANCE_OPTIONS)
         spool = Spool(str(directory / "spool"))
         spool.prepare()
         self.target = Target(conf[SECTION])
         self.health = TargetHealth()
+        self.images = Images()
+        self.records = DeletionRecords(self.database)
+        self.records.set_fact(deployment.FACT, DEPLOYMENT)
+        targets, health = {SITE: self.target}, {SITE: self.health}
         self.tools = Tools(
             conf=conf,
             spool=spool,
             survey=ReplicaSurvey(self.database),
             wishes=TargetWishes(self.database),
             outlooks=Outlooks(self.database),
-            images=Images(),
-            targets={SITE: self.target},
-            health={SITE: self.health},
+            images=self.images,
+            guard=DeletionGuard(conf, self.images, self.records, targets, health),
+            targets=targets,
+            health=health,
             stopping=threading.Event(),
         )
-        self.images = self.tools.images
         self.survey = self.tools.survey
 
     def close(self):
@@ -150,6 +169,15 @@ class Lab:
     def set(self, **options):
         for name, value in options.items():
             self.tools.conf.set_override(name, value, group="replication")
+
+    def add_witness(self, **values):
+        """Another project's private image, which Glance has shown before; returns its id."""
+        record = {"owner": "stranger", "visibility": "private", "created_at": days(9), **values}
+        image_id = self.add_image(**record)
+        image = self.image(image_id)
+        known = [*self.records.witnesses(), Witness(image_id, image.owner, image.created_at)]
+        self.records.set_witnesses(known)
+        return image_id
 
     def add_image(self, body=BODY, **values):
         """An image in Glance that has no replica; returns its id."""

@@ -206,8 +206,23 @@ def test_failure_puts_off_one_image_and_no_other(lab):
     assert lab.started() == 0
 
 
+def test_what_is_a_location_is_taken_up_and_not_fetched(lab):
+    """As after a database was brought back from a copy that is older than the replica."""
+    image_id = lab.add()
+    row = lab.survey.change(lab.row(image_id), ReplicaStatus.ERROR, location_url=None)
+    lab.survey.change(row, next_attempt_at=row.created_at)
+    before = lab.image(image_id).locations
+    assert lab.started() == 1
+    lab.pool.run()
+    row = lab.row(image_id)
+    assert (row.status, row.location_url, row.verified_at) == ("active", before[-1], None)
+    assert lab.image(image_id).locations == before
+    assert not lab.fetched
+
+
 def test_location_of_an_object_that_is_replaced_goes_first(lab):
     image_id = lab.add()
+    lab.target.objects[lab.name(image_id)] = b"too short"
     row = lab.survey.change(lab.row(image_id), ReplicaStatus.ERROR)
     lab.survey.change(row, next_attempt_at=row.created_at)
     assert lab.started() == 1
@@ -218,6 +233,7 @@ def test_location_of_an_object_that_is_replaced_goes_first(lab):
 
 def test_only_location_stays_and_nothing_is_fetched(lab):
     image_id = lab.add()
+    lab.target.objects[lab.name(image_id)] = b"too short"
     row = lab.survey.change(lab.row(image_id), ReplicaStatus.ERROR)
     lab.survey.change(row, next_attempt_at=row.created_at)
     lab.images.change(image_id, locations=(row.location_url,))

@@ -1,27 +1,40 @@
-"""Images that Glance does not have any more."""
+"""Images that Glance does not have any more, or only seems not to have."""
 
 import datetime
 
 import pytest
 from oslo_utils import timeutils
 
-from glance_repl_mw import exceptions, opts
+from glance_repl_mw import exceptions
 from glance_repl_mw.model import Priority, ReplicaStatus
 from glance_repl_mw.reconciler import gone
+from glance_repl_mw.reconciler.deletion_guard import delete_delay
 from glance_repl_mw.reconciler.sweep import Sweep
 from tests.unit.reconciler.target_lab import SITE, Lab, at
 
+DAY = 24 * 3600
+
 
 @pytest.fixture
-def lab(tmp_path):
+def lab(tmp_path, monkeypatch):
+    monkeypatch.setattr("glance_repl_mw.reconciler.sweep._REST_SECONDS", 0.0)
     lab = Lab(tmp_path)
-    lab.tools.conf.register_opts(opts.GLANCE_OPTIONS)
+    lab.images.page = lambda after, limit, *, hidden: (
+        [] if after or hidden else list(lab.images.images.values())
+    )
     yield lab
     lab.close()
 
 
+def vanish(lab, image_id):
+    """Glance does not show the image any more, for one reason or another."""
+    lab.vanished = lab.images.images.pop(image_id)
+
+
 def delete(lab, image_id):
-    lab.deleted = lab.images.images.pop(image_id)
+    """A user deletes the image, and the filter sees Glance's answer."""
+    vanish(lab, image_id)
+    lab.tools.guard.image_was_deleted(image_id)
 
 
 def later(seconds):
@@ -31,30 +44,146 @@ def later(seconds):
 def test_replica_of_a_deleted_image_goes_at_once(lab):
     image_id = lab.add()
     delete(lab, image_id)
-    gone.bury(lab.tools, image_id, seen=True)
+    assert gone.purge(lab.tools, image_id) == gone.Purge(is_gone=True, is_done=True)
     row = lab.row(image_id)
-    assert row.status == "deleting"
+    assert (row.status, row.cause) == ("deleting", "image_deleted")
     assert row.next_attempt_at <= timeutils.utcnow()
 
 
-def test_image_that_is_there_after_all_keeps_its_replica(lab):
+def test_image_that_is_there_after_all_keeps_its_replica_and_is_missed_no_more(lab):
     image_id = lab.add()
-    gone.bury(lab.tools, image_id, seen=True)
+    lab.tools.guard.image_was_deleted(image_id)
+    gone.purge(lab.tools, image_id)
+    assert lab.row(image_id).status == "active"
+    assert lab.records.absence(image_id) is None
+
+
+def test_one_negative_answer_deletes_nothing(lab):
+    """The service user has lost its role, and the owner renames the image."""
+    image_id = lab.add()
+    vanish(lab, image_id)
+    assert not gone.purge(lab.tools, image_id).is_gone
+    assert lab.row(image_id).status == "active"
+    assert not lab.records.absence(image_id).was_deleted
+
+
+def test_missing_image_keeps_its_replicas_for_a_day(lab):
+    lab.add_witness()
+    image_id = lab.add()
+    vanish(lab, image_id)
+    gone.purge(lab.tools, image_id)
+    with later(DAY - 60):
+        gone.purge(lab.tools, image_id)
+    assert lab.row(image_id).status == "active"
+    with later(DAY + 60):
+        assert gone.purge(lab.tools, image_id).is_gone
+    row = lab.row(image_id)
+    assert (row.status, row.cause) == ("deleting", "image_missing")
+
+
+def missing_for_a_day(lab, image_id):
+    vanish(lab, image_id)
+    gone.purge(lab.tools, image_id)
+    with later(DAY + 60):
+        return gone.purge(lab.tools, image_id)
+
+
+def lose_role(lab, witness):
+    del lab.images.images[witness]
+
+
+def publish(lab, witness):
+    lab.images.change(witness, visibility="public")
+
+
+def share_with_us(lab, witness):
+    lab.images.change(witness, visibility="shared")
+    lab.images.members = lambda image_id: ["service"]
+
+
+def make_again_elsewhere(lab, witness):
+    now = timeutils.utcnow()
+    lab.images.change(witness, created_at=now)
+
+
+def hide_from_us(lab, witness):
+    lab.images.change(witness, owner="service")
+
+
+def break_down(lab, witness):
+    lab.images.errors["find"] = exceptions.GlanceUnavailable(hint="503")
+
+
+@pytest.mark.parametrize(
+    "what_happens",
+    [lose_role, publish, share_with_us, make_again_elsewhere, hide_from_us, break_down],
+)
+def test_missing_image_stays_while_the_right_to_see_it_is_not_proven(lab, what_happens):
+    witness = lab.add_witness()
+    image_id = lab.add()
+    what_happens(lab, witness)
+    assert not missing_for_a_day(lab, image_id).is_gone
     assert lab.row(image_id).status == "active"
 
 
-@pytest.mark.parametrize("seen", [True, False])
-def test_delay(lab, seen):
-    lab.set(delete_delay_seconds=100, missing_image_delay_seconds=200)
+@pytest.mark.parametrize("told", [None, "of another deployment"])
+def test_missing_image_stays_while_another_glance_answers(lab, told):
+    lab.add_witness()
+    lab.tools.guard.glance.identity_doubt()  # it has told the deployment once
+    lab.tools.guard.glance.forget_answers()
+    image_id = lab.add()
+    lab.images.told_deployment = told
+    assert not missing_for_a_day(lab, image_id).is_gone
+
+
+def test_glance_without_the_filter_is_known_by_its_images(lab):
+    lab.images.told_deployment = None
+    witness = lab.add_witness()
+    image_id = lab.add()
+    assert missing_for_a_day(lab, image_id).is_gone
+    other = lab.add()
+    lab.images.change(witness, created_at=timeutils.utcnow())
+    lab.tools.guard.glance.forget_answers()
+    assert not missing_for_a_day(lab, other).is_gone
+
+
+def test_shared_image_that_is_not_shared_with_us_is_a_witness(lab):
+    lab.add_witness(visibility="shared")
+    assert missing_for_a_day(lab, lab.add()).is_gone
+
+
+@pytest.mark.parametrize(("owners", "is_gone"), [(["a"], False), (["a", "b"], True)])
+def test_shared_images_of_two_projects_are_witnesses_where_members_are_hidden(
+    lab, owners, is_gone
+):
+    for owner in owners:
+        lab.add_witness(visibility="shared", owner=owner)
+    lab.images.errors["members"] = exceptions.GlanceRefused(hint="403")
+    assert missing_for_a_day(lab, lab.add()).is_gone == is_gone
+
+
+def test_operator_releases_what_is_missing(lab):
+    image_id = lab.add()
+    vanish(lab, image_id)
+    gone.purge(lab.tools, image_id)
+    lab.records.trip("too many")
+    lab.records.release([image_id])
+    gone.purge(lab.tools, image_id)
+    assert lab.row(image_id).status == "deleting"
+
+
+def test_deleted_image_that_can_be_restored_keeps_its_active_replica_for_a_while(lab):
+    lab.set(delete_delay_seconds=100)
     image_id = lab.add()
     delete(lab, image_id)
-    gone.bury(lab.tools, image_id, seen=seen)
-    with later(90 if seen else 190):
-        gone.bury(lab.tools, image_id, seen=seen)
-        gone.bury_due(lab.tools)
+    purge = gone.purge(lab.tools, image_id)
+    assert (purge.is_gone, purge.is_done) == (True, False)
+    assert purge.due_at > timeutils.utcnow()
+    with later(90):
+        gone.purge(lab.tools, image_id)
     assert lab.row(image_id).status == "active"
-    with later(110 if seen else 210):
-        gone.bury_due(lab.tools)
+    with later(110):
+        gone.purge(lab.tools, image_id)
     assert lab.row(image_id).status == "deleting"
 
 
@@ -62,37 +191,51 @@ def test_restored_image_keeps_its_replica(lab):
     lab.set(delete_delay_seconds=100)
     image_id = lab.add()
     delete(lab, image_id)
-    gone.bury(lab.tools, image_id, seen=True)
-    lab.images.images[image_id] = lab.deleted
+    gone.purge(lab.tools, image_id)
+    lab.images.images[image_id] = lab.vanished
     with later(110):
-        gone.bury_due(lab.tools)
+        gone.purge(lab.tools, image_id)
     row = lab.row(image_id)
     assert (row.status, row.error, row.next_attempt_at) == ("active", None, None)
 
 
-def test_glance_says_how_long_an_image_can_be_restored(lab):
-    lab.tools.conf.set_override("scrub_time", 50)
-    assert gone.delete_delay(lab.tools.conf) == 0
+def test_restored_image_that_is_hidden_then_keeps_its_replica(lab):
+    """With delayed delete, that an image was deleted once is no proof for ever."""
     lab.tools.conf.set_override("delayed_delete", True)
-    assert gone.delete_delay(lab.tools.conf) == 50
+    image_id = lab.add()
+    delete(lab, image_id)
+    assert not gone.purge(lab.tools, image_id).is_gone
+    lab.add_witness()
+    lab.tools.guard.glance.forget_answers()
+    assert gone.purge(lab.tools, image_id).is_gone
+
+
+def test_glance_says_how_long_an_image_can_be_restored(lab):
+    def seconds():
+        return delete_delay(lab.tools.conf).total_seconds()
+
+    lab.tools.conf.set_override("scrub_time", 50)
+    assert seconds() == 0
+    lab.tools.conf.set_override("delayed_delete", True)
+    assert seconds() == 50
     lab.set(delete_delay_seconds=7)
-    assert gone.delete_delay(lab.tools.conf) == 7
+    assert seconds() == 7
 
 
 def test_planned_replica_of_a_deleted_image_is_closed(lab):
     image_id = lab.add_image()
     lab.survey.plan(image_id, [SITE], Priority.BACKFILL, 1)
     delete(lab, image_id)
-    gone.bury(lab.tools, image_id, seen=False)
+    gone.purge(lab.tools, image_id)
     assert lab.row(image_id).status == "deleted"
 
 
-def test_upload_in_hand_is_left_to_its_job(lab):
+def test_upload_of_the_image_is_left_to_its_job(lab):
     image_id = lab.add()
     lab.put_in_hand(image_id)
     delete(lab, image_id)
-    burial = gone.bury(lab.tools, image_id, seen=True)
-    assert burial == gone.Burial(is_final=True, is_done=False)
+    purge = gone.purge(lab.tools, image_id)
+    assert (purge.is_gone, purge.is_done) == (True, False)
     assert lab.row(image_id).status == "active"
 
 
@@ -101,59 +244,66 @@ def test_row_that_changes_meanwhile_is_to_be_looked_at_again(lab, monkeypatch):
     image_id = lab.add()
     lab.survey.change(lab.row(image_id), ReplicaStatus.STORED)
     delete(lab, image_id)
-    real = gone._is_there
+    real = lab.tools.guard.decide
 
     def job_ends(*args):
         lab.survey.change(lab.row(image_id), ReplicaStatus.ACTIVE)
         return real(*args)
 
-    monkeypatch.setattr(gone, "_is_there", job_ends)
-    assert not gone.bury(lab.tools, image_id, seen=True).is_done
+    monkeypatch.setattr(lab.tools.guard, "decide", job_ends)
+    assert not gone.purge(lab.tools, image_id).is_done
     assert lab.row(image_id).status == "active"
-    monkeypatch.setattr(gone, "_is_there", real)
-    assert gone.bury(lab.tools, image_id, seen=True).is_done
+    monkeypatch.setattr(lab.tools.guard, "decide", real)
+    assert gone.purge(lab.tools, image_id).is_done
     assert lab.row(image_id).status == "deleting"
 
 
-def test_what_is_kept_for_a_while_is_read_when_its_time_has_come(lab, monkeypatch):
-    lab.set(delete_delay_seconds=100)
-    image_id = lab.add()
-    delete(lab, image_id)
-    assert gone.bury(lab.tools, image_id, seen=True) == gone.Burial(is_final=False, is_done=True)
-    looks = []
-    monkeypatch.setattr(lab.survey, "overdue", lambda *args, **options: looks.append(1) or [])
-    gone.bury_due(lab.tools)
-    assert not looks
-    with later(110):
-        gone.bury_due(lab.tools)
-    assert looks
-
-
-@pytest.mark.parametrize(("deleted", "expected"), [(12, ReplicaStatus.DELETING), (30, "active")])
-def test_nothing_is_deleted_when_most_images_are_missing(lab, monkeypatch, deleted, expected):
-    """The sweep takes it for a lost right of the service user."""
+@pytest.mark.parametrize(("missing", "expected"), [(4, "deleting"), (5, "active"), (40, "active")])
+def test_few_images_may_go_in_an_hour(lab, missing, expected):
+    """A share of all images, which a lost role or another Glance would exceed at once."""
     lab.set(missing_image_delay_seconds=0)
-    monkeypatch.setattr("glance_repl_mw.reconciler.sweep._REST_SECONDS", 0.0)
-    image_ids = [lab.add() for _ in range(40)]
-    for image_id in image_ids[:deleted]:
-        delete(lab, image_id)
-    lab.images.page = lambda after, limit, *, hidden: (
-        [] if after or hidden else list(lab.images.images.values())
-    )
+    lab.add_witness()
+    image_ids = [lab.add() for _ in range(45)]
+    for image_id in image_ids[:missing]:
+        vanish(lab, image_id)
+    lab.set(missing_images_per_hour=4)
     Sweep(lab.tools).run_once()
-    assert {lab.row(image_id).status for image_id in image_ids[:deleted]} == {expected}
-    assert {lab.row(image_id).status for image_id in image_ids[deleted:]} == {"active"}
+    assert {lab.row(image_id).status for image_id in image_ids[:missing]} == {expected}
+    assert {lab.row(image_id).status for image_id in image_ids[missing:]} == {"active"}
+    assert (lab.records.breaker().tripped_at is not None) == (expected == "active")
 
 
-def test_image_that_glance_does_not_let_us_change_holds_up_no_other(lab, monkeypatch):
+def test_images_are_counted_over_time_and_not_over_passes(lab):
+    lab.set(missing_image_delay_seconds=0, missing_images_per_hour=4)
+    lab.add_witness()
+    image_ids = [lab.add() for _ in range(12)]
+    for three in (image_ids[:3], image_ids[3:6]):
+        for image_id in three:
+            vanish(lab, image_id)
+        Sweep(lab.tools).run_once()
+    statuses = [lab.row(image_id).status for image_id in image_ids[:6]]
+    assert statuses.count("deleting") == 4
+    assert lab.records.breaker().tripped_at is not None
+    lab.records.release()
+    Sweep(lab.tools).run_once()
+    assert {lab.row(image_id).status for image_id in image_ids[:6]} == {"deleting"}
+
+
+def test_deletes_that_were_seen_are_not_counted(lab):
+    lab.set(missing_images_per_hour=0)
+    image_ids = [lab.add() for _ in range(3)]
+    for image_id in image_ids:
+        delete(lab, image_id)
+    Sweep(lab.tools).run_once()
+    assert {lab.row(image_id).status for image_id in image_ids} == {"deleting"}
+    assert lab.records.breaker().tripped_at is None
+
+
+def test_image_that_glance_does_not_let_us_change_holds_up_no_other(lab):
     """As a deactivated image, whose locations cannot be removed."""
-    monkeypatch.setattr("glance_repl_mw.reconciler.sweep._REST_SECONDS", 0.0)
     stubborn = lab.add()
     lab.survey.change(lab.row(stubborn), ReplicaStatus.DELETING)
     other = lab.add_image()
     lab.images.errors["remove_locations"] = exceptions.GlanceRefused(stubborn, hint="409")
-    lab.images.page = lambda after, limit, *, hidden: (
-        [] if after or hidden else list(lab.images.images.values())
-    )
     Sweep(lab.tools).run_once()
     assert lab.row(other).status == "pending"

@@ -9,11 +9,13 @@ from oslo_utils import timeutils
 
 from glance_repl_mw import exceptions, opts
 from glance_repl_mw.db import schema
+from glance_repl_mw.db.deletions import DeletionRecords
 from glance_repl_mw.db.outlook import Outlooks
 from glance_repl_mw.db.survey import ReplicaSurvey
 from glance_repl_mw.db.wishes import TargetWishes
 from glance_repl_mw.model import Priority, ReplicaStatus, Wish
 from glance_repl_mw.reconciler import leaving
+from glance_repl_mw.reconciler.deletion_guard import DeletionGuard
 from glance_repl_mw.reconciler.health import TargetHealth
 from glance_repl_mw.reconciler.leaving import CANNOT_LEAVE, Leaving
 from glance_repl_mw.reconciler.tools import Tools
@@ -105,6 +107,7 @@ def lab(tmp_path, monkeypatch):
     spool.prepare()
     targets = dict.fromkeys(("site-a", "site-c"))
     health = {name: TargetHealth() for name in targets}
+    images = Images()
     yield Lab(
         Tools(
             conf,
@@ -112,7 +115,8 @@ def lab(tmp_path, monkeypatch):
             ReplicaSurvey(database),
             TargetWishes(database),
             Outlooks(database),
-            Images(),
+            images,
+            DeletionGuard(conf, images, DeletionRecords(database), targets, health),
             targets,
             health,
         )

@@ -5,9 +5,9 @@ import queue
 import threading
 import types
 
+import oslo_db.exception
 import pytest
 
-from glance_repl_mw import opts
 from glance_repl_mw.reconciler import notes, tasks
 from tests.unit.reconciler.target_lab import Lab
 
@@ -17,7 +17,6 @@ WAIT_SECONDS = 60
 @pytest.fixture
 def lab(tmp_path):
     lab = Lab(tmp_path)
-    lab.tools.conf.register_opts(opts.GLANCE_OPTIONS)
     yield lab
     lab.close()
 
@@ -60,13 +59,13 @@ def clock(monkeypatch):
     return clock
 
 
-def test_deleted_image_in_hand_is_looked_at_until_its_job_has_ended(lab, clock):
+def test_deleted_image_is_looked_at_until_its_job_has_ended(lab, clock):
     gone = []
     task = notes.Notes(lab.tools, lambda image_id: None, gone.append)
     image_id = lab.add()
     lab.put_in_hand(image_id)
     del lab.images.images[image_id]
-    lab.tools.spool.note(image_id)
+    lab.tools.spool.note(image_id, was_deleted=True)
     task.run_once()
     assert gone == [image_id]
     assert lab.row(image_id).status == "active"
@@ -75,6 +74,39 @@ def test_deleted_image_in_hand_is_looked_at_until_its_job_has_ended(lab, clock):
     task.run_once()
     assert lab.row(image_id).status == "deleting"
     assert not task._noted
+
+
+def test_change_of_an_image_that_cannot_be_seen_is_no_delete(lab, clock):
+    """The service user has lost its role, and the owner renames the image."""
+    gone = []
+    task = notes.Notes(lab.tools, lambda image_id: None, gone.append)
+    image_id = lab.add()
+    del lab.images.images[image_id]
+    lab.tools.spool.note(image_id)
+    task.run_once()
+    assert not gone
+    assert lab.row(image_id).status == "active"
+
+
+def test_word_of_a_delete_stays_until_the_database_has_it(lab, clock, monkeypatch):
+    task = notes.Notes(lab.tools, lambda image_id: None, lambda image_id: None)
+    image_id = lab.add()
+    del lab.images.images[image_id]
+    lab.tools.spool.note(image_id, was_deleted=True)
+
+    def refuse(image_id):
+        raise oslo_db.exception.DBConnectionError()
+
+    with monkeypatch.context() as patched:
+        patched.setattr(lab.records, "note_deleted", refuse)
+        with pytest.raises(oslo_db.exception.DBConnectionError):
+            task.run_once()
+    assert lab.tools.spool.deleted_images() == [image_id]
+    clock.seconds += 1
+    task._news.expect()
+    task.run_once()
+    assert lab.row(image_id).status == "deleting"
+    assert lab.tools.spool.deleted_images() == []
 
 
 def test_image_on_its_way_lets_the_task_rest_until_its_next_look(lab, clock):
@@ -97,8 +129,9 @@ def test_task_rests_until_the_first_replica_is_to_go(lab, clock):
     task = notes.Notes(lab.tools, lambda image_id: None, lambda image_id: None)
     image_id = lab.add()
     del lab.images.images[image_id]
-    lab.tools.spool.note(image_id)
+    lab.tools.spool.note(image_id, was_deleted=True)
+    pause = 0.0
     for _ in range(3):
         pause = task.run_once()
         clock.seconds += 1
-    assert notes._BURY_SECONDS < pause <= 5
+    assert 2 < pause <= 5

@@ -99,12 +99,13 @@ def test_failure_is_tried_again_later(lab):
     assert row.next_attempt_at > row.updated_at
 
 
-def test_former_object_goes_first(lab):
+def test_former_object_stays_until_the_new_one_is_active(lab):
     image_id = lab.plan()
     lab.target.objects["former"] = b"broken"
     lab.survey.change(lab.row(image_id), object_name="former")
     lab.relay(image_id)
-    assert list(lab.target.objects) == [lab.name(image_id)]
+    assert set(lab.target.objects) == {"former", lab.name(image_id)}
+    assert lab.row(image_id).object_names == [lab.name(image_id), "former"]
 
 
 def test_copy_goes_where_another_node_has_taken_the_replica_over(lab):

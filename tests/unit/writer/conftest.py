@@ -6,10 +6,13 @@ import time
 import pytest
 from oslo_config import cfg
 
-from glance_repl_mw import exceptions, opts
+from glance_repl_mw import deployment, exceptions, opts
 from glance_repl_mw.db import schema
+from glance_repl_mw.db.deletions import DeletionRecords
 from glance_repl_mw.db.store import ReplicaStore
 from glance_repl_mw.model import Image, Stored
+from glance_repl_mw.reconciler.deletion_guard import DeletionGuard
+from glance_repl_mw.reconciler.health import TargetHealth
 from glance_repl_mw.spool.appender import Appender
 from glance_repl_mw.spool.directory import Spool
 from glance_repl_mw.targets.opts import TARGET_OPTIONS
@@ -17,6 +20,7 @@ from glance_repl_mw.writer.crew import Crew
 from glance_repl_mw.writer.job import Job
 
 IMAGE = "7f2f2b5e-0c7f-4f3b-9d4c-000000000001"
+DEPLOYMENT = "the deployment of the lab"
 WAIT_SECONDS = 60
 
 
@@ -46,6 +50,12 @@ class Images:
         if self.image is None:
             raise exceptions.ImageGone(image_id)
         return self.image
+
+    def project_id(self):
+        return "service"
+
+    def deployment(self):
+        return DEPLOYMENT
 
     def find(self, image_ids):
         return {image_id: self.get(image_id) for image_id in image_ids}
@@ -85,6 +95,10 @@ class Target:
         if name not in self.objects:
             return None
         return Stored(f"http://{self.name}/{name}", len(self.objects[name]), self.checksum)
+
+    def object_name(self, url):
+        prefix = f"http://{self.name}/"
+        return url.removeprefix(prefix) if url.startswith(prefix) else None
 
     def delete(self, name):
         self.deleted.append(name)
@@ -133,8 +147,17 @@ def targets(conf):
 
 
 @pytest.fixture
-def crew(conf, spool, store, targets, images):
-    return Crew(conf, spool, store, targets, images)
+def records(store):
+    records = DeletionRecords(store._database)
+    records.set_fact(deployment.FACT, DEPLOYMENT)
+    return records
+
+
+@pytest.fixture
+def crew(conf, spool, store, targets, images, records):
+    health = {name: TargetHealth() for name in targets}
+    guard = DeletionGuard(conf, images, records, targets, health)
+    return Crew(conf, spool, store, targets, images, guard)
 
 
 class Lab:

@@ -3,12 +3,14 @@
 import hashlib
 import os
 
+import oslo_db.exception
 import pytest
 
 from glance_repl_mw import exceptions
 from glance_repl_mw.model import ReplicaStatus
 from glance_repl_mw.spool.upload import UploadState
 from glance_repl_mw.writer.job import EMPTY_IMAGE
+from tests.unit.writer.conftest import IMAGE
 
 BODY = os.urandom(300_000)
 DOWN = exceptions.TargetUnavailable(target="site-b", operation="put", hint="down")
@@ -167,13 +169,104 @@ def test_proof_waits_for_glance(lab, images):
     assert {(row.status, row.error) for row in lab.rows().values()} == {("active", None)}
 
 
-def test_image_that_was_deleted_meanwhile_leaves_no_object(lab, images):
+def test_image_that_was_deleted_meanwhile_leaves_no_object(lab, images, records):
     lab.accepted(BODY)
     images.image = None
+    records.note_deleted(IMAGE)
     lab.take_in_hand()
     lab.until_done()
     assert set(lab.statuses().values()) == {"deleted"}
     assert lab.spooled() == []
+
+
+def test_image_that_only_seems_to_be_gone_keeps_everything(lab, images, records):
+    """As while the service user has lost its role."""
+    lab.accepted(BODY)
+    image, images.image = images.image, None
+    lab.take_in_hand()
+    lab.until(lambda: records.absence(IMAGE) is not None)
+    assert lab.spooled() == [".data", ".json"]
+    images.image = image
+    lab.until_done()
+    assert lab.statuses() == {"site-a": "active", "site-b": "active"}
+
+
+def test_active_replica_is_no_part_of_a_refusal(lab, images, targets, records):
+    targets["site-b"].errors = [DOWN] * 1000
+    lab.accepted(BODY)
+    lab.take_in_hand()
+    lab.until(lambda: lab.statuses() == {"site-a": "active", "site-b": "error"})
+    images.image = None
+    lab.job.refuse("Glance has deleted the image")
+    lab.until_done()
+    assert lab.statuses() == {"site-a": "active", "site-b": "deleting"}
+    assert len(targets["site-a"].objects) == 1
+
+
+def test_spool_keeps_the_upload_until_its_rows_are_stored(lab, store, images, monkeypatch):
+    lab.accepted(BODY)
+    real, refusing = store.update, []
+
+    def update(*args, **values):
+        if refusing:
+            raise oslo_db.exception.DBConnectionError()
+        return real(*args, **values)
+
+    monkeypatch.setattr(store, "update", update)
+    add = images.add_locations
+
+    def added(*args):
+        refusing.append(True)
+        return add(*args)
+
+    images.add_locations = added
+    lab.take_in_hand()
+    lab.until(lambda: bool(refusing) and not lab.crew.is_all_saved)
+    for _ in range(20):
+        lab.job.tick()
+    assert not lab.job.done
+    assert lab.spooled() == [".data", ".json"]
+    refusing.clear()
+    lab.crew.save_again()
+    images.add_locations = add
+    lab.until_done()
+    assert lab.spooled() == []
+
+
+def test_location_is_in_the_row_before_it_is_in_glance(lab, store, images, monkeypatch):
+    lab.accepted(BODY)
+    real, refusing = store.update, [True]
+
+    def update(upload_id, targets, status=None, **values):
+        if refusing and status is ReplicaStatus.STORED:
+            raise oslo_db.exception.DBConnectionError()
+        return real(upload_id, targets, status, **values)
+
+    monkeypatch.setattr(store, "update", update)
+    lab.take_in_hand()
+    lab.until(lambda: not lab.crew.is_all_saved)
+    for _ in range(20):
+        lab.job.tick()
+    assert images.patches == []
+    refusing.clear()
+    lab.crew.save_again()
+    lab.until_done()
+    assert lab.statuses() == {"site-a": "active", "site-b": "active"}
+
+
+def test_what_is_a_location_already_is_adopted(lab, images, targets, store):
+    """As after the rows were lost: nothing is written again, and nothing deleted."""
+    lab.accepted(BODY)
+    (upload,) = lab.crew.spool.uploads()
+    name = f"{IMAGE}.site-a.{upload.upload_id}.7"
+    targets["site-a"].objects[name] = BODY
+    url = f"http://site-a/{name}"
+    images.accept(BODY, locations=("file:///primary", url))
+    lab.take_in_hand()
+    lab.until_done()
+    assert list(targets["site-a"].objects) == [name]
+    assert lab.rows()["site-a"].location_url == url
+    assert lab.statuses() == {"site-a": "active", "site-b": "active"}
 
 
 def test_target_that_fails_is_tried_again_under_another_name(lab, targets, images):
@@ -188,27 +281,33 @@ def test_target_that_fails_is_tried_again_under_another_name(lab, targets, image
     row = lab.rows()["site-b"]
     assert (row.status, row.attempts, row.error) == ("active", 0, None)
     (name,) = targets["site-b"].objects
-    assert name.endswith(".3")
+    assert row.object_name == name
     assert images.patches == [[lab.rows()["site-a"].location_url], [row.location_url]]
 
 
-def test_what_an_earlier_attempt_left_late_is_removed(lab, targets):
-    """The object of the first attempt appears only once that has been given up and removed."""
+def test_what_an_earlier_attempt_has_left_goes_once_the_replica_is_active(lab, targets, images):
     target = targets["site-b"]
-    target.errors = [DOWN]
-    delete = target.delete
+    put = target.put
 
-    def late(name):
-        delete(name)
-        if len(target.deleted) == 1:
-            target.objects[name] = BODY
+    def leave_something(name, reader, size):
+        target.objects[name] = b"half"
+        target.put = put
+        raise DOWN
 
-    target.delete = late
+    target.put = leave_something
+    add, present = images.add_locations, []
+
+    def added(*args):
+        present.append(len(target.objects))
+        return add(*args)
+
+    images.add_locations = added
     lab.accepted(BODY)
     lab.take_in_hand()
     lab.until_done()
-    (name,) = target.objects
-    assert name.endswith(".2")
+    assert present[-1] == 2
+    assert list(target.objects) == [lab.rows()["site-b"].object_name]
+    assert lab.rows()["site-b"].former_objects is None
 
 
 def test_target_that_reports_another_checksum_is_not_registered(lab, targets, images):
@@ -265,14 +364,15 @@ def test_next_writer_asks_whether_a_stored_object_is_there(lab, images, targets,
     lab.until(lambda: set(lab.statuses().values()) == {"stored"} and lab.rows()["site-b"].attempts)
     lab.job.hand_back()
     lab.until_done()
+    before = [name for target in targets.values() for name in target.objects]
     del images.add_locations
     if lost:
         targets["site-b"].objects.clear()
     lab.take_in_hand()
     lab.until_done()
     assert lab.statuses() == {"site-a": "active", "site-b": "active"}
-    numbers = [name.rpartition(".")[2] for target in targets.values() for name in target.objects]
-    assert numbers == ["1", "2" if lost else "1"]
+    after = [name for target in targets.values() for name in target.objects]
+    assert (after == before) != lost
 
 
 def test_next_writer_has_nothing_to_do_but_to_clear_the_spool(lab, store, crew):
