@@ -14,6 +14,7 @@ from glance_repl_mw.checks import (
     database,
     exposure,
     glance,
+    identity,
     leaving,
     nodes,
     pipeline,
@@ -62,6 +63,7 @@ def _findings(deployment: Deployment, targets: dict[str, Target]) -> Iterator[Fi
         ("files", lambda: exposure.check_files(deployment.replication, targets.values())),
         ("targets", lambda: exposure.check_targets(targets.values())),
         ("targets", lambda: exposure.check_imports(deployment, targets.values())),
+        ("targets", lambda: identity.check(deployment, targets)),
         ("targets", lambda: _try_out(deployment, targets)),
     ]
     for area, step in steps:

@@ -16,9 +16,10 @@ from glance_repl_mw import exceptions
 from glance_repl_mw.checks import database as database_checks
 from glance_repl_mw.checks import deployment, secrecy
 from glance_repl_mw.checks.report import report
-from glance_repl_mw.cmd import explain, sync, targets, verify, watch
+from glance_repl_mw.cmd import deletions, explain, sync, targets, verify, watch
 from glance_repl_mw.cmd.records import require_records
 from glance_repl_mw.db import schema
+from glance_repl_mw.db.deletions import DeletionRecords
 from glance_repl_mw.db.models import ReplicaRow
 from glance_repl_mw.db.overview import ReplicaOverview
 from glance_repl_mw.db.store import ReplicaStore
@@ -98,6 +99,7 @@ def _add_commands(commands: Any) -> None:
     sync.add_command(commands)
     verify.add_commands(commands)
     targets.add_commands(commands)
+    deletions.add_command(commands)
 
 
 def _sync_database(conf: cfg.ConfigOpts) -> int:
@@ -115,7 +117,9 @@ def _status(conf: cfg.ConfigOpts) -> int:
     image = conf.command.image
     if conf.command.watch is not None:
         return watch.repeat(_watched(conf, image), conf.command.watch)
-    replicas = _replicas(deployment.read(conf).replication.replication.connection, image)
+    connection = deployment.read(conf).replication.replication.connection
+    replicas = _replicas(connection, image)
+    _tell_whether_stopped(connection)
     if image and not replicas:
         print(f"{_PROGRAM}: image {image} has no replicas", file=sys.stderr)
         return 1
@@ -126,6 +130,13 @@ def _status(conf: cfg.ConfigOpts) -> int:
     else:
         print("Nothing has been replicated yet.")
     return 0
+
+
+def _tell_whether_stopped(connection: str) -> None:
+    """On stderr, beside the answer: deletions may wait for an operator."""
+    database = database_checks.open_current(connection)
+    if database is not None and (told := deletions.stopped(DeletionRecords(database))):
+        print(f"{_PROGRAM}: {told}", file=sys.stderr)
 
 
 def _watched(conf: cfg.ConfigOpts, image: str | None) -> Callable[[], str]:

@@ -15,7 +15,7 @@ from oslo_config import cfg
 from glance_repl_mw import exceptions
 from glance_repl_mw.checks import deployment, leaving, secrecy
 from glance_repl_mw.checks import targets as target_checks
-from glance_repl_mw.cmd import backfill, leave
+from glance_repl_mw.cmd import backfill, leave, places
 from glance_repl_mw.cmd.records import open_records
 from glance_repl_mw.model import Wish
 from glance_repl_mw.targets.base import Target
@@ -68,7 +68,13 @@ def add_commands(commands: Any) -> None:
         action.add_argument("--no-wait", action="store_true", help="do not wait for the end")
     restore = actions.add_parser("restore", help="let a drained target hold replicas again")
     restore.set_defaults(run=leave.restore)
-    for action in (drain, remove, restore):
+    moved = actions.add_parser(
+        "moved", help="its objects were moved along with its url: locations follow"
+    )
+    moved.set_defaults(run=places.moved)
+    claim = actions.add_parser("claim", help="the collection at its url is its own")
+    claim.set_defaults(run=places.claim)
+    for action in (drain, remove, restore, moved, claim):
         action.add_argument("target", metavar="TARGET")
     backfill.add_command(commands)
 

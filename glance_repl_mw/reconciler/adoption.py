@@ -40,15 +40,17 @@ def adopt(tools: Tools, image: Image, target: str, closed: Sequence[Replica]) ->
     return False
 
 
-def adopt_into(tools: Tools, image: Image, row: Replica, others: Collection[Replica]) -> bool:
+def adopt_into(tools: Tools, image: Image, row: Replica, here: Collection[Replica]) -> bool:
     """Let the row tell of the location that the image has at its target; raises as ``adopt``.
 
     Returns whether it has one, so that there is nothing to be made.
 
+    A row that knows its location knows what is wrong with it: that one is left alone.
+
     :param row: it is not active, or its own location is not there
-    :param others: rows whose locations are known
+    :param here: all rows of the image at the target
     """
-    for url, name, _ in _found(tools, image, row.target, others):
+    for url, name, _ in _found(tools, image, row.target, here):
         former = [each for each in row.object_names if each != name]
         values = {
             "object_name": name,

@@ -18,7 +18,7 @@ from glance_repl_mw.spool.directory import Spool
 from glance_repl_mw.targets.base import Target
 from glance_repl_mw.targets.guarded import GuardedTarget
 
-_LOCATED = (ReplicaStatus.STORED, ReplicaStatus.ACTIVE)
+LOCATED = (ReplicaStatus.STORED, ReplicaStatus.ACTIVE)
 _PAGE = 500
 _LOOK_AGAIN_SECONDS = 5.0
 _MOVED = (
@@ -102,7 +102,7 @@ def place_fact(target: str) -> str:
 def located_elsewhere(survey: ReplicaSurvey, target: Target) -> str:
     """A location of the target's replicas that is not at its place, empty where all are."""
     after = 0
-    while page := survey.page(target.name, _LOCATED, after=after, limit=_PAGE):
+    while page := survey.page(target.name, LOCATED, after=after, limit=_PAGE):
         for row in page:
             if row.location_url and target.object_name(row.location_url) is None:
                 return row.location_url

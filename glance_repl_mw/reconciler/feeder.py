@@ -157,8 +157,8 @@ class Feeder(WokenTask):
         """Those that are no location yet: what is one is taken up, and never written again."""
         lacking = []
         for row in waiting:
-            others = [each for each in rows if each.target == row.target and each is not row]
-            if not adoption.adopt_into(self.tools, image, row, others):
+            here = [each for each in rows if each.target == row.target]
+            if not adoption.adopt_into(self.tools, image, row, here):
                 lacking.append(row)
         return lacking
 

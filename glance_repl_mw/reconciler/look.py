@@ -149,7 +149,7 @@ class Look:
                     close(self._tools, row, _REPLACED, Cause.SUPERSEDED)
             return self._active(image, mine, stays)
         for row in live:
-            is_known = row.status is ReplicaStatus.STORED and row.location_url in image.locations
+            is_known = row.location_url in image.locations
             if is_known or not self._take_up(image, mine, row):
                 self._go_on(image, row)
         return False
@@ -170,8 +170,7 @@ class Look:
     def _take_up(self, image: Image, mine: Sequence[Replica], row: Replica) -> bool:
         """Whether the image has another location at the target, of which the row tells now."""
         try:
-            others = [each for each in mine if each is not row]
-            return adoption.adopt_into(self._tools, image, row, others)
+            return adoption.adopt_into(self._tools, image, row, mine)
         except exceptions.TargetError as error:
             LOG.warning("Image %s: what a location names is not known: %s", image.image_id, error)
             return True
