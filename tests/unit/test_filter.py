@@ -455,7 +455,7 @@ def change_of(change, body=b"", **more):
 
 
 def notes(spool):
-    return {path.name for path in spool.directory.glob("*.note")}
+    return {path.name for path in spool.directory.iterdir() if path.suffix in (".note", ".deleted")}
 
 
 @pytest.mark.parametrize("change", CHANGES)
@@ -466,7 +466,8 @@ def test_word_is_left_of_a_change(filtered, spool, change):
     assert answer == ("202 Fine", [("X-One", "1")], b"")
     assert glance.body == BODY
     assert seen == set(), "not before it has happened"
-    assert spool.take_notes() == [IMAGE]
+    is_delete = change == f"DELETE /v2/images/{IMAGE}"
+    assert notes(spool) == {f"{IMAGE}.deleted" if is_delete else f"{IMAGE}.note"}
 
 
 @pytest.mark.parametrize("status", ["304 Same", "400 Bad", "403 No", "409 Conflict", "500 Oh"])

@@ -17,7 +17,7 @@ PATH = f"/v2/images/{IMAGE}"
         ("GET", f"{PATH}/file", Action(IMAGE, is_download=True)),
         ("PUT", f"{PATH}/stage", Action(IMAGE, Origin.STAGE)),
         ("PATCH", PATH, Action(IMAGE, None, True)),
-        ("DELETE", PATH, Action(IMAGE, None, True)),
+        ("DELETE", PATH, Action(IMAGE, None, True, deletes_image=True)),
         ("POST", f"{PATH}/locations", Action(IMAGE, None, True)),
         ("POST", f"{PATH}/import", Action(IMAGE, None, True)),
         ("POST", f"{PATH}/actions/deactivate", Action(IMAGE, None, True)),
