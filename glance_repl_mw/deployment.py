@@ -7,6 +7,8 @@ import os
 import pathlib
 import uuid
 
+from oslo_config import cfg
+
 from glance_repl_mw.db.deletions import DeletionRecords
 
 FACT = "deployment"
@@ -14,16 +16,18 @@ FACT = "deployment"
 FILE = "locks/deployment"
 
 
-def deployment_id(spool: pathlib.Path, records: DeletionRecords) -> str:
-    """The id of this node's deployment, made by whichever node asks first.
+def deployment_id(conf: cfg.ConfigOpts, records: DeletionRecords) -> str:
+    """The id of this node's deployment: the configured one, else made by the node that asks first.
 
     A file in the spool has it as well, so that a database that was lost does not take it along.
 
     :raises OSError: the spool cannot be written
     :raises oslo_db.exception.DBError:
     """
+    spool, configured = pathlib.Path(conf.replication.spool_dir), conf.replication.deployment_id
     here = told(spool)
-    known = records.set_fact(FACT, here or uuid.uuid4().hex, unless_known=True)
+    wanted = configured or here or uuid.uuid4().hex
+    known = records.set_fact(FACT, wanted, unless_known=not configured)
     if known != here:
         _write(spool, known)
     return known

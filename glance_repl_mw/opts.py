@@ -63,6 +63,14 @@ REPLICATION_OPTIONS: Sequence[cfg.Opt] = (
         "as redis://HOST:6379 or etcd3+http://HOST:2379. Empty where there is only one node: its "
         "locks are files beside the spool.",
     ),
+    cfg.StrOpt(
+        "deployment_id",
+        default="",
+        sample_default="",
+        help="What marks the collections of the targets as those of this deployment. Empty: an id "
+        "that is made once, and kept in database and spool. Nodes that share targets but "
+        "no database must have the same, and orphan_interval_seconds = 0.",
+    ),
     cfg.BoolOpt(
         "image_property_targets",
         default=False,

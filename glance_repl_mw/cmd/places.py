@@ -16,7 +16,6 @@ from glance_repl_mw.images import ImageService
 from glance_repl_mw.model import Replica, ReplicaStatus
 from glance_repl_mw.reconciler.assembly import LOCATED, place_fact
 from glance_repl_mw.signing import without_signatures
-from glance_repl_mw.spool.directory import Spool
 from glance_repl_mw.targets import loader
 from glance_repl_mw.targets.base import Target, given_location
 from glance_repl_mw.targets.guarded import GuardedTarget
@@ -69,9 +68,7 @@ def _driver(conf: cfg.ConfigOpts, name: str) -> Target:
 
 
 def _guarded(conf: cfg.ConfigOpts, records: Records, driver: Target) -> GuardedTarget:
-    spool = Spool(conf.replication.spool_dir)
-    deployed = deployment_id(spool.directory, DeletionRecords(records.database))
-    return GuardedTarget(driver, deployed)
+    return GuardedTarget(driver, deployment_id(conf, DeletionRecords(records.database)))
 
 
 def _elsewhere(records: Records, driver: Target) -> Iterator[Replica]:

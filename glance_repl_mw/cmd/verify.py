@@ -102,7 +102,7 @@ def _tools(conf: cfg.ConfigOpts) -> Tools:
     images = ImageService(conf, is_readable=assembly.readable(drivers, health))
     records = require_records(conf)
     spool = Spool(conf.replication.spool_dir)
-    targets = assembly.guarded(drivers, spool, records.database)
+    targets = assembly.guarded(conf, drivers, records.database)
     return Tools(
         conf=conf,
         spool=spool,

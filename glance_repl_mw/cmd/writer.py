@@ -148,7 +148,7 @@ def _service(conf: cfg.ConfigOpts, notifications: Notifications | None) -> Write
     spool.prepare()
     is_needed = _own_lock(conf, spool.directory)
     database = _database(options.connection)
-    targets = assembly.guarded(drivers, spool, database)
+    targets = assembly.guarded(conf, drivers, database)
     guard = DeletionGuard(conf, images, DeletionRecords(database), targets, health)
     observer: Observer | None = None
     if notifications:

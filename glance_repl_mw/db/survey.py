@@ -116,16 +116,6 @@ class ReplicaSurvey:
             return [replica_of(row) for row in session.scalars(statement)]
 
     @retried
-    def overdue(self, now: datetime.datetime, limit: int) -> list[Replica]:
-        """Active replicas of images that were gone, whose time is over."""
-        return self._select(
-            ReplicaRow.status == ReplicaStatus.ACTIVE,
-            ReplicaRow.next_attempt_at <= now,
-            *self._mine(),
-            limit=limit,
-        )
-
-    @retried
     def never_verified(self, target: str, *, after: int, limit: int) -> list[Replica]:
         """The next active replicas, by row id, that nobody has verified; costs little."""
         return self._select(

@@ -7,6 +7,7 @@ import threading
 import time
 from collections.abc import Callable, Mapping
 
+from oslo_config import cfg
 from oslo_db.sqlalchemy import enginefacade
 
 from glance_repl_mw.db.deletions import DeletionRecords
@@ -14,7 +15,6 @@ from glance_repl_mw.db.survey import ReplicaSurvey
 from glance_repl_mw.deployment import deployment_id
 from glance_repl_mw.model import ReplicaStatus
 from glance_repl_mw.reconciler.health import TargetHealth
-from glance_repl_mw.spool.directory import Spool
 from glance_repl_mw.targets.base import Target
 from glance_repl_mw.targets.guarded import GuardedTarget
 
@@ -29,8 +29,8 @@ _MOVED = (
 
 
 def guarded(
+    conf: cfg.ConfigOpts,
     targets: Mapping[str, Target],
-    spool: Spool,
     database: enginefacade._TransactionContextManager,
 ) -> dict[str, GuardedTarget]:
     """The targets by name, which write only to collections that are their own.
@@ -39,7 +39,7 @@ def guarded(
     :raises oslo_db.exception.DBError:
     """
     records = DeletionRecords(database)
-    deployment = deployment_id(spool.directory, records)
+    deployment = deployment_id(conf, records)
     survey = ReplicaSurvey(database)
     return {
         name: GuardedTarget(target, deployment, PlaceCheck(target, records, survey))

@@ -120,13 +120,13 @@ class KnownGlance:
         chosen = choice.witnesses()
         if not chosen:
             return
-        if self._records.witnesses():
-            self.forget_answers()
-            doubt = self.identity_doubt()
-            if doubt:
-                LOG.error("The images by which Glance is known are not changed: %s", doubt)
-                return
-        self._records.set_witnesses(chosen)
+        self.forget_answers()
+        doubt = self.identity_doubt()
+        if doubt in ("", _UNKNOWN):
+            self._records.set_witnesses(chosen)
+        else:
+            LOG.error("The images by which Glance is known are not changed: %s", doubt)
+        self.forget_answers()
 
     def forget(self, image_id: str) -> None:
         """The image was deleted: it is no witness any more.

@@ -157,13 +157,6 @@ def test_least_verified_come_first_and_once_each(survey, add, read_back, microse
     assert [row.id for row in found] == [row.id for row in expected]
 
 
-def test_overdue_rows(survey, add):
-    row = add()
-    survey.change(row, next_attempt_at=NOW)
-    assert survey.overdue(NOW - datetime.timedelta(microseconds=1), 9) == []
-    assert [late.id for late in survey.overdue(NOW, 9)] == [row.id]
-
-
 def test_row_that_has_changed_is_left_alone(survey, add):
     row = add()
     assert survey.change(row, ReplicaStatus.STORED, error="first")
