@@ -87,8 +87,7 @@ class Push:
         """
         if gate.is_cut:
             raise exceptions.UploadCut(upload.image_id, self.target.name, "put", "not begun")
-        if self.object_name is not None:
-            self.target.delete(self.object_name)
+        self._remove_earlier(upload)
         name = self._next_name(upload)
         is_ours = store.update(
             upload.upload_id,
@@ -144,6 +143,19 @@ class Push:
         base = f"{upload.image_id}.{upload.upload_id}"
         last, _, number = (self.object_name or "").rpartition(".")
         return f"{base}.{int(number) + 1 if last == base else 1}"
+
+    def _remove_earlier(self, upload: Upload) -> None:
+        """Remove what the attempt before this one has left, as far as the target lets us.
+
+        Where it does not, this attempt tells why by an error of its own, and removes what stays
+        once it has ended well.
+        """
+        if self.object_name is None:
+            return
+        try:
+            self.target.delete(self.object_name)
+        except exceptions.TargetError as error:
+            LOG.debug("Image %s: an earlier attempt stays yet: %s", upload.image_id, error)
 
     def _remove_late_arrivals(self, upload: Upload, name: str) -> None:
         """Remove what the target has made of an earlier attempt after that was removed.

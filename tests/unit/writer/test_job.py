@@ -153,6 +153,30 @@ def test_target_that_fails_is_tried_again_under_another_name(lab, targets, image
     assert images.patches == [[lab.rows()["site-a"].location_url], [row.location_url]]
 
 
+def test_error_of_an_attempt_is_told_and_not_that_of_removing_the_one_before(lab, targets):
+    """The server is full for PUT, and fails at DELETE as well."""
+    target = targets["site-b"]
+    target.errors = [DOWN] * 100
+    delete = target.delete
+
+    def refuse(name):
+        target.deleted.append(name)
+        raise exceptions.TargetUnavailable(target="site-b", operation="delete", hint="no DELETE")
+
+    target.delete = refuse
+    lab.accepted(BODY)
+    lab.take_in_hand()
+    lab.until(lambda: lab.rows()["site-b"].attempts == 2)
+    assert lab.rows()["site-b"].error == str(DOWN)
+    assert target.deleted
+    target.delete = delete
+    target.errors = []
+    lab.until_done()
+    (name,) = target.objects
+    assert lab.statuses()["site-b"] == "active"
+    assert {f"{name[:-1]}{number}" for number in (1, 2)} <= set(target.deleted)
+
+
 def test_what_an_earlier_attempt_left_late_is_removed(lab, targets):
     """The object of the first attempt appears only once that has been given up and removed."""
     target = targets["site-b"]
