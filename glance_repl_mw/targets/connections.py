@@ -23,6 +23,7 @@ MOST_INTERIM_ANSWERS = 10_000
 # Interim answers may put off the end of the wait, up to so many timeouts.
 _LONGEST_WAIT_TIMEOUTS = 10
 _MOST_TRAILERS = 100
+_MOST_TRAILER_BYTES = 8192
 _INTERIM = re.compile(rb"HTTP/1\.[0-9] 1(?!01)[0-9]{2}(?![0-9])")
 _BEGINNING = b"HTTP/1.d 1dd"
 _END_OF_HEAD = re.compile(rb"\r?\n\r?\n")
@@ -103,7 +104,9 @@ class BoundedResponse(http.client.HTTPResponse):
     def _read_and_discard_trailer(self) -> None:
         """Read what follows a chunked body, which http.client does without an end."""
         for _ in range(_MOST_TRAILERS):
-            line = self.fp.readline(1024)
+            line = self.fp.readline(_MOST_TRAILER_BYTES + 1)
+            if len(line) > _MOST_TRAILER_BYTES:
+                raise http.client.LineTooLong("trailer")
             if line in (b"\r\n", b"\n", b""):
                 return
         raise http.client.HTTPException(f"more than {_MOST_TRAILERS} trailers")
