@@ -164,9 +164,9 @@ class _Autoindex:
     """A list of flat objects in JSON, one after the other."""
 
     def __init__(self) -> None:
-        # Numbers stay text: Python refuses, and may need long for, those of many digits.
+        # Numbers are not looked at: Python may need long for those of many digits, or refuse.
         self._json = json.JSONDecoder(
-            parse_int=str, parse_float=str, parse_constant=str, strict=False
+            parse_int=_ignored, parse_float=_ignored, parse_constant=_ignored, strict=False
         )
         self._decode = codecs.getincrementaldecoder("utf-8")("replace").decode
         self._text = ""
@@ -235,3 +235,7 @@ def _name_of_entry(entry: Any) -> str | None:
     name = entry.get("name")
     is_plain = entry["type"] == "file" and isinstance(name, str)
     return name if is_plain and "\ufffd" not in name and proper(name) else None
+
+
+def _ignored(_number: str) -> None:
+    return None
