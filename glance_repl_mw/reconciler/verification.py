@@ -18,6 +18,7 @@ from glance_repl_mw.model import Image, Replica, ReplicaStatus
 from glance_repl_mw.pace import Pace
 from glance_repl_mw.reconciler.tools import Stopping, Tools
 from glance_repl_mw.targets.base import Target
+from glance_repl_mw.targets.bounds import TooLong, bounded_blocks
 
 LOG = log.getLogger(__name__)
 
@@ -214,17 +215,31 @@ def _read_back(
     digest = ImageDigest.of(image)
     hasher = digest.hasher()
     size = 0
-    for block in target.open(replica.object_name or ""):
-        granted = 0
-        while granted < len(block) and not stopping.is_set():
-            granted += pace.take(len(block) - granted) if pace else len(block)
-        if stopping.is_set():
-            raise Stopping
-        hasher.update(block)
-        size += len(block)
+    blocks = target.open(replica.object_name or "")
+    try:
+        for block in bounded_blocks(
+            blocks, image.size or 0, target=target.name, operation="verify"
+        ):
+            _await_grant(len(block), pace, stopping)
+            hasher.update(block)
+            size += len(block)
+    except TooLong:
+        _compare(replica, "size, read back,", f"more than {image.size}", image.size)
     _compare(replica, "size, read back,", size, image.size)
     if not digest.matches(hasher.hexdigest()):
         _compare(replica, f"{digest.algorithm}, read back,", hasher.hexdigest(), digest.value)
+
+
+def _await_grant(count: int, pace: Pace | None, stopping: threading.Event) -> None:
+    """Wait until so many bytes may have been read.
+
+    :raises Stopping:
+    """
+    granted = 0
+    while granted < count and not stopping.is_set():
+        granted += pace.take(count - granted) if pace else count
+    if stopping.is_set():
+        raise Stopping
 
 
 def _compare(replica: Replica, what: str, found: object, wanted: object) -> None:

@@ -15,6 +15,7 @@ from oslo_config import cfg
 from glance_repl_mw import exceptions
 from glance_repl_mw.model import Stored
 from glance_repl_mw.targets import base, httpconfig, httpprobe
+from glance_repl_mw.targets.border import Bordered
 from glance_repl_mw.targets.httpclient import Client
 from glance_repl_mw.targets.sendfile import Upload
 from glance_repl_mw.targets.webdav import WRITTEN, WebCollection
@@ -23,7 +24,7 @@ PARTIAL = ".partial"
 _NO_COLLECTION = (404, 409)
 
 
-class HTTPTarget(base.Target):
+class HTTPTarget(Bordered, base.Target):
     """Objects in one collection of an HTTP server; may be used by many threads.
 
     :raises ValueError: an option is missing or wrong; the text begins with its name
@@ -59,11 +60,11 @@ class HTTPTarget(base.Target):
         move = self._publish_mode() == "move"
         written = name + PARTIAL if move else name
         try:
-            sent = self._upload(written, reader, size)
-            stored = self._proof(written, sent)
+            sent, status = self._upload(written, reader, size)
+            stored = self._proof(written, sent, status)
             if move:
-                self._collection.move("put", written, name, WRITTEN)
-                stored = self._proof(name, sent)
+                status = self._collection.move("put", written, name, WRITTEN)
+                stored = self._proof(name, sent, status)
             return stored
         except BaseException as error:
             if isinstance(error, exceptions.TargetError):
@@ -123,8 +124,8 @@ class HTTPTarget(base.Target):
         with self._lock:
             self._publish = None
 
-    def _upload(self, name: str, reader: base.Reader, size: int | None) -> int:
-        """PUT the body; returns how many bytes were sent."""
+    def _upload(self, name: str, reader: base.Reader, size: int | None) -> tuple[int, int]:
+        """PUT the body; returns how many bytes were sent, and the status."""
         address = self._collection.address(name)
         by_sendfile = size is not None and address.startswith("http:")
         stall_seconds = self.conf.stall_timeout_seconds
@@ -134,13 +135,17 @@ class HTTPTarget(base.Target):
             raise self._failed(f"PUT {address}: {answer.status}, the collection has gone")
         if not upload.complete:
             raise self._failed(f"PUT {address}: {answer.status} before the end of the body")
-        return upload.sent
+        return upload.sent, answer.status
 
-    def _proof(self, name: str, sent: int) -> Stored:
-        """The object, which has as many bytes as were sent."""
-        stored = self._collection.stat("put", name)
+    def _proof(self, name: str, sent: int, status: int) -> Stored:
+        """The object, which has as many bytes as were sent.
+
+        :param status: the server's answer
+        """
+        stored = self._collection.stat_after("put", name, status, sent)
         if stored is None:
-            raise self._failed(f"{self._collection.address(name)} is not there after the PUT")
+            hint = f"{self._collection.address(name)} is not there after the PUT"
+            raise self._failed(f"{hint} ({status})")
         if stored.size != sent:
             raise self._failed(
                 f"{self._collection.address(name)} has {stored.size} bytes; {sent} were sent"

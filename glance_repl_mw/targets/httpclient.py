@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import re
-import ssl
 import time
 from collections.abc import Collection, Iterator, Mapping
 from http import cookiejar
@@ -17,25 +16,49 @@ from urllib3.exceptions import HTTPError, ReadTimeoutError
 from urllib3.util import Timeout
 
 from glance_repl_mw import exceptions
+from glance_repl_mw.foreign_text import gist, printable
 from glance_repl_mw.signing import without_signatures
+from glance_repl_mw.targets import bodies, httperrors
 from glance_repl_mw.targets.access import Access
+from glance_repl_mw.targets.connections import KeptAdapter
+from glance_repl_mw.targets.headers import encoding
+from glance_repl_mw.targets.httpconfig import origin
 from glance_repl_mw.targets.retryafter import retry_after_seconds
 from glance_repl_mw.targets.sendfile import FreshAdapter, Upload
 
-_BLOCK_BYTES = 1024**2
-_TEXT_BYTES = 64 * 1024
+# As Glance's http store asks, by requests' own default, and follows: it takes the fifth answer, so
+# four redirects, of these kinds only, and each must name a whole URL.
+AS_GLANCE_ASKS: Mapping[str, str] = {
+    "Accept-Encoding": str(requests.utils.default_headers()["Accept-Encoding"])
+}
+_MOST_ANSWERS = 5
+_FOLLOWED = (301, 302)
+_LONGEST_URL = 8192
+_REASON_CHARACTERS = 100
 _HINT_CHARACTERS = 200
-_MARKUP = re.compile(r"<[^>]*>")
+_UNCUT_CHARACTERS = 2000
+_USER = re.compile(r"//[^/@\s]*@")
 _WORTH_A_RETRY = frozenset({408, 425, 429})
 
 
 @dataclasses.dataclass(frozen=True)
 class Answer:
-    """What the server said; ``content`` is the beginning of its body, or all if wanted."""
+    """What the server said; ``content`` is the beginning of its body."""
 
     status: int
     headers: Mapping[str, str]
     content: bytes
+
+
+class NotAsGlanceReads(exceptions.TargetRefused):
+    """Glance could not read this location, or would read other bytes than are there."""
+
+
+class _Session(requests.Session):
+    """Follows no redirect, and reads nothing of one: requests would read the whole body."""
+
+    def get_redirect_target(self, resp: requests.Response) -> None:
+        return None
 
 
 class Client:
@@ -46,10 +69,14 @@ class Client:
     """
 
     def __init__(self, target: str, access: Access) -> None:
-        self._target = target
+        self.target = target
         self._access = access
-        self._kept = self._session(adapters.HTTPAdapter)
+        self._kept = self._session(KeptAdapter)
         self._fresh = self._session(FreshAdapter)
+
+    @property
+    def stall_seconds(self) -> float:
+        return self._access.stall_seconds
 
     @property
     def sends_credentials(self) -> bool:
@@ -74,25 +101,23 @@ class Client:
         body: bytes | None = None,
         once: bool = False,
         anonymous: bool = False,
-        whole: bool = False,
         seconds: float | None = None,
     ) -> Answer:
         """Send a request; returns the answer if its status is one of ``allow``.
 
         :param once: never send it again, not even when a kept connection had been closed
         :param anonymous: without credentials
-        :param whole: read the whole body of the answer
         :param seconds: until the answer, where the configured timeouts are longer
         :raises TargetUnavailable:
         :raises TargetRefused:
         """
         request = requests.Request(method, url, headers=headers, data=body)
-        with self._translating(operation, f"{method} {url}", seconds):
+        with self._translating(operation, method, url, seconds):
             if once:
                 response = self._send(self._fresh, request, anonymous, seconds)
             else:
                 response = self._send_again(request, anonymous, seconds)
-        return self._finish(operation, response, allow, whole)
+        return self._finish(operation, response, allow)
 
     def upload(self, operation: str, url: str, upload: Upload, allow: Collection[int]) -> Answer:
         """PUT a body that can be read only once; the answer may come before its end.
@@ -102,59 +127,190 @@ class Client:
         :raises TargetRefused:
         """
         request = requests.Request("PUT", url, data=upload)
-        with self._translating(operation, f"PUT {url}"):
+        with self._translating(operation, "PUT", url):
             response = self._send(self._fresh, request, size=upload.size)
         return self._finish(operation, response, allow)
+
+    @contextlib.contextmanager
+    def streaming(
+        self,
+        operation: str,
+        method: str,
+        url: str,
+        allow: Collection[int],
+        *,
+        headers: Mapping[str, str] | None = None,
+        body: bytes | None = None,
+    ) -> Iterator[tuple[int, Iterator[bytes]]]:
+        """Send a request whose answer may be long; gives its status and the blocks of its body.
+
+        :raises TargetUnavailable: also while the blocks are read
+        :raises TargetRefused:
+        """
+        request = requests.Request(method, url, headers=headers, data=body)
+        with self._translating(operation, method, url):
+            response = self._send_again(request)
+        with response:
+            if response.status_code not in allow:
+                raise self._refusal(operation, response)
+            yield response.status_code, self._blocks(operation, response)
 
     def blocks(
         self, operation: str, url: str, offset: int = 0, anonymous: bool = False
     ) -> Iterator[bytes]:
-        """The bytes behind a URL from ``offset`` on, as they are sent; follows redirects.
+        """The bytes behind a URL from ``offset`` on, as Glance reads them; follows redirects.
 
         :raises ReplicaMissing: there is nothing
         :raises TargetUnavailable: also while the blocks are read
-        :raises TargetRefused: also where the server cannot begin at an offset
+        :raises TargetRefused: also where the server cannot begin at an offset, or compresses
         """
-        headers = {"Range": f"bytes={offset}-"} if offset else {}
-        request = requests.Request("GET", url, headers=headers)
-        with self._translating(operation, f"GET {url}"):
-            response = self._send_again(request, anonymous, redirects=True)
+        asked = {"Range": f"bytes={offset}-"} if offset else {}
+        response = self._follow(operation, "GET", url, asked, anonymous=anonymous)
         if response.status_code != (206 if offset else 200):
             with response:
                 raise self._refusal(operation, response)
-        return self._stream(operation, response)
+        return self._closing(operation, response)
+
+    def head(self, operation: str, url: str, allow: Collection[int]) -> Answer:
+        """HEAD as Glance asks before it takes a location: without credentials.
+
+        :raises TargetUnavailable:
+        :raises TargetRefused: also where the server compresses
+        """
+        response = self._follow(operation, "HEAD", url, {}, anonymous=True)
+        answer = self._finish(operation, response, allow)
+        if answer.status < 300:
+            self.require_plain(operation, "HEAD", url, answer.headers)
+        return answer
 
     def begin(
         self, operation: str, url: str, allow: Collection[int], count: int, seconds: float
     ) -> Answer:
-        """GET the first ``count`` bytes as somebody does who was never here.
+        """GET the first ``count`` bytes as Glance does, which was never here.
 
         That is: on a new connection, without credentials; follows redirects.
 
         :param seconds: until the answer, and again until its bytes are there
         :raises TargetUnavailable:
+        :raises TargetRefused: also where the server compresses
+        """
+        asked = {"Range": f"bytes=0-{count - 1}"}
+        response = self._follow(
+            operation, "GET", url, asked, anonymous=True, once=True, seconds=seconds
+        )
+        with response:
+            if response.status_code not in allow:
+                raise self._refusal(operation, response)
+            if response.status_code < 300:
+                self.require_plain(operation, "GET", url, response.headers)
+            content = self._first(operation, response, count, seconds)
+            return Answer(response.status_code, response.headers, content)
+
+    def require_plain(
+        self, operation: str, method: str, url: str, answered: Mapping[str, str]
+    ) -> None:
+        """See that the bytes of an answer are the object's own.
+
         :raises TargetRefused:
         """
-        request = requests.Request("GET", url, headers={"Range": f"bytes=0-{count - 1}"})
-        with self._translating(operation, f"GET {url}", seconds):
-            response = self._send(self._fresh, request, True, seconds, redirects=True)
-            with response:
-                if response.status_code not in allow:
-                    raise self._refusal(operation, response)
-                content, end = b"", time.monotonic() + seconds
-                while len(content) < count and (more := response.raw.read1(count - len(content))):
-                    content += more
-                    if time.monotonic() > end:
-                        hint = f"GET {url}: only {len(content)} bytes within {seconds:g} s"
-                        raise self.error(exceptions.TargetUnavailable, operation, hint)
-                return Answer(response.status_code, response.headers, content)
+        found = encoding(answered)
+        if found:
+            why = httperrors.COMPRESSED.format(encoding=found)
+            raise self.error(NotAsGlanceReads, operation, f"{method} {url}: {why}")
 
-    def _stream(self, operation: str, response: requests.Response) -> Iterator[bytes]:
-        with response, self._translating(operation, f"GET {response.url}"):
-            yield from response.raw.stream(_BLOCK_BYTES, decode_content=False)
+    def _first(
+        self, operation: str, response: requests.Response, count: int, seconds: float
+    ) -> bytes:
+        """The first ``count`` bytes of a body, or all, within so many seconds."""
+        content, end = b"", time.monotonic() + seconds
+        url = str(response.url)
+        with self._translating(operation, "GET", url, seconds):
+            try:
+                while len(content) < count:
+                    left = end - time.monotonic()
+                    more = bodies.part(response, count - len(content), left)
+                    if not more:
+                        break
+                    content += more
+            except ReadTimeoutError:
+                if not content:
+                    raise
+                hint = f"GET {url}: only {len(content)} bytes within {seconds:g} s"
+                raise self.error(exceptions.TargetUnavailable, operation, hint) from None
+        return content
+
+    def _closing(self, operation: str, response: requests.Response) -> Iterator[bytes]:
+        with response:
+            yield from self._blocks(operation, response)
+
+    def _blocks(self, operation: str, response: requests.Response) -> Iterator[bytes]:
+        """The body as it is sent, which must be as the object is."""
+        method, url = str(response.request.method), str(response.url)
+        self.require_plain(operation, method, url, response.headers)
+        with self._translating(operation, method, url):
+            yield from bodies.blocks(response, self._access.stall_seconds)
+
+    def _follow(
+        self,
+        operation: str,
+        method: str,
+        url: str,
+        asked: Mapping[str, str],
+        *,
+        anonymous: bool,
+        once: bool = False,
+        seconds: float | None = None,
+    ) -> requests.Response:
+        """Ask as Glance does, and follow as it does; credentials stay with the origin of ``url``.
+
+        :raises TargetUnavailable:
+        :raises TargetRefused: it leads nowhere that Glance would follow to
+        """
+        end = time.monotonic() + (seconds or 0)
+        here = url
+        for _ in range(_MOST_ANSWERS):
+            request = requests.Request(method, here, headers={**AS_GLANCE_ASKS, **asked})
+            stranger = anonymous or origin(here) != origin(url)
+            left = max(0.01, end - time.monotonic()) if seconds else None
+            with self._translating(operation, method, here, seconds):
+                if once:
+                    response = self._send(self._fresh, request, stranger, left)
+                else:
+                    response = self._send_again(request, stranger, left)
+            if not 300 <= response.status_code < 400 or "Location" not in response.headers:
+                return response
+            with response:
+                here = self._next(operation, response)
+        hint = (
+            f"{method} {url}: more than {_MOST_ANSWERS - 1} redirects, and Glance follows no more"
+        )
+        raise self.error(NotAsGlanceReads, operation, hint)
+
+    def _next(self, operation: str, response: requests.Response) -> str:
+        """Where a redirect leads.
+
+        :raises NotAsGlanceReads: Glance would not follow it
+        """
+        status, where = response.status_code, response.headers["Location"]
+        why = ""
+        if status not in _FOLLOWED:
+            why = "Glance follows only 301 and 302"
+        elif not where.startswith(("http://", "https://")) or len(where) > _LONGEST_URL:
+            why = "Glance follows only whole URLs of http and https"
+        else:
+            try:
+                origin(where)
+            except ValueError:
+                why = "that is no URL"
+        if why:
+            hint = (
+                f"{response.request.method} {response.url}: {status} leads to {printable(where)}"
+            )
+            raise self.error(NotAsGlanceReads, operation, f"{hint}; {why}")
+        return where
 
     def _session(self, adapter: type[adapters.HTTPAdapter]) -> requests.Session:
-        session = requests.Session()
+        session = _Session()
         session.trust_env = False
         session.cookies.set_policy(cookiejar.DefaultCookiePolicy(allowed_domains=[]))
         session.headers.update({"Accept-Encoding": "identity", "User-Agent": "glance-repl-mw"})
@@ -167,15 +323,14 @@ class Client:
         request: requests.Request,
         anonymous: bool = False,
         seconds: float | None = None,
-        redirects: bool = False,
     ) -> requests.Response:
         """Send on a kept connection, and once more when the server had just closed that one."""
         try:
-            return self._send(self._kept, request, anonymous, seconds, redirects)
+            return self._send(self._kept, request, anonymous, seconds)
         except requests.ConnectionError as error:
-            if not isinstance(_root(error), ConnectionError):
+            if not isinstance(httperrors.root_of(error), ConnectionError):
                 raise
-        return self._send(self._kept, request, anonymous, seconds, redirects)
+        return self._send(self._kept, request, anonymous, seconds)
 
     def _send(
         self,
@@ -183,7 +338,6 @@ class Client:
         request: requests.Request,
         anonymous: bool = False,
         seconds: float | None = None,
-        redirects: bool = False,
         size: int | None = None,
     ) -> requests.Response:
         access = self._access
@@ -197,27 +351,19 @@ class Client:
         return session.send(
             prepared,
             stream=True,
-            allow_redirects=redirects,
+            allow_redirects=False,
             timeout=timeout,
             verify=access.ca_file or True,
             cert=None if anonymous else access.certificate,
         )
 
     def _finish(
-        self,
-        operation: str,
-        response: requests.Response,
-        allow: Collection[int],
-        whole: bool = False,
+        self, operation: str, response: requests.Response, allow: Collection[int]
     ) -> Answer:
         with response:
             if response.status_code not in allow:
                 raise self._refusal(operation, response)
-            if whole:
-                with self._translating(operation, f"{response.request.method} {response.url}"):
-                    content = response.content
-            else:
-                content = _beginning(response)
+            content = bodies.beginning(response, self._access.stall_seconds)
             return Answer(response.status_code, response.headers, content)
 
     def _refusal(self, operation: str, response: requests.Response) -> exceptions.TargetError:
@@ -228,48 +374,58 @@ class Client:
             kind = exceptions.TargetUnavailable
         elif status in (404, 410) and response.request.method == "GET":
             kind = exceptions.ReplicaMissing
-        hint = f"{response.request.method} {response.url}: {status} {response.reason}"
-        if response.headers.get("Content-Type", "").startswith("text/"):
-            text = self._without_secrets(_beginning(response).decode("utf-8", "replace"))
-            text = _MARKUP.sub(" ", text)
-            printable = "".join(c if c.isprintable() else " " for c in text)
-            hint += f": {' '.join(printable.split())[:_HINT_CHARACTERS]}"
+        hint = f"{response.request.method} {response.url}: {self._told(response)}"
+        if status == 413:
+            hint += f"; {httperrors.TOO_LARGE}"
         error = self.error(kind, operation, hint)
         if isinstance(error, exceptions.TargetUnavailable):
             error.retry_after_seconds = retry_after_seconds(response.headers.get("Retry-After"))
         return error
 
+    def _told(self, response: requests.Response) -> str:
+        """Status, reason and the gist of the page of an answer, each said once."""
+        reason = self._shown(response.reason or "", _REASON_CHARACTERS)
+        told = f"{response.status_code} {reason}".rstrip()
+        is_text = response.headers.get("Content-Type", "").startswith("text/")
+        if not is_text or encoding(response.headers):
+            return told
+        page = bodies.beginning(response, self._access.stall_seconds).decode("utf-8", "replace")
+        text = self._shown(gist(self._without_secrets(page), _UNCUT_CHARACTERS), _HINT_CHARACTERS)
+        is_news = any(each.isalnum() for each in text) and text.lower() not in told.lower()
+        return f"{told}: {text}" if is_news else told
+
+    def _shown(self, text: str, most: int) -> str:
+        """Text of the server's, fit to be shown: no part of a secret stays when it is cut."""
+        return printable(self._without_secrets(text[:_UNCUT_CHARACTERS]), most)
+
     def error(
         self, kind: type[exceptions.TargetError], operation: str, hint: str
     ) -> exceptions.TargetError:
-        return kind(target=self._target, operation=operation, hint=self._without_secrets(hint))
+        return kind(target=self.target, operation=operation, hint=self._without_secrets(hint))
 
     def _without_secrets(self, text: str) -> str:
         for secret in self._access.secrets:
             text = text.replace(secret, "***")
-        return without_signatures(text)
+        return without_signatures(_USER.sub("//", text))
 
     @contextlib.contextmanager
     def _translating(
-        self, operation: str, what: str, seconds: float | None = None
+        self, operation: str, method: str, url: str, seconds: float | None = None
     ) -> Iterator[None]:
         """Turn the errors of requests and urllib3 into ``TargetUnavailable``."""
         try:
             yield
         except (requests.RequestException, HTTPError) as error:
-            hint = f"{what}: {self._explain(error, seconds)}"
+            hint = f"{method} {printable(url, 500)}: {self._explain(error, url, seconds)}"
             raise self.error(exceptions.TargetUnavailable, operation, hint) from error
 
-    def _explain(self, error: Exception, seconds: float | None) -> str:
+    def _explain(self, error: Exception, url: str, seconds: float | None) -> str:
         longest = seconds or float("inf")
-        root = _root(error)
-        if isinstance(root, ssl.SSLCertVerificationError):
-            return f"the server's certificate is not accepted: {root.verify_message} (ca_file?)"
         if isinstance(error, requests.ConnectTimeout):
             return f"no connection within {min(longest, self._access.connect_seconds):g} s"
         if isinstance(error, requests.ReadTimeout | ReadTimeoutError):
             return f"no answer for {min(longest, self._access.stall_seconds):g} s"
-        return str(root) or type(root).__name__
+        return httperrors.explained(error, url)
 
 
 class _Authorization(auth.AuthBase):
@@ -279,17 +435,3 @@ class _Authorization(auth.AuthBase):
     def __call__(self, request: requests.PreparedRequest) -> requests.PreparedRequest:
         request.headers["Authorization"] = self._value
         return request
-
-
-def _beginning(response: requests.Response) -> bytes:
-    """The beginning of an answer's body; whatever goes wrong here, the status is known."""
-    try:
-        return next(response.iter_content(_TEXT_BYTES), b"")
-    except (requests.RequestException, HTTPError, OSError):
-        return b""
-
-
-def _root(error: BaseException) -> BaseException:
-    """What the wrappers of requests and urllib3 are about."""
-    inner = getattr(error, "reason", None) or (error.args[-1] if error.args else None)
-    return _root(inner) if isinstance(inner, BaseException) else error

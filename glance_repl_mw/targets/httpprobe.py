@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import collections
+import itertools
 import uuid
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 
 from glance_repl_mw import exceptions
 from glance_repl_mw.targets.base import Remark
-from glance_repl_mw.targets.httpclient import Answer, Client
-from glance_repl_mw.targets.webdav import WRITTEN, WebCollection
+from glance_repl_mw.targets.bounds import TooLong, bounded_blocks
+from glance_repl_mw.targets.headers import whole_number
+from glance_repl_mw.targets.httpclient import Answer, Client, NotAsGlanceReads
+from glance_repl_mw.targets.trialbody import TrialBody, digest
+from glance_repl_mw.targets.webdav import ACCEPTED, WRITTEN, WebCollection
 
 # No leading dot: web servers like to refuse or to hide such names.
 PREFIX = "glance-repl-probe-"
@@ -26,7 +31,12 @@ _SIGNED = (
 )
 _READ_BY_ALL = "see Replicas that only Glance can read in the documentation"
 _LOOK_SECONDS = 10.0
+_FIRST_LOOK_SECONDS = 5.0
 _LOOK_BYTES = 1024
+# nginx takes 1 MiB unless it is told otherwise.
+_LARGE_BYTES = 4 * 1024**2
+# So many members of a listing show that there is one.
+_MEMBERS = 1000
 
 
 class Probe:
@@ -45,6 +55,7 @@ class Probe:
         :param wanted: the option ``publish``
         """
         with self._object("probe") as (name, moved):
+            self._refuse_compression("probe", name)
             return self._move("probe", name, moved, wanted)
 
     def look(self, name: str | None, stall_seconds: float) -> None:
@@ -91,7 +102,7 @@ class Probe:
         try:
             return self._client.begin("probe", url, allow, _LOOK_BYTES, seconds)
         except exceptions.TargetRefused as error:
-            if not self._collection.signer:
+            if not self._collection.signer or isinstance(error, NotAsGlanceReads):
                 raise
             hint = f"{error.hint}; {_SIGNED}"
             raise self._client.error(exceptions.SignatureRefused, "probe", hint) from error
@@ -99,56 +110,91 @@ class Probe:
     def check(self, wanted: str) -> Sequence[Remark]:
         """Do once all that is done with a replica; errors name the step. Returns remarks."""
         with self._object("check: write") as (name, moved):
-            self._read_back("check: read back", name)
+            self._read_back("check: read back", name, [_BODY], len(_BODY))
             unprotected = self._unprotected("check: read without signature", name)
             mode = self._move("check: publish", name, moved, wanted)
-            for each in (name, moved):
-                self._collection.delete("check: delete", each)
-                if self._collection.stat("check: delete", each):
-                    hint = f"{self._collection.address(each)} is still there"
-                    raise self._client.error(exceptions.TargetRefused, "check: delete", hint)
+            self._delete("check: delete", name, moved)
+            self._try_large(name)
         return [*self._remarks(wanted, mode), *unprotected]
 
     @contextmanager
     def _object(self, operation: str) -> Iterator[tuple[str, str]]:
         """A small object, and the name that it may be moved to; both go at the end."""
-        name = PREFIX + uuid.uuid4().hex
-        names = (name, f"{name}-moved")
+        # With an end as those of images have it, which some servers take for a type of file.
+        stem = PREFIX + uuid.uuid4().hex
+        name, moved = f"{stem}.1", f"{stem}.2"
         try:
             status = self._collection.write(operation, name, _BODY, (*WRITTEN, *_NO_COLLECTION))
             if status not in WRITTEN:
                 self._collection.make(operation)
-                self._collection.write(operation, name, _BODY, WRITTEN)
-            yield names
+                status = self._collection.write(operation, name, _BODY, WRITTEN)
+            if status == ACCEPTED:
+                self._collection.stat_after(operation, name, status, len(_BODY))
+            yield name, moved
         finally:
-            self._collection.clean_up(*names)
+            self._collection.clean_up(name, moved)
 
     def _move(self, operation: str, name: str, moved: str, wanted: str) -> str:
         """How objects are published; the object bears its second name if by ``move``."""
         if wanted == "direct":
             return "direct"
         status = self._collection.move(operation, name, moved, (*WRITTEN, *_NO_MOVE))
-        if status in WRITTEN and self._collection.stat(operation, moved):
+        if status in WRITTEN and self._collection.stat_after(operation, moved, status, len(_BODY)):
             return "move"
         if wanted == "auto":
             return "direct"
         hint = f"publish = move, but the server answers {status} to MOVE"
         raise self._client.error(exceptions.TargetRefused, operation, hint)
 
-    def _read_back(self, operation: str, name: str) -> None:
+    def _delete(self, operation: str, *names: str) -> None:
+        for each in names:
+            status = self._collection.delete(operation, each)
+            if self._collection.stat_after(operation, each, status, None):
+                hint = f"{self._collection.address(each)} is still there"
+                raise self._client.error(exceptions.TargetRefused, operation, hint)
+
+    def _try_large(self, name: str) -> None:
+        """See that bodies are taken, and given, that are larger than many a server's limit.
+
+        Such a limit, and the least size from which a server compresses, show only then.
+        """
+        operation = f"check: write {_LARGE_BYTES // 1024**2} MiB"
+        self._collection.write_large(operation, name, TrialBody(_LARGE_BYTES), _LARGE_BYTES)
+        self._read_back("check: read back", name, TrialBody(_LARGE_BYTES), _LARGE_BYTES)
+        self._delete("check: delete", name)
+
+    def _refuse_compression(self, operation: str, name: str) -> None:
+        """Before any image is sent, see that Glance would read what is written.
+
+        Everything else that hinders Glance is told by ``look``, or by Glance.
+        """
+        url = self._collection.readable(name)
+        try:
+            self._client.begin(operation, url, range(200, 600), len(_BODY), _FIRST_LOOK_SECONDS)
+        except NotAsGlanceReads:
+            raise
+        except exceptions.TargetError:
+            return
+
+    def _read_back(self, operation: str, name: str, body: Iterable[bytes], size: int) -> None:
         """Read the object as Glance does: first HEAD, then GET, without credentials."""
         url = self._collection.readable(name)
         try:
-            answer = self._client.request(operation, "HEAD", url, (200,), anonymous=True)
-            content = b"".join(self._client.blocks(operation, url, anonymous=True))
+            answer = self._client.head(operation, url, (200,))
+            blocks = self._client.blocks(operation, url, anonymous=True)
+            is_same = digest(bounded_blocks(blocks, size)) == digest(body)
+        except TooLong:
+            is_same = False
+        except NotAsGlanceReads:
+            raise
         except (exceptions.TargetRefused, exceptions.ReplicaMissing) as error:
             how = _SIGNED if self._collection.signer else "Glance reads without credentials"
             hint = f"{error.hint}; {how}"
             raise self._client.error(exceptions.TargetRefused, operation, hint) from error
-        if content != _BODY:
+        if not is_same:
             hint = f"GET {url}: not the bytes that were written to {self._collection.url}"
             raise self._client.error(exceptions.TargetRefused, operation, hint)
-        if answer.headers.get("Content-Length") != str(len(_BODY)):
+        if whole_number(answer.headers.get("Content-Length")) != size:
             hint = f"HEAD {url}: not the right Content-Length, which Glance needs"
             raise self._client.error(exceptions.TargetRefused, operation, hint)
 
@@ -173,7 +219,9 @@ class Probe:
         if self._client.sends_credentials and self._collection.url.startswith("http:"):
             remarks.append(Remark("url: credentials are sent without TLS"))
         try:
-            self._collection.names("check: list")
+            collections.deque(
+                itertools.islice(self._collection.names("check: list"), _MEMBERS), maxlen=0
+            )
         except exceptions.TargetRefused as error:
             remarks.append(Remark(f"the server does not list its objects: {error.hint}"))
         return remarks

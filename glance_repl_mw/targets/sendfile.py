@@ -7,6 +7,7 @@ leaves a half-used connection behind.
 
 from __future__ import annotations
 
+import enum
 import errno
 import fcntl
 import os
@@ -19,12 +20,12 @@ import time
 from collections.abc import Iterator
 from typing import Any
 
-from requests.adapters import HTTPAdapter
-from urllib3.connection import HTTPConnection, HTTPSConnection
+from urllib3.connection import HTTPSConnection
 from urllib3.connectionpool import HTTPConnectionPool, HTTPSConnectionPool
 from urllib3.response import HTTPResponse
 
 from glance_repl_mw import exceptions
+from glance_repl_mw.targets import connections
 from glance_repl_mw.targets.base import Reader
 
 _PIECE_BYTES = 4 * 1024**2
@@ -33,6 +34,7 @@ _BLOCK_BYTES = 256 * 1024
 _SHORTEST_POLL_SECONDS = 0.005
 _LONGEST_POLL_SECONDS = 0.25
 _BREAK_OFF_SECONDS = 5.0
+_MOST_OF_A_HEAD = 64 * 1024
 
 
 class Upload:
@@ -123,13 +125,23 @@ class _Bytes:
         return len(self._rest)
 
 
-class _FreshConnection(HTTPConnection):
+class _Ready(enum.Enum):
+    """What a connection that sends has waited for."""
+
+    NOT = 0
+    YES = 1
+    ANSWERED = 2
+
+
+class _FreshConnection(connections.KeptConnection):
     """A connection for one request, which may have an ``Upload`` as its body."""
 
     _upload: Upload | None = None
+    _interim_answers = 0
 
     def request(self, method: str, url: str, body: Any = None, *args: Any, **kwargs: Any) -> None:
         self._upload = body if isinstance(body, Upload) else None
+        self._interim_answers = 0
         try:
             super().request(method, url, body, *args, **kwargs)
             if self._upload:
@@ -173,20 +185,14 @@ class _FreshConnection(HTTPConnection):
     def _may_send(self, stall_seconds: float) -> bool:
         """Wait until the socket takes bytes; False once the server has answered or left.
 
-        Under TLS a socket also becomes readable for reasons other than an answer: there the
-        answer is not looked for.
-
         :raises TimeoutError: it takes none and the unacknowledged ones do not become fewer
         """
-        answer = 0 if isinstance(self.sock, ssl.SSLSocket) else select.POLLIN
-        poller = select.poll()
-        poller.register(self.sock, select.POLLOUT | answer)
         queued = _queued_bytes(self.sock)
-        while not (ready := poller.poll(stall_seconds * 1000)):
+        while (ready := self._wait(select.POLLOUT, stall_seconds)) is _Ready.NOT:
             queued, before = _queued_bytes(self.sock), queued
             if queued >= before:
                 raise _stalled(stall_seconds)
-        return not ready[0][1] & answer
+        return ready is _Ready.YES
 
     def _await_acceptance(self, stall_seconds: float) -> None:
         """Wait until the last byte has been acknowledged or the server has answered.
@@ -195,19 +201,61 @@ class _FreshConnection(HTTPConnection):
 
         :raises TimeoutError: no further byte is acknowledged
         """
-        sock = self.sock
-        answer = 0 if isinstance(sock, ssl.SSLSocket) else select.POLLIN
-        poller = select.poll()
-        poller.register(sock, answer)
-        pause, queued = _SHORTEST_POLL_SECONDS, _queued_bytes(sock)
+        pause, queued = _SHORTEST_POLL_SECONDS, _queued_bytes(self.sock)
         progress_at = time.monotonic()
-        while queued and not poller.poll(pause * 1000):
+        while queued and self._wait(0, pause) is _Ready.NOT:
             pause = min(pause * 2, _LONGEST_POLL_SECONDS)
-            queued, before = _queued_bytes(sock), queued
+            queued, before = _queued_bytes(self.sock), queued
             if queued < before:
                 progress_at = time.monotonic()
             elif time.monotonic() - progress_at > stall_seconds:
                 raise _stalled(stall_seconds)
+
+    def _wait(self, events: int, seconds: float) -> _Ready:
+        """Wait for events at the socket, or for the server's answer; interim ones are skipped.
+
+        Under TLS a socket also becomes readable for reasons other than an answer: there the
+        answer is not looked for.
+
+        :raises http.client.HTTPException: too many interim answers
+        """
+        answer = 0 if isinstance(self.sock, ssl.SSLSocket) else select.POLLIN
+        is_part_of_one_there = False
+        end = time.monotonic() + seconds
+        while True:
+            left = max(0.0, end - time.monotonic())
+            if is_part_of_one_there:
+                # The socket stays readable; the rest is looked for a little later.
+                ready = _polled(self.sock, events, min(left, _SHORTEST_POLL_SECONDS))
+                is_part_of_one_there = False
+            else:
+                ready = _polled(self.sock, events | answer, left)
+            if ready & answer:
+                skipped = self._skip_interim_answers()
+                if skipped is None:
+                    return _Ready.ANSWERED
+                is_part_of_one_there = not skipped
+            if ready & ~answer:
+                return _Ready.YES
+            if not left:
+                return _Ready.NOT
+
+    def _skip_interim_answers(self) -> int | None:
+        """How many bytes of interim answers were skipped, None where the answer is there.
+
+        :raises http.client.HTTPException: too many
+        """
+        data = self.sock.recv(_MOST_OF_A_HEAD, socket.MSG_PEEK)
+        count = connections.interim_bytes(data)
+        if count is None or (not count and len(data) == _MOST_OF_A_HEAD):
+            return None
+        self._interim_answers += bool(count)
+        if self._interim_answers > connections.MOST_INTERIM_ANSWERS:
+            raise connections.too_many_interim_answers()
+        left = count
+        while left:
+            left -= len(self.sock.recv(left))
+        return count
 
     def _break_off(self) -> None:
         """End the body too early and wait, within limits, until the server closes as well.
@@ -238,12 +286,18 @@ class _FreshTLSPool(HTTPSConnectionPool):
     ConnectionCls = _FreshTLSConnection
 
 
-class FreshAdapter(HTTPAdapter):
+class FreshAdapter(connections.KeptAdapter):
     """Gives every request a new connection, which may send an ``Upload``."""
 
-    def init_poolmanager(self, *args: Any, **kwargs: Any) -> None:
-        super().init_poolmanager(*args, **kwargs)
-        self.poolmanager.pool_classes_by_scheme = {"http": _FreshPool, "https": _FreshTLSPool}
+    pools = {"http": _FreshPool, "https": _FreshTLSPool}
+
+
+def _polled(sock: socket.socket, events: int, seconds: float) -> int:
+    """The events that are there at last, 0 for none."""
+    poller = select.poll()
+    poller.register(sock, events)
+    ready = poller.poll(seconds * 1000)
+    return ready[0][1] if ready else 0
 
 
 def _queued_bytes(sock: socket.socket) -> int:

@@ -5,25 +5,48 @@ Only PUT, HEAD, GET and DELETE are expected of every server; the rest is tried.
 
 from __future__ import annotations
 
-import base64
-import binascii
-import json
-from collections.abc import Collection, Sequence
-from typing import NoReturn
+import dataclasses
+import itertools
+import time
+from collections.abc import Collection, Iterator
 from urllib import parse
-from xml.etree import ElementTree
 
 from glance_repl_mw import exceptions
+from glance_repl_mw.foreign_text import printable
 from glance_repl_mw.model import Stored
 from glance_repl_mw.signing import Signer
-from glance_repl_mw.targets.httpclient import Client
+from glance_repl_mw.targets import listings
+from glance_repl_mw.targets.base import Reader
+from glance_repl_mw.targets.bounds import TooLong, TooSlow, bounded_blocks
+from glance_repl_mw.targets.headers import md5, whole_number, whole_size
+from glance_repl_mw.targets.httpclient import AS_GLANCE_ASKS, Client
+from glance_repl_mw.targets.sendfile import Upload
 
-WRITTEN = (200, 201, 204)
-GONE = (200, 204, 404, 410)
+ACCEPTED = 202
+WRITTEN = (200, 201, ACCEPTED, 204)
+GONE = (200, ACCEPTED, 204, 404, 410)
 _NOT_THERE = (404, 410)
 _NO_PROPFIND = (400, 403, 405, 415, 501)
 _CLEAN_UP_SECONDS = 5.0
+# For how long a server may take to do what it has only accepted, with 202.
+_ACCEPTED_SECONDS = 10.0
+_ACCEPTED_PAUSE_SECONDS = 0.2
 _PROPFIND = b'<?xml version="1.0"?><propfind xmlns="DAV:"><prop><resourcetype/></prop></propfind>'
+
+
+@dataclasses.dataclass(frozen=True)
+class ListingLimits:
+    """What the longest and slowest listing may take that is still read."""
+
+    most_names: int = 10_000_000
+    most_bytes: int = 4 * 1024**3
+    most_seconds: float = 6 * 3600.0
+    least_bytes_per_second: float = 16 * 1024.0
+    grace_seconds: float = 60.0
+
+
+class ImproperName(exceptions.TargetRefused, ValueError):
+    """What cannot be the name of an object."""
 
 
 class WebCollection:
@@ -41,7 +64,10 @@ class WebCollection:
         self.url = url
         self.location_url = location_url
         self.signer = signer
+        self.limits = ListingLimits()
         self._client = client
+        # Where Glance reads what is written here, its size is what Glance would be told.
+        self._asked = AS_GLANCE_ASKS if url == location_url else {}
 
     def address(self, name: str) -> str:
         """The URL at which the object is written."""
@@ -74,6 +100,15 @@ class WebCollection:
         )
         return answer.content[:most_bytes] if answer.status == 200 else None
 
+    def write_large(self, operation: str, name: str, body: Reader, size: int) -> None:
+        """PUT what is larger than fits into a request."""
+        upload = Upload(self._client.target, body, size, False, self._client.stall_seconds)
+        status = self._client.upload(operation, self.address(name), upload, WRITTEN).status
+        stored = self.stat_after(operation, name, status, size)
+        if not upload.complete or stored is None or stored.size != size:
+            hint = f"PUT {self.address(name)}: {status}, but not all of the {size} bytes are there"
+            raise self._client.error(exceptions.TargetUnavailable, operation, hint)
+
     def move(self, operation: str, source: str, name: str, allow: Collection[int]) -> int:
         """Rename an object; returns the status."""
         headers = {"Destination": self.address(name), "Overwrite": "F"}
@@ -81,10 +116,12 @@ class WebCollection:
             operation, "MOVE", self.address(source), allow, headers=headers, once=True
         ).status
 
-    def delete(self, operation: str, *names: str) -> None:
-        """Remove the objects that are there."""
+    def delete(self, operation: str, *names: str) -> int:
+        """Remove the objects that are there; returns the last status."""
+        status = 0
         for name in names:
-            self._client.request(operation, "DELETE", self.address(name), GONE)
+            status = self._client.request(operation, "DELETE", self.address(name), GONE).status
+        return status
 
     def clean_up(self, *names: str) -> None:
         """Try to remove the objects, for a few seconds, and raise nothing."""
@@ -108,40 +145,107 @@ class WebCollection:
             self._client.request(operation, "MKCOL", url, range(200, 500))
 
     def stat(self, operation: str, name: str) -> Stored | None:
-        """The object as HEAD shows it, None where there is none."""
-        answer = self._client.request(operation, "HEAD", self.address(name), (200, 404, 410))
+        """The object as HEAD shows it, None where there is none.
+
+        :raises TargetRefused: also where Glance would read other bytes, since they are compressed
+        """
+        address = self.address(name)
+        answer = self._client.request(
+            operation, "HEAD", address, (200, 404, 410), headers=self._asked
+        )
         if answer.status != 200:
             return None
-        length = answer.headers.get("Content-Length", "")
-        size = int(length) if length.isdecimal() else self._size_by_range(operation, name)
-        return Stored(self.location(name), size, _md5(answer.headers.get("Content-MD5", "")))
+        if self._asked:
+            self._client.require_plain(operation, "HEAD", address, answer.headers)
+        size = whole_number(answer.headers.get("Content-Length"))
+        if size is None:
+            size = self._size_by_range(operation, name)
+        return Stored(self.location(name), size, md5(answer.headers.get("Content-MD5")))
 
-    def names(self, operation: str) -> Sequence[str]:
-        """The names of all plain members.
+    def stat_after(
+        self, operation: str, name: str, status: int, size: int | None
+    ) -> Stored | None:
+        """The object as HEAD shows it after a change that was answered with ``status``.
 
+        Where the server has only accepted it, some seconds may pass.
+
+        :param size: what the object will have, None where it will be gone
+        """
+        end = time.monotonic() + _ACCEPTED_SECONDS
+        while True:
+            stored = self.stat(operation, name)
+            is_done = (stored.size if stored else None) == size
+            if is_done or status != ACCEPTED or time.monotonic() > end:
+                return stored
+            time.sleep(_ACCEPTED_PAUSE_SECONDS)
+
+    def names(self, operation: str) -> Iterator[str]:
+        """The names of all plain members, while the listing comes.
+
+        What cannot be the name of an object of ours is left out.
+
+        :raises TargetUnavailable: also where the listing breaks off, or has no end
         :raises TargetRefused: also where the server cannot list
         """
         headers = {"Depth": "1", "Content-Type": "application/xml"}
-        answer = self._client.request(
-            operation,
-            "PROPFIND",
-            self.url,
-            (207, 404, *_NO_PROPFIND),
-            headers=headers,
-            body=_PROPFIND,
-            whole=True,
-        )
-        if answer.status == 404:
-            return []
+        allow = (207, 404, *_NO_PROPFIND)
+        with self._client.streaming(
+            operation, "PROPFIND", self.url, allow, headers=headers, body=_PROPFIND
+        ) as (status, blocks):
+            if status == 207:
+                names = listings.names_of_multistatus(self._bounded(operation, blocks))
+                yield from self._listed(operation, names)
+        if status not in (207, 404):
+            yield from self._names_of_autoindex(operation)
+
+    def _names_of_autoindex(self, operation: str) -> Iterator[str]:
+        begun = False
         try:
-            if answer.status == 207:
-                return names_of_multistatus(answer.content)
-            answer = self._client.request(operation, "GET", self.url, (200,), whole=True)
-            return names_of_autoindex(answer.content)
-        except (ValueError, exceptions.ReplicaMissing, exceptions.TargetRefused) as error:
-            why = getattr(error, "hint", error)
-            hint = f"{self.url}: needs PROPFIND, or autoindex_format json of nginx: {why}"
-            raise self._client.error(exceptions.TargetRefused, operation, hint) from error
+            with self._client.streaming(operation, "GET", self.url, (200,)) as (_, blocks):
+                begun = True
+                names = listings.names_of_autoindex(self._bounded(operation, blocks))
+                yield from self._listed(operation, names)
+        except (exceptions.ReplicaMissing, exceptions.TargetRefused) as error:
+            if begun:
+                raise
+            raise self._cannot_list(operation, error.hint) from error
+
+    def _listed(self, operation: str, names: Iterator[str]) -> Iterator[str]:
+        """The names, unless they are too many, or what is read is no listing."""
+        count = 0
+        try:
+            for name in itertools.islice(names, self.limits.most_names):
+                count += 1
+                yield name
+            if count == self.limits.most_names and next(names, None) is not None:
+                raise self._endless(operation, f"more than {count} names")
+        except listings.NoListing as error:
+            if not count:
+                raise self._cannot_list(operation, printable(str(error))) from error
+            hint = f"{self.url}: the listing breaks off: {printable(str(error))}"
+            raise self._client.error(exceptions.TargetUnavailable, operation, hint) from error
+
+    def _bounded(self, operation: str, blocks: Iterator[bytes]) -> Iterator[bytes]:
+        """A listing while it is neither too long nor too slow."""
+        limits = self.limits
+        end = time.monotonic() + limits.most_seconds
+        try:
+            for block in bounded_blocks(
+                blocks, limits.most_bytes, limits.least_bytes_per_second, limits.grace_seconds
+            ):
+                if time.monotonic() > end:
+                    raise self._endless(operation, f"more than {limits.most_seconds:.0f} s")
+                yield block
+        except (TooLong, TooSlow) as error:
+            raise self._endless(operation, error.hint) from error
+
+    def _endless(self, operation: str, hint: str) -> exceptions.TargetError:
+        hint = f"{self.url}: the listing is not read to its end: {hint}"
+        return self._client.error(exceptions.TargetUnavailable, operation, hint)
+
+    def _cannot_list(self, operation: str, why: str) -> exceptions.TargetError:
+        hint = f"{self.url}: needs PROPFIND, or autoindex_format json of nginx: {why}"
+        return self._client.error(exceptions.TargetRefused, operation, hint)
 
     def _size_by_range(self, operation: str, name: str) -> int:
         """The size where HEAD does not tell it, as Apache does not for empty files."""
@@ -149,61 +253,16 @@ class WebCollection:
             operation, "GET", self.address(name), (200, 206, 416), headers={"Range": "bytes=0-0"}
         )
         if answer.status == 200:
-            size = answer.headers.get("Content-Length", "")
+            size = whole_number(answer.headers.get("Content-Length"))
         else:
-            size = answer.headers.get("Content-Range", "").rpartition("/")[2]
-        if not size.isdecimal():
+            size = whole_size(answer.headers.get("Content-Range"))
+        if size is None:
             hint = f"{self.address(name)}: the server does not tell the size of the object"
             raise self._client.error(exceptions.TargetUnavailable, operation, hint)
-        return int(size)
-
-
-class _Builder(ElementTree.TreeBuilder):
-    """Takes no document type, so that no entity can be declared."""
-
-    def doctype(self, name: str, pubid: str | None, system: str | None) -> NoReturn:
-        raise ValueError("a document type is not expected")
-
-
-def names_of_multistatus(content: bytes) -> list[str]:
-    """The names of the plain members in a WebDAV multistatus answer.
-
-    :raises ValueError: it is something else
-    """
-    try:
-        tree = ElementTree.fromstring(content, ElementTree.XMLParser(target=_Builder()))
-    except ElementTree.ParseError as error:
-        raise ValueError(f"not a listing: {error}") from error
-    names = []
-    for response in tree.iterfind("{DAV:}response"):
-        path = parse.urlsplit(response.findtext("{DAV:}href", "").strip()).path
-        collection = response.find(".//{DAV:}resourcetype/{DAV:}collection") is not None
-        if not collection and not path.endswith("/"):
-            names.append(parse.unquote(path.rpartition("/")[2]))
-    return names
-
-
-def names_of_autoindex(content: bytes) -> list[str]:
-    """The names of the plain members in what nginx gives with ``autoindex_format json``.
-
-    :raises ValueError: it is something else
-    """
-    try:
-        return [entry["name"] for entry in json.loads(content) if entry["type"] == "file"]
-    except (KeyError, TypeError) as error:
-        raise ValueError(f"not a listing: {error!r}") from error
+        return size
 
 
 def _quoted(name: str) -> str:
     if name in ("", ".", "..") or "/" in name:
-        raise ValueError(f"{name!r} cannot be the name of an object")
+        raise ImproperName(hint=f"{name!r} cannot be the name of an object")
     return parse.quote(name, safe="")
-
-
-def _md5(header: str) -> str | None:
-    """The hex form of a Content-MD5 header, None where it is not one."""
-    try:
-        digest = base64.b64decode(header, validate=True)
-    except binascii.Error:
-        return None
-    return digest.hex() if len(digest) == 16 else None

@@ -455,7 +455,8 @@ def change_of(change, body=b"", **more):
 
 
 def notes(spool):
-    return {path.name for path in spool.directory.iterdir() if path.suffix in (".note", ".deleted")}
+    files = spool.directory.iterdir()
+    return {path.name for path in files if path.suffix in (".note", ".deleted")}
 
 
 @pytest.mark.parametrize("change", CHANGES)

@@ -56,7 +56,7 @@ RANKS = {
 MODULES = [
     path for path in sorted(PACKAGE.rglob("*.py")) if path.name not in ("__init__.py", "env.py")
 ]
-MOST_LINES = 400
+MOST_LINES = 450
 MOST_FUNCTION_LINES = 45
 
 

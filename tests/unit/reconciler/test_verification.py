@@ -3,6 +3,7 @@
 import dataclasses
 import hashlib
 import threading
+import types
 
 import pytest
 
@@ -10,6 +11,7 @@ from glance_repl_mw import exceptions
 from glance_repl_mw.model import ReplicaStatus
 from glance_repl_mw.reconciler.tools import Stopping
 from glance_repl_mw.reconciler.verification import Outcome, Verifier, examine
+from glance_repl_mw.targets.bounds import bounded_blocks
 from tests.unit.reconciler.target_lab import BLOCK, BODY, PRIMARY, SITE, Lab, at, days
 
 FLIPPED = bytes([BODY[0] ^ 1]) + BODY[1:]
@@ -257,3 +259,47 @@ def test_glance_is_not_asked_about_replicas_in_hand(lab):
     ]
     assert outcomes == [Outcome.SKIPPED, Outcome.GOOD]
     assert lab.images.finds == [image_ids[1:]]
+
+
+class Endless:
+    """Blocks without an end; counts them."""
+
+    def __init__(self):
+        self.given = 0
+        self.closed = False
+
+    def __iter__(self):
+        try:
+            while True:
+                self.given += 1
+                yield bytes(1024)
+        finally:
+            self.closed = True
+
+
+def test_object_without_an_end_is_bad_and_not_read_on(lab):
+    image_id = lab.add()
+    endless = Endless()
+    lab.target.open = lambda name: iter(endless)
+    verdict = verify(lab, image_id, read_back=True)
+    assert_withdrawn(lab, image_id, verdict)
+    assert f"is more than {len(BODY)}, not {len(BODY)}" in verdict.why
+    assert endless.given <= len(BODY) // 1024 + 1
+    assert endless.closed
+
+
+def test_object_that_drips_is_not_waited_for(lab, monkeypatch):
+    clock = types.SimpleNamespace(now=0.0)
+
+    def drip():
+        for _ in BODY:
+            clock.now += 30.0
+            yield b"x"
+
+    monkeypatch.setitem(bounded_blocks.__kwdefaults__, "clock", lambda: clock.now)
+    image_id = lab.add()
+    lab.target.open = lambda name: drip()
+    verdict = verify(lab, image_id, read_back=True)
+    assert verdict.outcome is Outcome.UNKNOWN
+    assert "too slowly: 2 bytes within 60 s" in verdict.why
+    assert lab.row(image_id).status is ReplicaStatus.ACTIVE

@@ -2,7 +2,7 @@
 
 import pytest
 
-from glance_repl_mw.targets.webdav import names_of_autoindex, names_of_multistatus
+from glance_repl_mw.targets.listings import names_of_autoindex, names_of_multistatus
 
 MULTISTATUS = b"""<?xml version="1.0"?>
 <d:multistatus xmlns:d="DAV:">
@@ -17,7 +17,7 @@ MULTISTATUS = b"""<?xml version="1.0"?>
 
 
 def test_multistatus():
-    assert names_of_multistatus(MULTISTATUS) == ["a b", "c%25"]
+    assert list(names_of_multistatus([MULTISTATUS])) == ["a b", "c%25"]
 
 
 @pytest.mark.parametrize(
@@ -33,15 +33,15 @@ def test_multistatus():
 )
 def test_something_else_is_not_a_multistatus(content):
     with pytest.raises(ValueError, match=r"not a listing|document type"):
-        names_of_multistatus(content)
+        list(names_of_multistatus([content]))
 
 
 def test_autoindex():
     content = b'[{"name": "a b", "type": "file", "size": 3}, {"name": "d", "type": "directory"}]'
-    assert names_of_autoindex(content) == ["a b"]
+    assert list(names_of_autoindex([content])) == ["a b"]
 
 
 @pytest.mark.parametrize("content", [b"", b"<html>", b"[1]", b"{}x", b'[{"name": "a"}]', b"1"])
 def test_something_else_is_not_an_autoindex(content):
     with pytest.raises(ValueError):
-        names_of_autoindex(content)
+        list(names_of_autoindex([content]))
