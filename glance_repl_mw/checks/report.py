@@ -19,6 +19,7 @@ from glance_repl_mw.checks import (
     pipeline,
     secrecy,
     spooldir,
+    writers,
 )
 from glance_repl_mw.checks import targets as target_checks
 from glance_repl_mw.checks.deployment import Deployment
@@ -63,6 +64,7 @@ def _findings(deployment: Deployment, targets: dict[str, Target]) -> Iterator[Fi
         ("targets", lambda: exposure.check_targets(targets.values())),
         ("targets", lambda: exposure.check_imports(deployment, targets.values())),
         ("targets", lambda: _try_out(deployment, targets)),
+        ("writer", lambda: writers.check(deployment)),
     ]
     for area, step in steps:
         yield from _guarded(area, step)

@@ -14,7 +14,7 @@ from oslo_config import cfg
 
 from glance_repl_mw import exceptions
 from glance_repl_mw.checks import database as database_checks
-from glance_repl_mw.checks import deployment, secrecy
+from glance_repl_mw.checks import deployment, secrecy, writers
 from glance_repl_mw.checks.report import report
 from glance_repl_mw.cmd import explain, sync, targets, verify, watch
 from glance_repl_mw.cmd.records import require_records
@@ -22,12 +22,16 @@ from glance_repl_mw.db import schema
 from glance_repl_mw.db.models import ReplicaRow
 from glance_repl_mw.db.overview import ReplicaOverview
 from glance_repl_mw.db.store import ReplicaStore
+from glance_repl_mw.foreign_text import printable
 from glance_repl_mw.model import Replica
+from glance_repl_mw.spool.directory import Spool
+from glance_repl_mw.spool.upload import Upload
 
 _PROGRAM = "glance-repl-manage"
 _FAILED = 2
 _COLUMNS = ("Image", "Target", "Status", "Progress", "Size", "Attempts", "Next attempt", "Error")
 _ERROR_WIDTH = 60
+_ERROR_CHARACTERS = 1000
 
 
 def main() -> None:
@@ -51,7 +55,8 @@ def manage(arguments: list[str]) -> int:
         problem = str(error)
     except database_checks.PROBLEMS as error:
         problem = f"[replication] connection: {database_checks.explain(error)}"
-    print(f"{_PROGRAM}: {secrecy.redact(' '.join(problem.split()))}", file=sys.stderr)
+    text = printable(secrecy.redact(problem), _ERROR_CHARACTERS)
+    print(f"{_PROGRAM}: {text}", file=sys.stderr)
     return _FAILED
 
 
@@ -115,9 +120,11 @@ def _status(conf: cfg.ConfigOpts) -> int:
     image = conf.command.image
     if conf.command.watch is not None:
         return watch.repeat(_watched(conf, image), conf.command.watch)
-    replicas = _replicas(deployment.read(conf).replication.replication.connection, image)
+    replication = deployment.read(conf).replication
+    replicas = _replicas(replication.replication.connection, image)
     if image and not replicas:
-        print(f"{_PROGRAM}: image {image} has no replicas", file=sys.stderr)
+        text = printable(f"image {image} {_without_replicas(replication, image)}")
+        print(f"{_PROGRAM}: {text}", file=sys.stderr)
         return 1
     if conf.command.format == "json":
         print(json.dumps([replica.as_dict() for replica in replicas], indent=2))
@@ -126,6 +133,13 @@ def _status(conf: cfg.ConfigOpts) -> int:
     else:
         print("Nothing has been replicated yet.")
     return 0
+
+
+def _without_replicas(conf: cfg.ConfigOpts, image_id: str) -> str:
+    if any(upload.image_id == image_id for upload in _uploads(conf)):
+        lack = writers.look(conf).lack
+        return f"has no replicas yet: {lack or 'the writer takes it from the spool'}"
+    return "has no replicas"
 
 
 def _watched(conf: cfg.ConfigOpts, image: str | None) -> Callable[[], str]:
@@ -141,7 +155,20 @@ def _watched(conf: cfg.ConfigOpts, image: str | None) -> Callable[[], str]:
         return lambda: _table(_replicas(connection, image)).get_string()
     records = require_records(replication)
     database = schema.open_database(replication.replication.connection)
-    return watch.Watch(ReplicaOverview(database), records.counts).block
+    return watch.Watch(
+        ReplicaOverview(database),
+        records.counts,
+        lambda: writers.look(replication),
+        lambda: _uploads(replication),
+    ).block
+
+
+def _uploads(conf: cfg.ConfigOpts) -> Sequence[Upload]:
+    """What the spool of this node holds; nothing where this user may not look."""
+    try:
+        return Spool(conf.replication.spool_dir).uploads()
+    except OSError:
+        return []
 
 
 def _replicas(connection: str, image_id: str | None) -> Sequence[Replica]:
@@ -169,7 +196,7 @@ def _table(replicas: Sequence[Replica]) -> prettytable.PrettyTable:
                 "" if replica.size is None else replica.size,
                 replica.attempts,
                 replica.as_dict()["next_attempt_at"] or "",
-                replica.error or "",
+                printable(replica.error or "", _ERROR_CHARACTERS),
             ]
         )
     return table

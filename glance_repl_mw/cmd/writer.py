@@ -28,6 +28,7 @@ from glance_repl_mw.db.wishes import TargetWishes
 from glance_repl_mw.images import ImageService
 from glance_repl_mw.model import Observer
 from glance_repl_mw.nodes import Nodes, node_name
+from glance_repl_mw.presence import WRITER_LOCK, holder
 from glance_repl_mw.reconciler import service as reconciler
 from glance_repl_mw.reconciler import tasks
 from glance_repl_mw.reconciler.health import TargetHealth
@@ -200,13 +201,24 @@ def _own_lock(conf: cfg.ConfigOpts, directory: pathlib.Path) -> Callable[[], boo
     Waits while another writer finishes.
     """
     if conf.embedded_lock is None:
-        lock = launcher.open_lock(directory, launcher.WRITER_LOCK)
-        fcntl.flock(lock, fcntl.LOCK_EX)
+        lock = launcher.open_lock(directory, WRITER_LOCK)
+        _wait_for_turn(lock.fileno())
         return lambda: lock is not None
     os.set_inheritable(conf.embedded_lock, False)
     os.pwrite(conf.embedded_lock, f"{os.getpid()} {launcher.fingerprint(conf)}".encode(), 0)
     presence = launcher.open_lock(directory, launcher.API_LOCK)
     return lambda: _has_api_process(presence.fileno())
+
+
+def _wait_for_turn(lock: int) -> None:
+    """Wait until no other writer holds the lock, and write into it who does then."""
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        LOG.warning("Waits for the writer with process id %s to end", holder(lock) or "unknown")
+        fcntl.flock(lock, fcntl.LOCK_EX)
+    os.ftruncate(lock, 0)
+    os.pwrite(lock, str(os.getpid()).encode(), 0)
 
 
 def _has_api_process(descriptor: int) -> bool:

@@ -20,6 +20,8 @@ RANKS = {
     "content": 2,
     "answers": 2,
     "bounded": 0,
+    "foreign_text": 0,
+    "presence": 0,
     "spool": 1,
     "tee": 1,
     "locking": 1,
