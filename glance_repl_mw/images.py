@@ -264,6 +264,19 @@ class ImageService:
     def _locations(self, image_id: str) -> Sequence[patches.Location]:
         return locations_of(self._record(image_id, "read the image"), image_id)
 
+    def endpoint(self) -> str:
+        """Glance's URL, from the option or from Keystone's catalogue.
+
+        :raises GlanceUnavailable: Keystone cannot be asked, or knows none
+        :raises GlanceRefused: Keystone does not accept the credentials
+        """
+        with _translated(None, "find the endpoint of Glance"):
+            found = self._client.http_client.get_endpoint()
+        if not found:
+            hint = "the catalogue of Keystone has none"
+            raise exceptions.GlanceUnavailable(None, None, "find the endpoint of Glance", hint)
+        return str(found)
+
     def _record(self, image_id: str, operation: str) -> Mapping[str, Any]:
         return self._request(image_id, operation, "GET", _image_path(image_id))
 

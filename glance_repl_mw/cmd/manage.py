@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.metadata
 import json
 import logging
 import sys
@@ -12,7 +13,7 @@ import prettytable
 import sqlalchemy as sa
 from oslo_config import cfg
 
-from glance_repl_mw import exceptions
+from glance_repl_mw import exceptions, substitution
 from glance_repl_mw.checks import database as database_checks
 from glance_repl_mw.checks import deployment, secrecy, writers
 from glance_repl_mw.checks.report import report
@@ -51,8 +52,10 @@ def manage(arguments: list[str]) -> int:
     try:
         conf = _configuration(arguments)
         return conf.command.run(conf)
-    except (exceptions.ReplicationError, cfg.Error, OSError) as error:
+    except (exceptions.ReplicationError, OSError) as error:
         problem = str(error)
+    except cfg.Error as error:
+        problem = substitution.reason(error) or str(error)
     except database_checks.PROBLEMS as error:
         problem = f"[replication] connection: {database_checks.explain(error)}"
     text = printable(secrecy.redact(problem), _ERROR_CHARACTERS)
@@ -66,10 +69,11 @@ def _configuration(arguments: list[str]) -> cfg.ConfigOpts:
     conf(
         arguments,
         project="glance",
-        prog="glance-api",
-        usage=f"{_PROGRAM} [--config-file PATH] [--config-dir DIR] COMMAND",
+        prog=_PROGRAM,
+        version=importlib.metadata.version("glance-repl-mw"),
         description="Manages the replication of images.",
         default_config_files=deployment.default_config_files(),
+        default_config_dirs=cfg.find_config_dirs("glance", "glance-api"),
     )
     if not conf.config_file and not conf.config_dir:
         raise exceptions.ConfigError(
@@ -86,6 +90,14 @@ def _add_commands(commands: Any) -> None:
     )
     upgrade.set_defaults(run=_sync_database)
     check = commands.add_parser("check", help="say what is wrong with this deployment")
+    check.add_argument(
+        "--acknowledge",
+        action="append",
+        default=[],
+        metavar="TEXT",
+        help="show warnings that hold this text, as the name of an option, as notes; may be "
+        "repeated. For what you have judged and accept",
+    )
     check.set_defaults(run=_check)
     status = commands.add_parser("status", help="show the state of the replicas")
     status.add_argument("image", nargs="?", metavar="IMAGE", help="only those of this image")
@@ -113,7 +125,7 @@ def _sync_database(conf: cfg.ConfigOpts) -> int:
 
 
 def _check(conf: cfg.ConfigOpts) -> int:
-    return report(deployment.read(conf), sys.stdout)
+    return report(deployment.read(conf), sys.stdout, conf.command.acknowledge)
 
 
 def _status(conf: cfg.ConfigOpts) -> int:

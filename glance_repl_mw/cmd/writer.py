@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import fcntl
 import functools
+import importlib.metadata
 import logging
 import os
 import pathlib
@@ -19,6 +20,7 @@ from oslo_db.sqlalchemy import enginefacade
 from oslo_log import log
 
 from glance_repl_mw import exceptions, launcher, opts
+from glance_repl_mw.cmd import again
 from glance_repl_mw.db import schema
 from glance_repl_mw.db.outlook import Outlooks
 from glance_repl_mw.db.states import TargetStates
@@ -58,6 +60,8 @@ def main() -> None:
     """The console script: as ``serve``, but waits for no thread that a target still blocks."""
     try:
         status = serve(sys.argv[1:])
+    except again.Again:
+        again.execute()
     except Exception:
         LOG.exception("The writer fails")
         status = 1
@@ -70,7 +74,11 @@ def serve(arguments: list[str]) -> int:
     """Run the writer until SIGTERM, SIGINT or, embedded, until no API process is left.
 
     Returns 0, or 2 when the configuration cannot work; the reason is on stderr, in one line.
+
+    :raises Again: SIGHUP came, the new configuration can work, and all work was handed back
     """
+    # Whoever sends it so early gets what it asks for.
+    signal.signal(signal.SIGHUP, signal.SIG_IGN)
     signal.pthread_sigmask(signal.SIG_SETMASK, [])
     try:
         conf = _configuration(arguments)
@@ -82,11 +90,28 @@ def serve(arguments: list[str]) -> int:
         return 2
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: service.stop())
+    reload = again.Reload(lambda: _examine(arguments), service.stop)
+    signal.signal(signal.SIGHUP, lambda *_: reload.begin())
     LOG.info("The writer begins, process %s", os.getpid())
     service.run_forever()
     if notifications:
         notifications.finish(_LAST_EVENTS_SECONDS)
+    if reload.is_due:
+        if conf.embedded_lock is not None:
+            os.set_inheritable(conf.embedded_lock, True)
+        raise again.Again
     return 0
+
+
+def _examine(arguments: list[str]) -> None:
+    """See that a writer could begin with the configuration as it is now.
+
+    :raises ConfigError:
+    :raises oslo_config.cfg.Error:
+    """
+    conf = _parse(arguments)
+    loader.check_values(conf)
+    ImageService(conf, functools.partial(given_location, loader.load_targets(conf).values()))
 
 
 def _give_way(nice: int) -> None:
@@ -95,19 +120,14 @@ def _give_way(nice: int) -> None:
     Where the kernel groups processes by their sessions, ``nice`` counts inside a session only, and
     the session has a value of its own; see sched(7).
     """
-    os.nice(nice)
+    again.add_nice(nice)
     if os.getsid(0) == os.getpid():
         with contextlib.suppress(OSError):
             _AUTOGROUP.write_text(str(nice))
 
 
 def _configuration(arguments: list[str]) -> cfg.ConfigOpts:
-    conf = cfg.ConfigOpts()
-    conf.register_cli_opt(_COMMAND_LINE)
-    conf.register_opts(opts.GLANCE_OPTIONS)
-    log.register_options(conf)
-    opts.register_opts(conf)
-    conf(arguments, project="glance", prog="glance-api")
+    conf = _parse(arguments)
     log.setup(conf, "glance-repl-writer")
     # What it cannot find is an error of the configuration, which we tell ourselves.
     logging.getLogger("stevedore").setLevel(logging.ERROR)
@@ -115,6 +135,25 @@ def _configuration(arguments: list[str]) -> cfg.ConfigOpts:
     logging.getLogger("oslo_policy").setLevel(logging.CRITICAL)
     # What cannot be done now is told where it is put off.
     logging.getLogger("oslo_db.api").setLevel(logging.CRITICAL)
+    return conf
+
+
+def _parse(arguments: list[str]) -> cfg.ConfigOpts:
+    conf = cfg.ConfigOpts()
+    conf.register_cli_opt(_COMMAND_LINE)
+    conf.register_opts(opts.GLANCE_OPTIONS)
+    log.register_options(conf)
+    opts.register_opts(conf)
+    conf(
+        arguments,
+        project="glance",
+        prog="glance-repl-writer",
+        version=importlib.metadata.version("glance-repl-mw"),
+        description="Pushes the images in the spool of this node to the targets.",
+        # Those that glance-api reads.
+        default_config_files=cfg.find_config_files("glance", "glance-api"),
+        default_config_dirs=cfg.find_config_dirs("glance", "glance-api"),
+    )
     return conf
 
 

@@ -7,6 +7,7 @@ from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
 
 from glance_repl_mw import exceptions
+from glance_repl_mw.proxies import is_loopback
 from glance_repl_mw.targets.base import Remark
 from glance_repl_mw.targets.httpclient import Answer, Client
 from glance_repl_mw.targets.webdav import WRITTEN, WebCollection
@@ -25,6 +26,7 @@ _SIGNED = (
     "must agree"
 )
 _READ_BY_ALL = "see Replicas that only Glance can read in the documentation"
+_USE_TLS = "use https, with ca_file where its certificate is of an authority of your own"
 _LOOK_SECONDS = 10.0
 _LOOK_BYTES = 1024
 
@@ -171,7 +173,8 @@ class Probe:
         if wanted == "auto" and mode == "direct":
             remarks.append(Remark("publish=direct: the server has no MOVE"))
         if self._client.sends_credentials and self._collection.url.startswith("http:"):
-            remarks.append(Remark("url: credentials are sent without TLS"))
+            remedy = "" if is_loopback(self._collection.url) else _USE_TLS
+            remarks.append(Remark("url: credentials are sent without TLS", remedy))
         try:
             self._collection.names("check: list")
         except exceptions.TargetRefused as error:

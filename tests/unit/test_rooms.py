@@ -22,6 +22,8 @@ RANKS = {
     "bounded": 0,
     "foreign_text": 0,
     "presence": 0,
+    "substitution": 0,
+    "proxies": 1,
     "spool": 1,
     "tee": 1,
     "locking": 1,
