@@ -11,7 +11,7 @@ import keystoneauth1.exceptions
 from keystoneauth1 import adapter, loading
 from oslo_config import cfg
 
-from glance_repl_mw import exceptions, opts
+from glance_repl_mw import bounded, exceptions, opts, substitution
 
 _BY_PASSWORD = ("password", "v3password")
 _BY_TOKEN = ("token", "v3token")
@@ -35,6 +35,7 @@ def load_adapter(conf: cfg.ConfigOpts) -> adapter.Adapter:
         _check_url(section, conf[section], "auth_url")
         auth = loading.load_auth_from_conf_options(conf, opts.GROUP)
         session = loading.load_session_from_conf_options(conf, opts.GROUP, auth=auth)
+        bounded.bound(session.session)
         return loading.load_adapter_from_conf_options(conf, opts.GROUP, session=session)
     except keystoneauth1.exceptions.NoMatchingPlugin as error:
         raise _wrong(conf.replication.auth_section, f"auth_type: {error}") from error
@@ -50,6 +51,11 @@ def _register_plugin(conf: cfg.ConfigOpts) -> str:
         raise _wrong(section, "auth_type: is missing")
     plugin_options = loading.get_auth_plugin_conf_options(conf[section].auth_type)
     conf.register_opts(plugin_options, group=section)
+    for option in plugin_options:
+        try:
+            conf[section][option.dest]
+        except (cfg.Error, ValueError) as error:
+            raise _wrong(section, f"{option.name}: {substitution.reason(error)}") from None
     return section
 
 

@@ -7,20 +7,20 @@ are plain URLs everywhere else.
 from __future__ import annotations
 
 import contextlib
-import datetime
 import http
 import json
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from typing import Any
+from urllib import parse
 
 import glanceclient.exc
 import keystoneauth1.exceptions
 import requests
 from glanceclient.v2 import client as glance_client
 from oslo_config import cfg
-from oslo_utils import timeutils
 
-from glance_repl_mw import credentials, exceptions, patches
+from glance_repl_mw import bounded, credentials, exceptions, patches
+from glance_repl_mw.answers import Listing, image_of, listing_of, locations_of
 from glance_repl_mw.model import Image
 from glance_repl_mw.signing import without_signatures
 
@@ -29,6 +29,10 @@ _CHANGE_ATTEMPTS = 5
 # Glance shows these for a moment, and for ever where it died in the middle of a delete.
 _BEING_DELETED = ("deleted", "pending_delete")
 _NO_PROPERTY = "glance_repl_no_such_property"
+_LIST = "list images"
+# So many images are looked at for one of another project, unless Glance shows fewer at once.
+_FOREIGN_PAGE = 100
+_FOREIGN_PAGES = 20
 _PATCH_TYPE = "application/openstack-images-v2.1-json-patch"
 
 
@@ -66,48 +70,81 @@ class ImageService:
     def get(self, image_id: str) -> Image:
         """Glance's record of an image."""
         operation = "read the image"
-        image = image_of(self._request(image_id, operation, "GET", f"/v2/images/{image_id}"))
+        image = image_of(self._record(image_id, operation), image_id)
         if image.status in _BEING_DELETED:
             raise exceptions.ImageGone(image_id, None, operation, f"it is {image.status}")
         return image
 
-    def find(self, image_ids: Sequence[str]) -> dict[str, Image]:
-        """Glance's records of several images, in one request, or two where some are hidden."""
-        images: dict[str, Image] = {}
-        for more in ("", "&os_hidden=true"):
-            missing = [image_id for image_id in image_ids if image_id not in images]
-            if missing:
-                path = f"/v2/images?visibility=all&limit={len(missing)}&id=in:{','.join(missing)}"
-                body = self._request(None, "list images", "GET", path + more)
-                images |= {each["id"]: image_of(each) for each in body["images"]}
+    def find(self, image_ids: Collection[str]) -> dict[str, Image]:
+        """Glance's records of those of the images that it lists, by the ids that were asked for.
+
+        One request where Glance shows all of them, and one for those that are hidden. Glance may
+        show fewer images at once than it is asked for: then those that remain are asked for.
+        """
+        found: dict[str, Image] = {}
+        for hidden in (False, True):
+            has_more = True
+            while has_more and (missing := [each for each in image_ids if each not in found]):
+                page = self._some_of(missing, hidden)
+                images = {image.image_id.lower(): image for image in page.images}
+                found |= {each: images[each.lower()] for each in missing if each.lower() in images}
+                has_more = page.has_more and bool(page.images)
         return {
             image_id: image
-            for image_id, image in images.items()
+            for image_id, image in found.items()
             if image.status not in _BEING_DELETED
         }
 
     def page(self, after: str | None, limit: int, *, hidden: bool = False) -> list[Image]:
-        """The next images, of all projects, in Glance's own order.
+        """The next images, of all projects, in Glance's own order; none only at the end.
+
+        They may be fewer than ``limit`` before the end.
 
         :param after: the last image of the page before, None for the first page
         :param hidden: the hidden ones instead of the others
         :raises ImageGone: Glance does not know the image ``after`` any more
         """
-        path = f"/v2/images?visibility=all&limit={limit}&sort=created_at:asc,id:asc"
-        path += "&os_hidden=true" if hidden else ""
-        path += f"&marker={after}" if after else ""
+        query = {"visibility": "all", "sort": "created_at:asc,id:asc"}
+        query |= {"os_hidden": "true"} if hidden else {}
+        page = self._page(query, after, limit)
+        if any(image.image_id == after for image in page.images):
+            hint = "Glance's list of images leads in a circle"
+            raise exceptions.GlanceUnavailable(after, None, _LIST, hint)
+        return page.images
+
+    def _some_of(self, image_ids: Sequence[str], hidden: bool) -> Listing:
+        """Those of the images that Glance shows on one page; large records halve the page."""
+        query = {"visibility": "all", "limit": len(image_ids), "id": f"in:{','.join(image_ids)}"}
+        query |= {"os_hidden": "true"} if hidden else {}
         try:
-            body = self._request(after, "list images", "GET", path)
+            body = self._request(None, _LIST, "GET", _path(query))
+        except exceptions.GlanceUnavailable as error:
+            if not _is_too_large(error) or len(image_ids) == 1:
+                raise
+            first = self._some_of(image_ids[: len(image_ids) // 2], hidden)
+            second = self._some_of(image_ids[len(image_ids) // 2 :], hidden)
+            return Listing([*first.images, *second.images], first.has_more or second.has_more)
+        return listing_of(body, len(image_ids), image_ids)
+
+    def _page(self, query: Mapping[str, Any], after: str | None, limit: int) -> Listing:
+        """As ``page``, with this query; large records halve the page."""
+        marker = {"marker": after} if after else {}
+        try:
+            path = _path({**query, "limit": limit, **marker})
+            return listing_of(self._request(after, _LIST, "GET", path), limit, None)
+        except exceptions.GlanceUnavailable as error:
+            if not _is_too_large(error) or limit == 1:
+                raise
+            return self._page(query, after, limit // 2)
         except exceptions.GlanceRefused as error:
             if after is None or status_of(error) != http.HTTPStatus.BAD_REQUEST:
                 raise
             raise exceptions.ImageGone(after, None, error.operation, error.hint) from error
-        return [image_of(each) for each in body["images"]]
 
     def download(self, image_id: str) -> Iterator[bytes]:
         """The image's bytes, in blocks, from whichever location Glance reads them."""
         with _translated(image_id, "download the image"):
-            _, blocks = self._client.http_client.request(f"/v2/images/{image_id}/file", "GET")
+            _, blocks = self._client.http_client.request(f"{_image_path(image_id)}/file", "GET")
             if not isinstance(blocks, Iterator):
                 raise exceptions.GlanceUnavailable(
                     image_id, None, "download the image", "Glance answers without data"
@@ -176,7 +213,8 @@ class ImageService:
         Returns the image as Glance stored it.
         """
         locations = [{"url": self._sign(url), "metadata": {}} for url in urls]
-        return image_of(self._patch(image_id, "add locations", patches.additions(locations)))
+        body = self._patch(image_id, "add locations", patches.additions(locations))
+        return image_of(body, image_id)
 
     def create(self, image_id: str, name: str, owner: str) -> None:
         """Make an image without data that belongs to the project ``owner``."""
@@ -192,12 +230,19 @@ class ImageService:
 
     def find_foreign(self) -> str | None:
         """An active image that another project has for itself, None where this user sees none."""
-        own = self._session.get_project_id()
+        with _translated(None, "authenticate"):
+            own = self._session.get_project_id()
         for visibility in ("private", "shared"):
-            path = f"/v2/images?visibility={visibility}&status=active&limit=100"
-            for image in self._request(None, "list images", "GET", path)["images"]:
-                if image["owner"] != own:
-                    return image["id"]
+            query = {"visibility": visibility, "status": "active"}
+            after: str | None = None
+            for _ in range(_FOREIGN_PAGES):
+                page = self._page(query, after, _FOREIGN_PAGE)
+                for image in page.images:
+                    if image.owner != own:
+                        return image.image_id
+                if not page.has_more or not page.images:
+                    break
+                after = page.images[-1].image_id
         return None
 
     def try_location(self, image_id: str, url: str) -> None:
@@ -209,7 +254,7 @@ class ImageService:
         :raises GlanceRefused: it refuses the location
         """
         changes: list[Mapping[str, Any]] = [
-            {"op": "add", "path": "/locations/-", "value": {"url": url, "metadata": {}}},
+            *patches.additions([{"url": self._sign(url), "metadata": {}}]),
             {"op": "remove", "path": f"/{_NO_PROPERTY}"},
         ]
         try:
@@ -220,7 +265,7 @@ class ImageService:
 
     def delete(self, image_id: str) -> None:
         """Delete an image."""
-        self._send(image_id, "delete the image", "DELETE", f"/v2/images/{image_id}")
+        self._send(image_id, "delete the image", "DELETE", _image_path(image_id))
 
     def project_id(self) -> str | None:
         """The service user's own project, None where it has none."""
@@ -251,8 +296,23 @@ class ImageService:
             self._session.get_auth_headers()
 
     def _locations(self, image_id: str) -> Sequence[patches.Location]:
-        body = self._request(image_id, "read the image", "GET", f"/v2/images/{image_id}")
-        return body.get("locations", ())
+        return locations_of(self._record(image_id, "read the image"), image_id)
+
+    def endpoint(self) -> str:
+        """Glance's URL, from the option or from Keystone's catalogue.
+
+        :raises GlanceUnavailable: Keystone cannot be asked, or knows none
+        :raises GlanceRefused: Keystone does not accept the credentials
+        """
+        with _translated(None, "find the endpoint of Glance"):
+            found = self._client.http_client.get_endpoint()
+        if not found:
+            hint = "the catalogue of Keystone has none"
+            raise exceptions.GlanceUnavailable(None, None, "find the endpoint of Glance", hint)
+        return str(found)
+
+    def _record(self, image_id: str, operation: str) -> Mapping[str, Any]:
+        return self._request(image_id, operation, "GET", _image_path(image_id))
 
     def _patch(
         self, image_id: str, operation: str, changes: Sequence[patches.Change]
@@ -261,7 +321,7 @@ class ImageService:
             image_id,
             operation,
             "PATCH",
-            f"/v2/images/{image_id}",
+            _image_path(image_id),
             headers={"Content-Type": _PATCH_TYPE},
             data=json.dumps(changes),
         )
@@ -306,7 +366,13 @@ def _translated(image_id: str | None, operation: str) -> Iterator[None]:
         glanceclient.exc.BaseException,
         keystoneauth1.exceptions.ClientException,
         requests.RequestException,  # an answer that breaks off
-        KeyError,  # glanceclient's, of an error without a Content-Type, as proxies send them
+        # The client's own: of an error without a Content-Type, as proxies send them, of JSON that
+        # is too deep or has a number of too many digits.
+        LookupError,
+        RecursionError,
+        TypeError,
+        ValueError,
+        AttributeError,
     ) as error:
         raise exceptions.GlanceUnavailable(image_id, None, operation, _text(error)) from error
 
@@ -317,28 +383,19 @@ def _http_status(error: BaseException | None) -> int:
     return next((status for status in found if isinstance(status, int)), 0)
 
 
-_HASHES = ("checksum", "os_hash_algo", "os_hash_value")
-_AS_THEY_ARE = ("size", *_HASHES, "visibility", "owner", "container_format", "disk_format")
+def _image_path(image_id: str) -> str:
+    return f"/v2/images/{parse.quote(image_id, safe='')}"
 
 
-def image_of(body: Mapping[str, Any]) -> Image:
-    """The image that Glance shows so."""
-    locations = body.get("locations", ())
-    return Image(
-        image_id=body["id"],
-        status=body["status"],
-        locations=tuple(dict.fromkeys(map(patches.plain_url, locations))),
-        given_locations=tuple(location["url"] for location in locations),
-        created_at=_time(body.get("created_at")),
-        updated_at=_time(body.get("updated_at")),
-        tags=frozenset(body.get("tags", ())),
-        properties={name: value for name, value in body.items() if isinstance(value, str)},
-        **{name: body.get(name) for name in _AS_THEY_ARE},
-    )
+def _path(query: Mapping[str, Any]) -> str:
+    return f"/v2/images?{parse.urlencode(query, safe=':,')}"
 
 
-def _time(text: str | None) -> datetime.datetime | None:
-    return timeutils.normalize_time(timeutils.parse_isotime(text)) if text else None
+def _is_too_large(error: BaseException | None) -> bool:
+    """Whether an answer of Glance was read only to the bound."""
+    while error is not None and not isinstance(error, bounded.AnswerTooLarge):
+        error = error.__cause__ or error.__context__
+    return error is not None
 
 
 def _text(error: Exception) -> str:

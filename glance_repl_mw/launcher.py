@@ -29,9 +29,10 @@ from typing import BinaryIO
 from oslo_config import cfg
 from oslo_log import log
 
+from glance_repl_mw.presence import WRITER_LOCK
+
 LOG = log.getLogger(__name__)
 
-WRITER_LOCK = "writer.lock"
 API_LOCK = "api.lock"
 _POLL_SECONDS = 0.5
 _SHORT_LIFE_SECONDS = 10.0
@@ -116,7 +117,8 @@ class WriterLauncher:
                 fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)
             except BlockingIOError:
                 process, _, configuration = lock.read().decode().partition(" ")
-                if process and configuration != fingerprint(self._conf):
+                # One that is a service of its own writes no configuration, and is let be.
+                if process and configuration not in ("", fingerprint(self._conf)):
                     LOG.info("The replication writer has an old configuration and is replaced")
                     os.kill(int(process), signal.SIGTERM)
 

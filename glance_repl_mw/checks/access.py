@@ -12,6 +12,7 @@ from pathlib import Path
 from oslo_config import cfg
 
 from glance_repl_mw import exceptions, opts
+from glance_repl_mw.checks import proxies
 from glance_repl_mw.checks.finding import Finding, error, ok, warning
 from glance_repl_mw.images import ImageService, status_of
 from glance_repl_mw.spool.reader import Gate, SpoolReader
@@ -38,6 +39,7 @@ def check(conf: cfg.ConfigOpts, targets: Sequence[Target]) -> Iterator[Finding]:
     """
     try:
         images = ImageService(conf, partial(given_location, targets))
+        yield from proxies.check("Keystone", _auth_url(conf))
         images.authenticate()
     except exceptions.ConfigError as problem:
         remedy = "set auth_type, auth_url, username and so on, as in [keystone_authtoken]"
@@ -50,7 +52,13 @@ def check(conf: cfg.ConfigOpts, targets: Sequence[Target]) -> Iterator[Finding]:
         yield error(_WHERE, f"Keystone cannot be reached: {problem.hint}", remedy)
     else:
         yield ok(_WHERE, "Keystone accepts it")
+        with suppress(exceptions.ReplicationError):
+            yield from proxies.check("Glance", images.endpoint())
         yield from _try_image(images, targets)
+
+
+def _auth_url(conf: cfg.ConfigOpts) -> str | None:
+    return getattr(conf[conf.replication.auth_section or opts.GROUP], "auth_url", None)
 
 
 def _try_image(images: ImageService, targets: Iterable[Target]) -> list[Finding]:

@@ -84,9 +84,16 @@ def check(deployment: Deployment) -> Iterator[Finding]:
     else:
         if current:
             yield ok(where, "the database is there, with the newest schema")
+            yield from _exposure(where, path)
         else:
             remedy = "run glance-repl-manage db sync"
             yield warning(where, "the schema is not that of this release", remedy)
+
+
+def _exposure(where: str, path: pathlib.Path | None) -> Iterator[Finding]:
+    if path is not None and path.stat().st_mode & 0o077:
+        text = f"{path} tells names and URLs of private images, and others may read it"
+        yield warning(where, text, "chmod 600, or restart the writer, which does that")
 
 
 def _sqlite_obstacle(path: pathlib.Path) -> str:

@@ -5,6 +5,10 @@ from __future__ import annotations
 import dataclasses
 import enum
 
+from glance_repl_mw.foreign_text import printable
+
+_MOST = 2000
+
 
 class Level(enum.StrEnum):
     """How bad it is; the order is that of severity."""
@@ -30,7 +34,7 @@ class Finding:
 
     def __str__(self) -> str:
         line = f"{self.level}: {self.where}: {self.text.rstrip(' .')}"
-        return " ".join((f"{line}; {self.remedy}" if self.remedy else line).split())
+        return printable(f"{line}; {self.remedy}" if self.remedy else line, _MOST)
 
 
 def ok(where: str, text: str) -> Finding:

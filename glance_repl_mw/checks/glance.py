@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import ipaddress
 import socket
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterable, Iterator
+from typing import NamedTuple
 from urllib import parse
 
 from oslo_config import cfg
@@ -94,16 +95,24 @@ def check_import_filter(deployment: Deployment, targets: dict[str, Target]) -> I
         remedy = "lists of this section are written in brackets, as in allowed_ports = [80,443]"
         yield error(f"[{_FILTER_GROUP}]", str(problem), remedy)
         return
-    for target in targets.values():
-        url = location_url(target)
-        if parse.urlsplit(url).scheme not in ("http", "https"):
-            continue
+    urls = {
+        name: url
+        for name, target in targets.items()
+        if parse.urlsplit(url := location_url(target)).scheme in ("http", "https")
+    }
+    refused: dict[str, list[str]] = {}
+    for name, url in urls.items():
         refusal = rules.refusal(url)
         if refusal is None:
-            yield ok(target.name, f"[{_FILTER_GROUP}] lets {url} pass")
+            yield ok(name, f"[{_FILTER_GROUP}] lets {url} pass")
+        elif refusal.remedy:
+            where = f"[{_FILTER_GROUP}] {refusal.option}"
+            yield error(name, f"{where} refuses {refusal.text}", refusal.remedy)
         else:
-            option, text, remedy = refusal
-            yield error(target.name, f"[{_FILTER_GROUP}] {option} refuses {text}", remedy)
+            refused.setdefault(refusal.option, []).append(f"{refusal.text} of {name}")
+    for option, texts in refused.items():
+        text = f"refuses {', '.join(texts)}"
+        yield error(f"[{_FILTER_GROUP}] {option}", text, rules.remedy(option, urls.values()))
 
 
 def location_url(target: Target) -> str:
@@ -116,6 +125,18 @@ def location_url(target: Target) -> str:
     return ""
 
 
+class Refusal(NamedTuple):
+    """Why Glance's filter refuses a URL.
+
+    :ivar text: what of the URL it is about
+    :ivar remedy: empty where that depends on the URLs of all targets
+    """
+
+    option: str
+    text: str
+    remedy: str = ""
+
+
 class ImportFilter:
     """What Glance asks of the URL of a location.
 
@@ -126,8 +147,8 @@ class ImportFilter:
         conf.register_opts(_FILTER_OPTIONS, group=_FILTER_GROUP)
         self._lists = {opt.name: list(conf[_FILTER_GROUP][opt.name]) for opt in _FILTER_OPTIONS}
 
-    def refusal(self, url: str) -> tuple[str, str, str] | None:
-        """The option that refuses the URL, what of it, and the remedy; None where it may pass."""
+    def refusal(self, url: str) -> Refusal | None:
+        """What is against the URL; None where it may pass."""
         parts = parse.urlsplit(url)
         host = parts.hostname or ""
         return (
@@ -138,19 +159,32 @@ class ImportFilter:
             or self._addresses(host, parts.port or (443 if parts.scheme == "https" else 80))
         )
 
-    def _listed(self, kind: str, value: str | int) -> tuple[str, str, str] | None:
+    def remedy(self, option: str, urls: Iterable[str]) -> str:
+        """What lets the URLs of all targets pass together, as far as this option goes."""
+        if option.startswith("disallowed_"):
+            return "take that from this list"
+        parts = [parse.urlsplit(url) for url in urls]
+        wanted: dict[str, list[str | int]] = {
+            "allowed_schemes": [part.scheme for part in parts],
+            "allowed_hosts": [part.hostname or "" for part in parts],
+            "allowed_ports": [part.port for part in parts if part.port],
+        }
+        values = dict.fromkeys([*self._lists[option], *wanted[option]])
+        is_new = option == "allowed_hosts" and not self._lists[option]
+        others = "; all other hosts must then be listed too" if is_new else ""
+        return f"set {option} = [{','.join(map(str, values))}]{others}"
+
+    def _listed(self, kind: str, value: str | int) -> Refusal | None:
         """What the two lists of a kind say; where there is an allowed one, only that counts."""
         allowed = self._lists[f"allowed_{kind}"]
         what = f"the {kind.removesuffix('s')} {value}"
         if allowed:
-            wanted = ",".join(map(str, (*allowed, value)))
-            remedy = f"set allowed_{kind} = [{wanted}]"
-            return None if value in allowed else (f"allowed_{kind}", what, remedy)
+            return None if value in allowed else Refusal(f"allowed_{kind}", what)
         if value in self._lists[f"disallowed_{kind}"]:
-            return f"disallowed_{kind}", what, "take it from that list"
+            return Refusal(f"disallowed_{kind}", what)
         return None
 
-    def _addresses(self, host: str, port: int) -> tuple[str, str, str] | None:
+    def _addresses(self, host: str, port: int) -> Refusal | None:
         """Whether one of the host's addresses may be used."""
         if _normalized(host) in self._lists["allowed_hosts"]:
             return None
@@ -158,11 +192,11 @@ class ImportFilter:
             addresses = _resolve(host, port)
         except OSError:
             remedy = "give a name that the name service knows, or an address"
-            return "allowed_hosts", f"the host {host}, which cannot be resolved", remedy
+            what = f"the host {host}, which cannot be resolved"
+            return Refusal("allowed_hosts", what, remedy)
         if any(map(self._usable, addresses)):
             return None
-        remedy = f"set allowed_hosts = [{host}]; all other hosts must then be listed too"
-        return "allowed_hosts", f"the host {host}: loopback, link-local or disallowed", remedy
+        return Refusal("allowed_hosts", f"the host {host} (loopback, link-local or disallowed)")
 
     def _usable(self, address: str) -> bool:
         parsed = ipaddress.ip_address(address)

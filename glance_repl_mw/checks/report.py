@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import TextIO
 
 from oslo_config import cfg
 
+from glance_repl_mw import substitution
 from glance_repl_mw.checks import (
     access,
     choosing,
@@ -17,27 +18,32 @@ from glance_repl_mw.checks import (
     identity,
     leaving,
     nodes,
+    options,
     pipeline,
     secrecy,
     spooldir,
+    writers,
 )
 from glance_repl_mw.checks import targets as target_checks
 from glance_repl_mw.checks.deployment import Deployment
-from glance_repl_mw.checks.finding import Finding, Level, error
+from glance_repl_mw.checks.finding import Finding, Level, error, note
 from glance_repl_mw.targets.base import Target
 
 _STATUS = {Level.ERROR: 2, Level.WARNING: 1}
 
 
-def report(deployment: Deployment, out: TextIO) -> int:
+def report(deployment: Deployment, out: TextIO, acknowledged: Sequence[str] = ()) -> int:
     """Write a line per finding as soon as it is known, then a summary, without any secret.
 
     Blocks as long as the slowest target or service. Returns the exit status: 0, 1 where there are
     warnings only, 2 where there are errors.
+
+    :param acknowledged: warnings that hold one of these texts are shown as notes
     """
     counts: Counter[Level] = Counter()
     targets: dict[str, Target] = {}
-    for finding in _findings(deployment, targets):
+    for found in _findings(deployment, targets):
+        finding = _as_acknowledged(found, acknowledged)
         counts[finding.level] += 1
         secrets = secrecy.secrets_of(deployment.replication, targets.values())
         print(secrecy.redact(str(finding), secrets), file=out, flush=True)
@@ -45,10 +51,18 @@ def report(deployment: Deployment, out: TextIO) -> int:
     return max((_STATUS.get(level, 0) for level in counts), default=0)
 
 
+def _as_acknowledged(finding: Finding, acknowledged: Sequence[str]) -> Finding:
+    is_accepted = any(text and text in str(finding) for text in acknowledged)
+    if finding.level is not Level.WARNING or not is_accepted:
+        return finding
+    return note(finding.where, f"{finding.text} (acknowledged)")
+
+
 def _findings(deployment: Deployment, targets: dict[str, Target]) -> Iterator[Finding]:
     """All findings; fills ``targets`` on the way."""
     steps: list[tuple[str, Callable[[], Iterable[Finding]]]] = [
         ("pipeline", lambda: pipeline.check(deployment)),
+        ("options", lambda: options.check(deployment)),
         ("glance", lambda: glance.check_locations(deployment)),
         ("glance", lambda: glance.check_store(deployment)),
         ("glance", lambda: exposure.check_policies(deployment)),
@@ -65,6 +79,7 @@ def _findings(deployment: Deployment, targets: dict[str, Target]) -> Iterator[Fi
         ("targets", lambda: exposure.check_imports(deployment, targets.values())),
         ("targets", lambda: identity.check(deployment, targets)),
         ("targets", lambda: _try_out(deployment, targets)),
+        ("writer", lambda: writers.check(deployment)),
     ]
     for area, step in steps:
         yield from _guarded(area, step)
@@ -86,7 +101,7 @@ def _guarded(area: str, step: Callable[[], Iterable[Finding]]) -> Iterator[Findi
     try:
         yield from step()
     except cfg.Error as problem:
-        yield error(area, str(problem), "correct the value")
+        yield error(area, substitution.reason(problem) or str(problem), "correct the value")
     except PermissionError as problem:
         text = f"{problem.filename} may not be looked at"
         yield error(area, text, "run this check as the user of glance-api")

@@ -33,8 +33,7 @@ def _directory(where: str, path: pathlib.Path) -> Iterator[Finding]:
             remedy = "make it, with mode 0700, for the user of glance-api"
             yield error(where, f"is missing, and cannot be made in {parent}", remedy)
         else:
-            remedy = "nothing to do: it is made when Glance starts"
-            yield warning(where, "is missing", remedy)
+            yield ok(where, "is made when Glance starts")
         return
     if not path.is_dir():
         yield error(where, "is not a directory", "name a directory of its own")

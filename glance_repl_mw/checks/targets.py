@@ -8,7 +8,7 @@ from concurrent import futures
 from oslo_config import cfg
 
 from glance_repl_mw import exceptions, opts
-from glance_repl_mw.checks.finding import Finding, error, ok, warning
+from glance_repl_mw.checks.finding import Finding, error, note, ok, warning
 from glance_repl_mw.targets import loader
 from glance_repl_mw.targets.base import Remark, Target
 
@@ -81,7 +81,7 @@ def _try(target: Target) -> Sequence[Finding]:
 def _finding(target: Target, remark: Remark) -> Finding:
     if remark.remedy:
         return warning(target.name, remark.text, remark.remedy)
-    return ok(target.name, remark.text)
+    return note(target.name, remark.text)
 
 
 def _text(problem: exceptions.TargetError) -> str:

@@ -12,7 +12,9 @@ from oslo_config import cfg
 
 from glance_repl_mw.checks import deployment, secrecy
 from glance_repl_mw.choice import Choice, Verdict
+from glance_repl_mw.cmd import lack
 from glance_repl_mw.cmd.records import counting, require_records
+from glance_repl_mw.foreign_text import printable
 from glance_repl_mw.images import ImageService
 from glance_repl_mw.model import Image, Replica, ReplicaStatus, Wish
 from glance_repl_mw.spool.directory import Spool
@@ -20,6 +22,7 @@ from glance_repl_mw.targets import loader
 
 _COLUMNS = ("Target", "Wanted", "Why", "Replica", "Next")
 _WIDTH = 40
+_MOST = 1000
 _WORDS = {True: "yes", False: "no", None: "not yet known"}
 _SYNC = "glance-repl-manage sync makes it"
 _NOT_CONFIGURED = Verdict(False, "the target is not configured any more")
@@ -100,7 +103,8 @@ def _explain(conf: cfg.ConfigOpts) -> int:
         return 0
     print(_table(lines))
     for remark in choice.remarks(image):
-        print(f"Image {image.image_id}: {remark}.")
+        print(f"Image {image.image_id}: {printable(remark, _MOST)}.")
+    lack.warn(replication)
     return 0
 
 
@@ -175,7 +179,7 @@ def _without_replica(
 
 def _redacted(line: _Line, secrets: set[str]) -> _Line:
     error = secrecy.redact(line.error, secrets) if line.error else None
-    return dataclasses.replace(line, error=error)
+    return dataclasses.replace(line, error=error and printable(error, _MOST))
 
 
 def _table(lines: Sequence[_Line]) -> prettytable.PrettyTable:

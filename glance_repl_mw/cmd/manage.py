@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.metadata
 import json
 import logging
 import sys
@@ -12,9 +13,9 @@ import prettytable
 import sqlalchemy as sa
 from oslo_config import cfg
 
-from glance_repl_mw import exceptions
+from glance_repl_mw import exceptions, substitution
 from glance_repl_mw.checks import database as database_checks
-from glance_repl_mw.checks import deployment, secrecy
+from glance_repl_mw.checks import deployment, secrecy, writers
 from glance_repl_mw.checks.report import report
 from glance_repl_mw.cmd import deletions, explain, sync, targets, verify, watch
 from glance_repl_mw.cmd.records import require_records
@@ -23,12 +24,16 @@ from glance_repl_mw.db.deletions import DeletionRecords
 from glance_repl_mw.db.models import ReplicaRow
 from glance_repl_mw.db.overview import ReplicaOverview
 from glance_repl_mw.db.store import ReplicaStore
+from glance_repl_mw.foreign_text import printable
 from glance_repl_mw.model import Replica
+from glance_repl_mw.spool.directory import Spool
+from glance_repl_mw.spool.upload import Upload
 
 _PROGRAM = "glance-repl-manage"
 _FAILED = 2
 _COLUMNS = ("Image", "Target", "Status", "Progress", "Size", "Attempts", "Next attempt", "Error")
 _ERROR_WIDTH = 60
+_ERROR_CHARACTERS = 1000
 
 
 def main() -> None:
@@ -48,11 +53,14 @@ def manage(arguments: list[str]) -> int:
     try:
         conf = _configuration(arguments)
         return conf.command.run(conf)
-    except (exceptions.ReplicationError, cfg.Error, OSError) as error:
+    except (exceptions.ReplicationError, OSError) as error:
         problem = str(error)
+    except cfg.Error as error:
+        problem = substitution.reason(error) or str(error)
     except database_checks.PROBLEMS as error:
         problem = f"[replication] connection: {database_checks.explain(error)}"
-    print(f"{_PROGRAM}: {secrecy.redact(' '.join(problem.split()))}", file=sys.stderr)
+    text = printable(secrecy.redact(problem), _ERROR_CHARACTERS)
+    print(f"{_PROGRAM}: {text}", file=sys.stderr)
     return _FAILED
 
 
@@ -62,10 +70,11 @@ def _configuration(arguments: list[str]) -> cfg.ConfigOpts:
     conf(
         arguments,
         project="glance",
-        prog="glance-api",
-        usage=f"{_PROGRAM} [--config-file PATH] [--config-dir DIR] COMMAND",
+        prog=_PROGRAM,
+        version=importlib.metadata.version("glance-repl-mw"),
         description="Manages the replication of images.",
         default_config_files=deployment.default_config_files(),
+        default_config_dirs=cfg.find_config_dirs("glance", "glance-api"),
     )
     if not conf.config_file and not conf.config_dir:
         raise exceptions.ConfigError(
@@ -82,6 +91,14 @@ def _add_commands(commands: Any) -> None:
     )
     upgrade.set_defaults(run=_sync_database)
     check = commands.add_parser("check", help="say what is wrong with this deployment")
+    check.add_argument(
+        "--acknowledge",
+        action="append",
+        default=[],
+        metavar="TEXT",
+        help="show warnings that hold this text, as the name of an option, as notes; may be "
+        "repeated. For what you have judged and accept",
+    )
     check.set_defaults(run=_check)
     status = commands.add_parser("status", help="show the state of the replicas")
     status.add_argument("image", nargs="?", metavar="IMAGE", help="only those of this image")
@@ -110,18 +127,20 @@ def _sync_database(conf: cfg.ConfigOpts) -> int:
 
 
 def _check(conf: cfg.ConfigOpts) -> int:
-    return report(deployment.read(conf), sys.stdout)
+    return report(deployment.read(conf), sys.stdout, conf.command.acknowledge)
 
 
 def _status(conf: cfg.ConfigOpts) -> int:
     image = conf.command.image
     if conf.command.watch is not None:
         return watch.repeat(_watched(conf, image), conf.command.watch)
-    connection = deployment.read(conf).replication.replication.connection
+    replication = deployment.read(conf).replication
+    connection = replication.replication.connection
     replicas = _replicas(connection, image)
     _tell_whether_stopped(connection)
     if image and not replicas:
-        print(f"{_PROGRAM}: image {image} has no replicas", file=sys.stderr)
+        text = printable(f"image {image} {_without_replicas(replication, image)}")
+        print(f"{_PROGRAM}: {text}", file=sys.stderr)
         return 1
     if conf.command.format == "json":
         print(json.dumps([replica.as_dict() for replica in replicas], indent=2))
@@ -139,6 +158,13 @@ def _tell_whether_stopped(connection: str) -> None:
         print(f"{_PROGRAM}: {told}", file=sys.stderr)
 
 
+def _without_replicas(conf: cfg.ConfigOpts, image_id: str) -> str:
+    if any(upload.image_id == image_id for upload in _uploads(conf)):
+        lack = writers.look(conf).lack
+        return f"has no replicas yet: {lack or 'the writer takes it from the spool'}"
+    return "has no replicas"
+
+
 def _watched(conf: cfg.ConfigOpts, image: str | None) -> Callable[[], str]:
     """What is shown again and again: the replicas of one image, or what goes on at all targets.
 
@@ -152,7 +178,20 @@ def _watched(conf: cfg.ConfigOpts, image: str | None) -> Callable[[], str]:
         return lambda: _table(_replicas(connection, image)).get_string()
     records = require_records(replication)
     database = schema.open_database(replication.replication.connection)
-    return watch.Watch(ReplicaOverview(database), records.counts).block
+    return watch.Watch(
+        ReplicaOverview(database),
+        records.counts,
+        lambda: writers.look(replication),
+        lambda: _uploads(replication),
+    ).block
+
+
+def _uploads(conf: cfg.ConfigOpts) -> Sequence[Upload]:
+    """What the spool of this node holds; nothing where this user may not look."""
+    try:
+        return Spool(conf.replication.spool_dir).uploads()
+    except OSError:
+        return []
 
 
 def _replicas(connection: str, image_id: str | None) -> Sequence[Replica]:
@@ -180,7 +219,7 @@ def _table(replicas: Sequence[Replica]) -> prettytable.PrettyTable:
                 "" if replica.size is None else replica.size,
                 replica.attempts,
                 replica.as_dict()["next_attempt_at"] or "",
-                replica.error or "",
+                printable(replica.error or "", _ERROR_CHARACTERS),
             ]
         )
     return table

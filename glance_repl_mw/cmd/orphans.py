@@ -4,12 +4,17 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import sys
 from collections.abc import Iterator, Sequence
 
 import prettytable
 
+from glance_repl_mw import exceptions
+from glance_repl_mw.foreign_text import printable
 from glance_repl_mw.reconciler.orphans import delete_orphan, find_orphans
 from glance_repl_mw.reconciler.tools import Tools
+
+_FAILED = 2
 
 
 @dataclasses.dataclass(frozen=True)
@@ -27,24 +32,41 @@ class _Line:
 def run(tools: Tools, targets: Sequence[str], *, delete: bool, as_json: bool) -> int:
     """List the orphans at these targets, and delete those of ours if wanted.
 
-    Returns 1 where one of ours stays, else 0.
+    A target that cannot be listed, or does not delete, keeps no other from being looked at; a line
+    on stderr says why. Returns 2 where there is such a target, else 1 where an orphan of ours
+    stays, else 0.
 
-    :raises TargetError: a target cannot be listed, or does not delete
     :raises GlanceUnavailable:
     :raises GlanceRefused:
     :raises oslo_db.exception.DBError:
     """
-    lines = [line for target in targets for line in _lines(tools, target, delete)]
+    lines: list[_Line] = []
+    problems: list[str] = []
+    for target in targets:
+        try:
+            # What was found before a target fails is shown as well.
+            for line in _lines(tools, target, delete):
+                lines.append(line)
+        except exceptions.TargetError as error:
+            problems.append(f"{target}: not looked at to the end: {printable(error.hint)}")
+    _show(lines, as_json=as_json, is_complete=not problems)
+    for problem in problems:
+        print(problem, file=sys.stderr)
+    if problems:
+        return _FAILED
+    return 1 if any(line.state.startswith(("orphan", "kept")) for line in lines) else 0
+
+
+def _show(lines: Sequence[_Line], *, as_json: bool, is_complete: bool) -> None:
     if as_json:
         print(json.dumps([dataclasses.asdict(line) for line in lines], indent=2))
     elif lines:
         table = prettytable.PrettyTable(("Target", "Object", "State"))
         table.align = "l"
-        table.add_rows([list(dataclasses.astuple(line)) for line in lines])
+        table.add_rows([[line.target, printable(line.object_name), line.state] for line in lines])
         print(table)
-    else:
+    elif is_complete:
         print("Every object is accounted for.")
-    return 1 if any(line.state.startswith(("orphan", "kept")) for line in lines) else 0
 
 
 def _lines(tools: Tools, target: str, delete: bool) -> Iterator[_Line]:

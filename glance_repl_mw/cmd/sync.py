@@ -12,7 +12,9 @@ from oslo_config import cfg
 from glance_repl_mw import exceptions
 from glance_repl_mw.checks import deployment
 from glance_repl_mw.choice import Choice
+from glance_repl_mw.cmd import lack
 from glance_repl_mw.cmd.records import Records, counting, require_records
+from glance_repl_mw.foreign_text import printable
 from glance_repl_mw.images import ImageService
 from glance_repl_mw.model import WAITING_FOR_BYTES, Image, Replica, ReplicaStatus
 from glance_repl_mw.spool.directory import Spool
@@ -21,6 +23,7 @@ from glance_repl_mw.targets import loader
 INCOMPLETE = 1
 INTERRUPTED = 130
 _LOOK_SECONDS = 0.5
+_MOST = 1000
 _LEAVES = "it is drained or removed; run glance-repl-manage target restore first"
 
 
@@ -39,7 +42,7 @@ def add_command(commands: Any) -> None:
 
 
 def _sync(conf: cfg.ConfigOpts) -> int:
-    """Returns 0, or 1 where ``--wait`` saw an attempt fail."""
+    """Returns 0, or 1 where ``--wait`` saw an attempt fail, or no writer for a while."""
     replication = deployment.read(conf).replication
     command = conf.command
     loader.check_values(replication)
@@ -62,7 +65,10 @@ def _sync(conf: cfg.ConfigOpts) -> int:
     # Lets the writer of this node try again at once what waits in its hand.
     with contextlib.suppress(OSError):
         Spool(replication.replication.spool_dir).note(image.image_id)
-    return _wait(records, image, targets, before) if command.wait else 0
+    lack.warn(replication)
+    if not command.wait:
+        return 0
+    return _wait(records, image, targets, before, lack.Patience(replication))
 
 
 def _require(records: Records, targets: Sequence[str]) -> None:
@@ -116,6 +122,7 @@ def _wait(
     image: Image,
     targets: Sequence[str],
     before: Mapping[str, Sequence[Replica]],
+    patience: lack.Patience,
 ) -> int:
     """Show how the replicas come into being; returns the exit status."""
     known = {target: counting(before.get(target, ())) for target in targets}
@@ -131,12 +138,16 @@ def _wait(
                 word = replica.status if replica else "gone"
                 if replica is None or replica.attempts > failures[target]:
                     failed.add(target)
-                    word = f"failed: {replica.error if replica else 'it was removed'}"
+                    error = replica.error or "" if replica else "it was removed"
+                    word = f"failed: {printable(error, _MOST)}"
                 if shown.get(target) != word:
                     print(f"{target}: {word}", flush=True)
                 shown[target] = word
                 if target in failed or word == ReplicaStatus.ACTIVE:
                     waiting.discard(target)
+            if waiting and (why := patience.lack()):
+                print(f"It stays planned: {why}.")
+                return INCOMPLETE
             time.sleep(_LOOK_SECONDS if waiting else 0)
     except KeyboardInterrupt:
         print("\nIt goes on in the background.")

@@ -15,14 +15,20 @@ from oslo_config import cfg
 from glance_repl_mw import exceptions
 from glance_repl_mw.checks import deployment, leaving, secrecy
 from glance_repl_mw.checks import targets as target_checks
-from glance_repl_mw.cmd import backfill, leave, places
-from glance_repl_mw.cmd.records import open_records
+from glance_repl_mw.choice import Choice
+from glance_repl_mw.cmd import backfill, lack, leave, places
+from glance_repl_mw.cmd.lacking import Search, lacking
+from glance_repl_mw.cmd.records import open_records, require_records
+from glance_repl_mw.foreign_text import printable
+from glance_repl_mw.images import ImageService
 from glance_repl_mw.model import Wish
+from glance_repl_mw.spool.directory import Spool
 from glance_repl_mw.targets.base import Target
 
 _ANSWER_SECONDS = 10.0
 _COLUMNS = ("Target", "Driver", "URL", "Wish", "Replicas", "Answers")
 _WIDTH = 50
+_ERROR_CHARACTERS = 1000
 # While there are replicas, and when there are none.
 _WORDS = {Wish.DRAIN: ("draining", "drained"), Wish.REMOVE: ("removing", "removed")}
 
@@ -35,6 +41,7 @@ class _Line:
     :ivar answers: None where it was not asked
     :ivar error: why it does not answer, or was not asked
     :ivar cannot_leave: replicas of a target that leaves which have to stay
+    :ivar missing: images that it is to have and has not, None where that was not asked for
     """
 
     target: str
@@ -46,6 +53,13 @@ class _Line:
     answers: bool | None
     error: str | None
     cannot_leave: list[dict[str, str]]
+    missing: int | None = None
+
+    def as_dict(self) -> dict[str, Any]:
+        fields = dataclasses.asdict(self)
+        if self.missing is None:
+            del fields["missing"]
+        return fields
 
 
 def add_commands(commands: Any) -> None:
@@ -58,6 +72,11 @@ def add_commands(commands: Any) -> None:
     actions = parser.add_subparsers(required=True, metavar="COMMAND")
     shown = actions.add_parser("list", help="show all targets and whether they answer")
     shown.add_argument("--format", choices=("table", "json"), default="table")
+    shown.add_argument(
+        "--missing",
+        action="store_true",
+        help="count the images that each is to have and has not; asks Glance for all images",
+    )
     shown.set_defaults(run=_list)
     drain = actions.add_parser("drain", help="empty a target: locations first, then objects")
     drain.set_defaults(run=leave.drain)
@@ -84,14 +103,39 @@ def _list(conf: cfg.ConfigOpts) -> int:
     targets, _ = target_checks.load(replication)
     secrets = secrecy.secrets_of(replication, targets.values())
     lines = [_redacted(line, secrets) for line in _lines(replication, targets)]
+    if conf.command.missing:
+        missing = _missing(replication, targets)
+        lines = [dataclasses.replace(each, missing=missing.get(each.target)) for each in lines]
     if conf.command.format == "json":
-        print(json.dumps([dataclasses.asdict(line) for line in lines], indent=2))
-        return 0
-    print(_table(lines))
-    for line in lines:
-        for stays in line.cannot_leave:
-            print(f"{line.target}: image {stays['image_id']} {stays['error']}")
+        print(json.dumps([line.as_dict() for line in lines], indent=2))
+    else:
+        print(_table(lines))
+        for line in lines:
+            for stays in line.cannot_leave:
+                print(f"{line.target}: image {stays['image_id']} {printable(stays['error'])}")
+    lack.warn(replication)
     return 0
+
+
+def _missing(conf: cfg.ConfigOpts, targets: Mapping[str, Target]) -> dict[str, int]:
+    """How many images each target is to have and has not, by name; not of those that leave.
+
+    :raises ConfigError:
+    :raises GlanceUnavailable:
+    :raises GlanceRefused:
+    """
+    records = require_records(conf)
+    spool, choice = Spool(conf.replication.spool_dir), Choice(conf, targets)
+    leaving_targets = records.wishes.all()
+    searches = [
+        Search(records, spool, target, choice, on_demand=False)
+        for name, target in targets.items()
+        if name not in leaving_targets
+    ]
+    counts = {search.target.name: 0 for search in searches}
+    for search, _ in lacking(ImageService(conf), searches):
+        counts[search.target.name] += 1
+    return counts
 
 
 def _lines(conf: cfg.ConfigOpts, targets: Mapping[str, Target]) -> list[_Line]:
@@ -158,11 +202,12 @@ def _ask_one(target: Target, answers: dict[str, str]) -> None:
 def _redacted(line: _Line, secrets: set[str]) -> _Line:
     url = secrecy.redact(line.url, secrets) if line.url else None
     error = secrecy.redact(line.error, secrets) if line.error else None
-    return dataclasses.replace(line, url=url, error=error)
+    return dataclasses.replace(line, url=url, error=error and printable(error, _ERROR_CHARACTERS))
 
 
 def _table(lines: list[_Line]) -> prettytable.PrettyTable:
-    table = prettytable.PrettyTable(_COLUMNS)
+    is_counted = any(line.missing is not None for line in lines)
+    table = prettytable.PrettyTable((*_COLUMNS, "Missing") if is_counted else _COLUMNS)
     table.align = "l"
     table.max_width["Answers"] = _WIDTH
     for line in lines:
@@ -176,6 +221,7 @@ def _table(lines: list[_Line]) -> prettytable.PrettyTable:
                 line.wish or "-",
                 replicas or "-",
                 answers if line.answers is not False else f"no: {answers}",
+                *(["-" if line.missing is None else line.missing] if is_counted else []),
             ]
         )
     return table

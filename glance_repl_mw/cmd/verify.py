@@ -18,6 +18,7 @@ from glance_repl_mw.cmd import orphans
 from glance_repl_mw.cmd.arguments import positive
 from glance_repl_mw.cmd.records import require_records
 from glance_repl_mw.db.deletions import DeletionRecords
+from glance_repl_mw.foreign_text import printable
 from glance_repl_mw.images import ImageService
 from glance_repl_mw.model import Replica, ReplicaStatus
 from glance_repl_mw.reconciler import assembly
@@ -30,6 +31,7 @@ from glance_repl_mw.targets import loader
 
 _PAGE = 50
 _WHY_WIDTH = 60
+_MOST = 1000
 _NOT_GOOD = (Outcome.BAD, Outcome.UNKNOWN)
 _NOT_ASKED = Verdict(Outcome.UNKNOWN, "not asked: the target failed several times in a row")
 
@@ -191,7 +193,7 @@ def _line(replica: Replica, verdict: Verdict) -> _Line:
         replica.target,
         replica.object_name,
         verdict.outcome,
-        secrecy.redact(verdict.why),
+        printable(secrecy.redact(verdict.why), _MOST),
     )
 
 

@@ -14,13 +14,16 @@ from oslo_utils import timeutils
 from glance_repl_mw.checks import database as database_checks
 from glance_repl_mw.checks import secrecy
 from glance_repl_mw.db.overview import ReplicaOverview
+from glance_repl_mw.foreign_text import printable
 from glance_repl_mw.model import Replica, ReplicaStatus
+from glance_repl_mw.spool.upload import Upload, UploadState
 
 DEFAULT_SECONDS = 2.0
 _MIB = 1024**2
 _UPLOADS = 20
 _FAILURES = 10
 _ERROR_WIDTH = 60
+_ERROR_CHARACTERS = 1000
 # The cursor goes to the upper left corner, and all from there on is erased.
 _START_OF_SCREEN = "\x1b[H\x1b[J"
 _SHOWN = [status for status in ReplicaStatus if status is not ReplicaStatus.DELETED]
@@ -67,11 +70,21 @@ class Watch:
     """Makes the block of all targets; rates are those since the block before.
 
     :param counts: how many replicas each target has in each status
+    :param writers: which writers run
+    :param uploads: those that the spool of this node holds
     """
 
-    def __init__(self, overview: ReplicaOverview, counts: Callable[[], Counts]) -> None:
+    def __init__(
+        self,
+        overview: ReplicaOverview,
+        counts: Callable[[], Counts],
+        writers: Callable[[], object],
+        uploads: Callable[[], Sequence[Upload]],
+    ) -> None:
         self._overview = overview
         self._counts = counts
+        self._writers = writers
+        self._uploads = uploads
         self._sent: dict[tuple[str, str], int] = {}
         self._looked_at = 0.0
 
@@ -80,7 +93,8 @@ class Watch:
 
         :raises oslo_db.exception.DBError:
         """
-        parts = [self._lag(), _counts_table(self._counts()).get_string()]
+        head = [f"Writer: {self._writers()}", self._lag(), *self._spooled()]
+        parts = ["\n".join(head), _counts_table(self._counts()).get_string()]
         under_way = self._overview.under_way(_UPLOADS)
         rates = self._rates(under_way)
         if under_way:
@@ -92,10 +106,24 @@ class Watch:
 
     def _lag(self) -> str:
         since = self._overview.waiting_since()
-        if since is None:
+        lags = [(timeutils.utcnow() - since).total_seconds()] if since else []
+        now = timeutils.utcnow_ts(microsecond=True)
+        for upload in self._accepted():
+            if not self._overview.has_rows(upload.upload_id):
+                lags.append(now - upload.created_at)
+        if not lags:
             return "Lag: none, no replica waits"
-        lag = max(0.0, (timeutils.utcnow() - since).total_seconds())
-        return f"Lag: {lag:.0f} s, the longest time that a replica waits now"
+        return f"Lag: {max(0.0, *lags):.0f} s, the longest time that a replica waits now"
+
+    def _spooled(self) -> list[str]:
+        accepted = self._accepted()
+        if not accepted:
+            return []
+        size = sum(upload.received or 0 for upload in accepted) / _MIB
+        return [f"Spool of this node: {len(accepted)} accepted uploads, {size:.1f} MiB"]
+
+    def _accepted(self) -> list[Upload]:
+        return [each for each in self._uploads() if each.state is UploadState.ACCEPTED]
 
     def _rates(self, replicas: Sequence[Replica]) -> dict[tuple[str, str], float | None]:
         """Bytes per second by upload and target; None for what was not there before."""
@@ -150,6 +178,12 @@ def _failures_table(replicas: Sequence[Replica]) -> prettytable.PrettyTable:
     for replica in replicas:
         moment = replica.as_dict()["next_attempt_at"] or "none"
         table.add_row(
-            [replica.image_id, replica.target, replica.attempts, moment, replica.error or ""]
+            [
+                replica.image_id,
+                replica.target,
+                replica.attempts,
+                moment,
+                printable(replica.error or "", _ERROR_CHARACTERS),
+            ]
         )
     return table

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import fcntl
 import functools
+import importlib.metadata
 import logging
 import os
 import pathlib
@@ -19,6 +20,7 @@ from oslo_db.sqlalchemy import enginefacade
 from oslo_log import log
 
 from glance_repl_mw import exceptions, launcher, opts
+from glance_repl_mw.cmd import again
 from glance_repl_mw.db import schema
 from glance_repl_mw.db.deletions import DeletionRecords
 from glance_repl_mw.db.outlook import Outlooks
@@ -29,6 +31,7 @@ from glance_repl_mw.db.wishes import TargetWishes
 from glance_repl_mw.images import ImageService
 from glance_repl_mw.model import Observer
 from glance_repl_mw.nodes import Nodes, node_name
+from glance_repl_mw.presence import WRITER_LOCK, holder
 from glance_repl_mw.reconciler import assembly, tasks
 from glance_repl_mw.reconciler import service as reconciler
 from glance_repl_mw.reconciler.deletion_guard import DeletionGuard
@@ -59,6 +62,8 @@ def main() -> None:
     """The console script: as ``serve``, but waits for no thread that a target still blocks."""
     try:
         status = serve(sys.argv[1:])
+    except again.Again:
+        again.execute()
     except Exception:
         LOG.exception("The writer fails")
         status = 1
@@ -71,7 +76,11 @@ def serve(arguments: list[str]) -> int:
     """Run the writer until SIGTERM, SIGINT or, embedded, until no API process is left.
 
     Returns 0, or 2 when the configuration cannot work; the reason is on stderr, in one line.
+
+    :raises Again: SIGHUP came, the new configuration can work, and all work was handed back
     """
+    # Whoever sends it so early gets what it asks for.
+    signal.signal(signal.SIGHUP, signal.SIG_IGN)
     signal.pthread_sigmask(signal.SIG_SETMASK, [])
     try:
         conf = _configuration(arguments)
@@ -83,11 +92,28 @@ def serve(arguments: list[str]) -> int:
         return 2
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: service.stop())
+    reload = again.Reload(lambda: _examine(arguments), service.stop)
+    signal.signal(signal.SIGHUP, lambda *_: reload.begin())
     LOG.info("The writer begins, process %s", os.getpid())
     service.run_forever()
     if notifications:
         notifications.finish(_LAST_EVENTS_SECONDS)
+    if reload.is_due:
+        if conf.embedded_lock is not None:
+            os.set_inheritable(conf.embedded_lock, True)
+        raise again.Again
     return 0
+
+
+def _examine(arguments: list[str]) -> None:
+    """See that a writer could begin with the configuration as it is now.
+
+    :raises ConfigError:
+    :raises oslo_config.cfg.Error:
+    """
+    conf = _parse(arguments)
+    loader.check_values(conf)
+    ImageService(conf, functools.partial(given_location, loader.load_targets(conf).values()))
 
 
 def _give_way(nice: int) -> None:
@@ -96,19 +122,14 @@ def _give_way(nice: int) -> None:
     Where the kernel groups processes by their sessions, ``nice`` counts inside a session only, and
     the session has a value of its own; see sched(7).
     """
-    os.nice(nice)
+    again.add_nice(nice)
     if os.getsid(0) == os.getpid():
         with contextlib.suppress(OSError):
             _AUTOGROUP.write_text(str(nice))
 
 
 def _configuration(arguments: list[str]) -> cfg.ConfigOpts:
-    conf = cfg.ConfigOpts()
-    conf.register_cli_opt(_COMMAND_LINE)
-    conf.register_opts(opts.GLANCE_OPTIONS)
-    log.register_options(conf)
-    opts.register_opts(conf)
-    conf(arguments, project="glance", prog="glance-api")
+    conf = _parse(arguments)
     log.setup(conf, "glance-repl-writer")
     # What it cannot find is an error of the configuration, which we tell ourselves.
     logging.getLogger("stevedore").setLevel(logging.ERROR)
@@ -116,6 +137,25 @@ def _configuration(arguments: list[str]) -> cfg.ConfigOpts:
     logging.getLogger("oslo_policy").setLevel(logging.CRITICAL)
     # What cannot be done now is told where it is put off.
     logging.getLogger("oslo_db.api").setLevel(logging.CRITICAL)
+    return conf
+
+
+def _parse(arguments: list[str]) -> cfg.ConfigOpts:
+    conf = cfg.ConfigOpts()
+    conf.register_cli_opt(_COMMAND_LINE)
+    conf.register_opts(opts.GLANCE_OPTIONS)
+    log.register_options(conf)
+    opts.register_opts(conf)
+    conf(
+        arguments,
+        project="glance",
+        prog="glance-repl-writer",
+        version=importlib.metadata.version("glance-repl-mw"),
+        description="Pushes the images in the spool of this node to the targets.",
+        # Those that glance-api reads.
+        default_config_files=cfg.find_config_files("glance", "glance-api"),
+        default_config_dirs=cfg.find_config_dirs("glance", "glance-api"),
+    )
     return conf
 
 
@@ -215,13 +255,24 @@ def _own_lock(conf: cfg.ConfigOpts, directory: pathlib.Path) -> Callable[[], boo
     Waits while another writer finishes.
     """
     if conf.embedded_lock is None:
-        lock = launcher.open_lock(directory, launcher.WRITER_LOCK)
-        fcntl.flock(lock, fcntl.LOCK_EX)
+        lock = launcher.open_lock(directory, WRITER_LOCK)
+        _wait_for_turn(lock.fileno())
         return lambda: lock is not None
     os.set_inheritable(conf.embedded_lock, False)
     os.pwrite(conf.embedded_lock, f"{os.getpid()} {launcher.fingerprint(conf)}".encode(), 0)
     presence = launcher.open_lock(directory, launcher.API_LOCK)
     return lambda: _has_api_process(presence.fileno())
+
+
+def _wait_for_turn(lock: int) -> None:
+    """Wait until no other writer holds the lock, and write into it who does then."""
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        LOG.warning("Waits for the writer with process id %s to end", holder(lock) or "unknown")
+        fcntl.flock(lock, fcntl.LOCK_EX)
+    os.ftruncate(lock, 0)
+    os.pwrite(lock, str(os.getpid()).encode(), 0)
 
 
 def _has_api_process(descriptor: int) -> bool:

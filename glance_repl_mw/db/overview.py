@@ -45,6 +45,12 @@ class ReplicaOverview:
         return min((moment for moment in moments if moment is not None), default=None)
 
     @retried
+    def has_rows(self, upload_id: str) -> bool:
+        """Whether a writer has made rows for this upload."""
+        statement = sa.select(ReplicaRow).where(ReplicaRow.upload_id == upload_id)
+        return bool(self._select(statement, 1))
+
+    @retried
     def failed(self, limit: int) -> list[Replica]:
         """Replicas in error, at most ``limit``: those that are tried next, then all others."""
         has_failed = sa.select(ReplicaRow).where(ReplicaRow.status == ReplicaStatus.ERROR)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import pathlib
 
 import sqlalchemy as sa
@@ -61,12 +62,30 @@ def upgrade(database: enginefacade._TransactionContextManager, revision: str = "
     :raises ConfigError: the schema is of a newer release, which this one does not know
     :raises sqlalchemy.exc.SQLAlchemyError: the database refuses
     """
+    _make_private(database.writer.get_engine())
     with database.writer.get_engine().begin() as connection:
         now = migration.MigrationContext.configure(connection).get_current_revision()
         known = script.ScriptDirectory.from_config(_config(connection)).walk_revisions()
         if now is not None and now not in {each.revision for each in known}:
             raise _unusable(f"the schema {now} is that of a newer release")
         command.upgrade(_config(connection), revision)
+
+
+def _make_private(engine: sa.Engine) -> None:
+    """Let only its owner read an SQLite file, which tells names and URLs of private images.
+
+    One that is not there yet is made.
+    """
+    path = engine.url.database
+    if engine.dialect.name != "sqlite" or not path or path == ":memory:":
+        return
+    with contextlib.suppress(OSError):
+        pathlib.Path(path).touch(mode=0o600)
+    for suffix in ("", "-wal", "-shm", "-journal"):
+        # SQLite gives the files beside it the mode of the file itself. Another's stays as it is.
+        with contextlib.suppress(OSError):
+            file = pathlib.Path(path + suffix)
+            file.chmod(file.stat().st_mode & 0o700)
 
 
 @retried

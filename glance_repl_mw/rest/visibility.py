@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import webob
 
-from glance_repl_mw.images import image_of
+from glance_repl_mw.answers import image_of
 from glance_repl_mw.inquiry import record_request
 from glance_repl_mw.model import Image
 from glance_repl_mw.rest.answers import Answered

@@ -9,6 +9,7 @@ from collections.abc import Collection, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 
 from glance_repl_mw import exceptions
+from glance_repl_mw.proxies import is_loopback
 from glance_repl_mw.targets.base import Remark
 from glance_repl_mw.targets.bounds import TooLong, bounded_blocks
 from glance_repl_mw.targets.headers import whole_number
@@ -30,6 +31,7 @@ _SIGNED = (
     "must agree"
 )
 _READ_BY_ALL = "see Replicas that only Glance can read in the documentation"
+_USE_TLS = "use https, with ca_file where its certificate is of an authority of your own"
 _LOOK_SECONDS = 10.0
 _FIRST_LOOK_SECONDS = 5.0
 _LOOK_BYTES = 1024
@@ -217,7 +219,8 @@ class Probe:
         if wanted == "auto" and mode == "direct":
             remarks.append(Remark("publish=direct: the server has no MOVE"))
         if self._client.sends_credentials and self._collection.url.startswith("http:"):
-            remarks.append(Remark("url: credentials are sent without TLS"))
+            remedy = "" if is_loopback(self._collection.url) else _USE_TLS
+            remarks.append(Remark("url: credentials are sent without TLS", remedy))
         try:
             collections.deque(
                 itertools.islice(self._collection.names("check: list"), _MEMBERS), maxlen=0

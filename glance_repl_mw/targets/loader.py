@@ -10,7 +10,7 @@ import stevedore
 from oslo_config import cfg
 from stevedore.exception import NoMatches
 
-from glance_repl_mw import exceptions, opts
+from glance_repl_mw import exceptions, opts, substitution
 from glance_repl_mw.rules import Rule
 from glance_repl_mw.targets.base import Target
 from glance_repl_mw.targets.opts import TARGET_OPTIONS
@@ -111,10 +111,8 @@ def _check_values(conf: cfg.ConfigOpts, group: str, options: Sequence[cfg.Opt]) 
         try:
             conf[group][option.dest]
         except (cfg.Error, ValueError) as error:
-            reason = str(error).rpartition(" is not valid: ")[2]
-            raise exceptions.ConfigError(
-                operation="read configuration", hint=f"[{group}] {option.name}: {reason}"
-            ) from None
+            hint = f"[{group}] {option.name}: {substitution.reason(error)}"
+            raise exceptions.ConfigError(operation="read configuration", hint=hint) from None
 
 
 def _check_rule(text: str) -> None:

@@ -517,6 +517,7 @@ def test_second_writer_waits_for_the_first(external):
     thread.start()
     try:
         wait_until(lambda: waits_for_lock(second), 60, "the second waits")
+        assert f"Waits for the writer with process id {first.pid} to end" in second.log.read_text()
         image_id = external.new_image(b"x" * MIB)
         external.wait_replicated(image_id)
         assert waits_for_lock(second)
@@ -528,6 +529,36 @@ def test_second_writer_waits_for_the_first(external):
         first.stop()
         thread.join()
         second.stop()
+
+
+def test_reloaded_writer_has_the_new_configuration_and_loses_nothing(external, held):
+    with Writer(external) as writer:
+        uploader = Uploader(external)
+        uploader.send(2 * MIB)
+        process = writer.pid
+        config = external.glance.config_file
+        text = config.read_text()
+        try:
+            config.write_text(
+                text.replace("retry_max_seconds = 1\n", "retry_max_seconds = soon\n")
+            )
+            writer.signal(signal.SIGHUP)
+            wait_until(
+                lambda: "retry_max_seconds" in writer.log.read_text(), 60, "the error is told"
+            )
+            assert "the old one is kept" in writer.log.read_text()
+            begun = writer._begun()
+            config.write_text(text.replace("[replication]\n", "[replication]\nlog_marker = x\n"))
+            for _ in range(2):
+                writer.signal(signal.SIGHUP)
+            wait_until(lambda: writer._begun() > begun, 60, "it begins once more")
+            assert (writer.running, writer.pid) == (True, process)
+            assert os.getpriority(os.PRIO_PROCESS, process) == NICE
+        finally:
+            config.write_text(text)
+        uploader.finish()
+        external.assert_replicated(uploader.image_id, uploader.body)
+        assert writer.end() == 0
 
 
 def waits_for_lock(server):

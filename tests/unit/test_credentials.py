@@ -3,7 +3,7 @@
 import pytest
 from oslo_config import cfg
 
-from glance_repl_mw import credentials, exceptions, opts
+from glance_repl_mw import bounded, credentials, exceptions, opts
 from tests.lab.certificates import Authority
 
 URL = "http://127.0.0.1:1/v3"
@@ -147,3 +147,21 @@ def test_endpoint(load):
     assert "mutually exclusive" in refusal(
         load, "password", {}, interface="internal", valid_interfaces="public"
     )
+
+
+@pytest.mark.parametrize("password", ["pa$sword", "$sword", "pa${sword}"])
+def test_dollar_in_a_password_is_explained_without_it(load, password):
+    hint = refusal(load, "password", {"password": password})
+    assert "[replication] service user: password: " in hint
+    assert "write $$ for a $" in hint
+    assert "sword" not in hint.replace("password", "")
+
+
+def test_dollar_that_is_written_twice(load):
+    assert load("password", {"password": "pa$$word"}).session.auth is not None
+
+
+def test_answers_are_bounded(load):
+    session = load("password", {}).session.session
+    for url in ("http://keystone.example/", "https://glance.example/"):
+        assert isinstance(session.get_adapter(url), bounded._Adapter)

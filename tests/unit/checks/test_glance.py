@@ -126,3 +126,37 @@ def test_location_quota(tmp_path, quota, number, warns):
     assert len(findings) == warns
     assert all(f"has {number + 1}" in str(finding) for finding in findings)
     assert glance._QUOTA.default == cfg.CONF._get_opt_info("image_location_quota")["opt"].default
+
+
+class Target:
+    def __init__(self, url):
+        self.conf = cfg.ConfigOpts()
+        self.conf.register_opt(cfg.StrOpt("url", default=url))
+        self.conf([], default_config_files=[], default_config_dirs=[])
+
+
+@pytest.mark.parametrize(
+    ("rules", "remedy"),
+    [
+        (
+            {"allowed_ports": "[80,443]", "allowed_hosts": "[192.0.2.7,192.0.2.8]"},
+            "allowed_ports: refuses the port 8080 of a, the port 8443 of b; "
+            "set allowed_ports = [80,443,8080,8443]",
+        ),
+        (
+            {"allowed_ports": "[8080,8443]", "allowed_hosts": "[images.example]"},
+            "allowed_hosts: refuses the host 192.0.2.7 of a, the host 192.0.2.8 of b; "
+            "set allowed_hosts = [images.example,192.0.2.7,192.0.2.8]",
+        ),
+        (
+            {"allowed_ports": "[]", "disallowed_ports": "[8080,8443]"},
+            "disallowed_ports: refuses the port 8080 of a, the port 8443 of b; "
+            "take that from this list",
+        ),
+    ],
+)
+def test_one_remedy_is_for_all_targets_together(tmp_path, rules, remedy):
+    deployment = read(make_conf(tmp_path, **{FILTER: rules}))
+    targets = {"a": Target("http://192.0.2.7:8080/"), "b": Target("http://192.0.2.8:8443/")}
+    lines = [str(finding) for finding in glance.check_import_filter(deployment, targets)]
+    assert lines == [f"error: [{FILTER}] {remedy}"]

@@ -5,7 +5,7 @@ import io
 import pytest
 
 from glance_repl_mw import exceptions
-from glance_repl_mw.checks import report, secrecy, targets
+from glance_repl_mw.checks import report, secrecy, targets, writers
 from glance_repl_mw.checks.deployment import read
 from glance_repl_mw.checks.finding import error, ok, warning
 from glance_repl_mw.targets.base import Remark
@@ -16,12 +16,17 @@ B = warning("b", "is odd", "look")
 C = error("c", "is broken", "mend it")
 
 
+@pytest.fixture(autouse=True)
+def impatient(monkeypatch):
+    monkeypatch.setattr(writers, "_PATIENCE_SECONDS", 0.0)
+
+
 @pytest.fixture
 def run(tmp_path, monkeypatch):
-    def run(*findings, **sections):
+    def run(*findings, acknowledged=(), **sections):
         monkeypatch.setattr(report, "_findings", lambda *_: iter(findings))
         out = io.StringIO()
-        status = report.report(read(make_conf(tmp_path, **sections)), out)
+        status = report.report(read(make_conf(tmp_path, **sections)), out, acknowledged)
         return status, out.getvalue().splitlines()
 
     return run
@@ -38,6 +43,29 @@ def run(tmp_path, monkeypatch):
 )
 def test_status_is_that_of_the_worst_finding(run, findings, status, summary):
     assert run(*findings) == (status, [*map(str, findings), summary])
+
+
+@pytest.mark.parametrize(
+    ("acknowledged", "status"),
+    [([], 2), (["is odd"], 2), (["b"], 2), (["nothing", ""], 2)],
+)
+def test_errors_cannot_be_acknowledged(run, acknowledged, status):
+    assert run(A, B, C, acknowledged=[*acknowledged, "is broken"])[0] == status
+
+
+def test_warnings_can_be_acknowledged(run):
+    status, lines = run(A, B, acknowledged=["is odd"])
+    assert status == 0
+    assert lines[1:] == [
+        "note: b: is odd (acknowledged)",
+        "Everything is ready for the first upload.",
+    ]
+    assert run(A, B, acknowledged=["is even"])[0] == 1
+
+
+def test_text_of_a_server_is_made_printable():
+    text = str(error("c", "red \x1b[31m\x07\nok: d: is well", "mend it"))
+    assert text == "error: c: red ok: d: is well; mend it"
 
 
 def test_finding_is_one_line():
@@ -102,7 +130,8 @@ def test_failed_check_does_not_stop_the_others(tmp_path, monkeypatch):
     assert lines[0] == str(A)
     assert lines[1].startswith("error: pipeline: the check failed: RuntimeError: out of luck; ")
     assert any("spool_dir" in line for line in lines)
-    assert lines[-1] == str(B)
+    assert lines[-2] == str(B)
+    assert lines[-1].startswith("warning: writer: none runs on this node; ")
 
 
 def test_place_that_is_closed_to_the_operator_is_named(tmp_path, monkeypatch):
@@ -141,7 +170,7 @@ def test_probe_returns_the_targets_that_work():
     except StopIteration as end:
         assert end.value == [working]
     assert lines[0].startswith("ok: a: an object was written")
-    assert lines[1] == "ok: a: url: no TLS"
+    assert lines[1] == "note: a: url: no TLS"
     assert lines[2] == "warning: a: url: open; close it"
     assert lines[3].startswith("error: b: check: write: no answer; see that the server runs")
     assert lines[4].startswith("error: c: check: delete: 403; correct [replication:c]")

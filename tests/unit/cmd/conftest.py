@@ -1,8 +1,10 @@
 """A node's configuration and database, and the command run in this process."""
 
+import fcntl
+
 import pytest
 
-from glance_repl_mw import exceptions
+from glance_repl_mw import exceptions, launcher
 from glance_repl_mw.cmd import explain, manage, sync
 from glance_repl_mw.cmd.records import Records
 from glance_repl_mw.db import schema
@@ -27,6 +29,7 @@ class Node:
         self.spool = directory / "spool"
         self.url = f"http://127.0.0.1:{free_port()}/images/"
         self._capsys = capsys
+        self._lock = None
         self.config.write_text(
             "[replication]\n"
             f"connection = sqlite:///{self.database_file}\n"
@@ -42,10 +45,22 @@ class Node:
         captured = self._capsys.readouterr()
         return status, captured.out, captured.err
 
+    def start_writer(self):
+        """As far as a command can see, a writer runs on this node."""
+        self.spool.mkdir(mode=0o700, exist_ok=True)
+        self._lock = launcher.open_lock(self.spool, launcher.WRITER_LOCK)
+        fcntl.flock(self._lock, fcntl.LOCK_EX)
+
+    def end_writer(self):
+        self._lock.close()
+
 
 @pytest.fixture
 def node(tmp_path, capsys):
-    return Node(tmp_path, capsys)
+    node = Node(tmp_path, capsys)
+    node.start_writer()
+    yield node
+    node.end_writer()
 
 
 @pytest.fixture

@@ -1,11 +1,13 @@
 """`backfill`: which images lack a replica at a target, and what is planned for them."""
 
+import dataclasses
+
 import pytest
 
 from glance_repl_mw.cmd import backfill
 from glance_repl_mw.model import Image, Priority, ReplicaStatus, Wish
 from glance_repl_mw.spool.directory import Spool
-from glance_repl_mw.spool.upload import Upload, UploadState
+from glance_repl_mw.spool.upload import Origin, Upload, UploadState
 
 NAMES = ("new", "active", "planned", "closed", "withheld", "in-spool", "empty", "queued", "named")
 
@@ -67,6 +69,7 @@ def test_dry_run_shows_what_is_missing_and_plans_nothing(node, deployment, recor
         "closed 5",
         "hidden 7",
         "Images that target site-c lacks: 3; bytes: 17.",
+        "Images in the spool, which are being replicated there now: 1.",
         "Images left out, since someone removed their location: 1.",
     ]
     assert planned(records) == set()
@@ -130,5 +133,63 @@ def test_lazy_target_gets_what_is_asked_for_unless_its_rule_says_no(node, deploy
     assert status == 0
     lines = out.splitlines()
     assert lines[0] == "Target site-c is lazy: it gets these images since you ask for it."
-    assert lines[-1] == "Images left out, as glance-repl-manage explain IMAGE says: 2."
+    assert lines[-1] == "Images left out, as glance-repl-manage explain IMAGE says: 3."
     assert planned(records) == {"closed"}
+
+
+@pytest.mark.parametrize(
+    ("values", "is_planned"),
+    [
+        ({"targets": ("site-a",), "origin": Origin.GLANCE}, True),
+        ({"targets": ("site-a", "site-c"), "origin": Origin.GLANCE}, False),
+        ({"targets": ("site-c",), "state": UploadState.RECEIVING}, False),
+        ({"state": UploadState.REJECTED}, True),
+        ({"error": "the spool was full"}, True),
+        (
+            {
+                "targets": ("site-c",),
+                "origin": Origin.DOWNLOAD,
+                "state": UploadState.RECEIVING,
+            },
+            True,
+        ),
+        ({}, False),
+    ],
+)
+def test_image_in_the_spool_is_planned_unless_its_upload_goes_there(
+    node, deployment, records, values, is_planned
+):
+    spool = Spool(str(node.spool))
+    upload = Upload("0" * 32, "in-spool", 5, UploadState.ACCEPTED, 0.0)
+    spool.write_sidecar(dataclasses.replace(upload, **values))
+    status, out, _ = node.run("backfill", "--target", "site-c")
+    assert status == 0
+    assert ("in-spool" in planned(records)) is is_planned
+    # Nothing is left out silently.
+    told = "Images in the spool, which are being replicated there now: 1." in out.splitlines()
+    assert told is not is_planned
+    assert f"Images planned for target site-c: {3 + is_planned};" in out
+
+
+def test_second_target_misses_none_of_what_is_fetched_for_the_first(node, deployment, records):
+    spool = Spool(str(node.spool))
+    for number, name in enumerate(["new", "closed", "hidden"]):
+        spool.write_sidecar(
+            Upload(
+                f"{number:032x}",
+                name,
+                5,
+                UploadState.RECEIVING,
+                0.0,
+                origin=Origin.GLANCE,
+                targets=("site-a",),
+            )
+        )
+    node.run("backfill", "--target", "site-c")
+    assert planned(records) >= {"new", "closed", "hidden"}
+
+
+def test_without_a_writer_it_is_said(node, deployment):
+    node.end_writer()
+    status, _, err = node.run("backfill", "--target", "site-c")
+    assert (status, "no writer runs on this node" in err) == (0, True)

@@ -3,8 +3,9 @@
 import pytest
 
 from glance_repl_mw.cmd import leave
-from glance_repl_mw.model import ReplicaStatus, Wish
+from glance_repl_mw.model import Image, ReplicaStatus, Wish
 from glance_repl_mw.reconciler.leaving import CANNOT_LEAVE
+from glance_repl_mw.spool.directory import Spool
 
 ORDERS = {
     "drain": ("target", "drain", "site-c"),
@@ -160,3 +161,57 @@ def test_database_that_is_not_there_is_one_line(node, order):
     assert (status, out) == (2, "")
     assert err.count("\n") == 1
     assert "glance-repl-manage db sync" in err
+
+
+class Images:
+    """Glance's images, of which `active` has a replica at site-c."""
+
+    def __init__(self, conf):
+        pass
+
+    def page(self, after, limit, *, hidden=False):
+        names = [] if hidden or after else ["active", "one", "two", "queued"]
+        hashes = dict.fromkeys(("checksum", "os_hash_algo", "os_hash_value"))
+        return [
+            Image(
+                name,
+                status="queued" if name == "queued" else "active",
+                size=5,
+                locations=("file:///x",),
+                **hashes,
+            )
+            for name in names
+        ]
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        ({}, "The writer makes what is missing there"),
+        ({"automatic_backfill": "false"}, "Images missing there: 2; "),
+        ({"automatic_backfill": "false", "mode": "lazy"}, "it gets what is asked for"),
+    ],
+)
+def test_restore_says_what_becomes_of_what_the_target_lost(
+    node, add, records, configure, monkeypatch, options, words
+):
+    monkeypatch.setattr(leave, "ImageService", Images)
+    if mode := options.pop("mode", None):
+        configure("replication:site-c", mode=mode)
+    configure("replication", **options)
+    Spool(str(node.spool)).prepare()
+    add("active", "site-c")
+    records.wishes.ask("site-c", Wish.DRAIN)
+    status, out, _ = node.run("target", "restore", "site-c")
+    assert (status, words in out) == (0, True), out
+    is_to_be_asked_for = words.startswith("Images")
+    assert ("glance-repl-manage backfill --target site-c" in out) is is_to_be_asked_for
+
+
+def test_restore_goes_on_where_glance_does_not_answer(node, records, configure):
+    url = "http://127.0.0.1:1/"
+    configure("replication", automatic_backfill="false", auth_type="none", endpoint_override=url)
+    Spool(str(node.spool)).prepare()
+    status, out, _ = node.run("target", "restore", "site-c")
+    assert (status, "is not known" in out) == (0, True)
+    assert "backfill --target site-c" in out

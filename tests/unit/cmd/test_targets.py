@@ -9,6 +9,8 @@ import pytest
 from glance_repl_mw.cmd import targets
 from glance_repl_mw.model import ReplicaStatus, Wish
 from glance_repl_mw.reconciler.leaving import CANNOT_LEAVE
+from glance_repl_mw.spool.directory import Spool
+from tests.unit.cmd.test_leave import Images
 
 
 @pytest.fixture
@@ -118,3 +120,32 @@ def test_schema_of_another_release_is_one_line(node):
     assert (status, out) == (2, "")
     assert err.count("\n") == 1
     assert "run glance-repl-manage db sync" in err
+
+
+def test_images_that_a_target_lacks_are_counted_where_that_is_asked_for(
+    node, add, records, configure, monkeypatch
+):
+    monkeypatch.setattr(targets, "ImageService", Images)
+    configure("replication:site-c", mode="lazy")
+    Spool(str(node.spool)).prepare()
+    add("active", "site-a")
+    _, out, _ = node.run("target", "list", "--missing", "--format", "json")
+    counts = {line["target"]: line["missing"] for line in json.loads(out)}
+    assert counts == {"site-a": 2, "site-c": 0}
+    records.wishes.ask("site-a", Wish.DRAIN)
+    _, table, _ = node.run("target", "list", "--missing")
+    assert "| Missing |" in table
+    _, out, _ = node.run("target", "list", "--missing", "--format", "json")
+    assert "missing" not in json.loads(out)[0]
+
+
+def test_escape_sequences_of_a_server_reach_no_terminal(node, add, records):
+    records.wishes.ask("site-a", Wish.DRAIN)
+    add("one", "site-a", error=f"{CANNOT_LEAVE}\x1b[31mred\x1b]0;title\x07\nsite-b: all is well")
+    _, table, _ = node.run("target", "list")
+    assert "\x1b" not in table
+    assert "\x07" not in table
+    assert not any(line.startswith("site-b:") for line in table.splitlines())
+    for command in (("status",), ("explain", "one")):
+        _, out, _ = node.run(*command)
+        assert "\x1b" not in out

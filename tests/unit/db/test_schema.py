@@ -1,5 +1,6 @@
 """Opening a database; an SQLite file and what is particular about it."""
 
+import contextlib
 import sqlite3
 
 import pytest
@@ -56,3 +57,20 @@ def test_schema_of_a_newer_release_is_left_alone_and_named(tmp_path):
         with pytest.raises(exceptions.ConfigError, match="9999 is that of a newer release"):
             bring_up(database)
     assert not schema.is_current(database)
+
+
+@pytest.mark.parametrize("mode", [None, 0o644, 0o664])
+def test_file_is_for_its_owner_alone(tmp_path, mode):
+    file = tmp_path / "replication.sqlite"
+    if mode is not None:
+        file.touch()
+        file.chmod(mode)
+    database = schema.open_database(f"sqlite:///{file}")
+    schema.prepare(database)
+    database.writer.get_engine().dispose()
+    with contextlib.closing(sqlite3.connect(file)) as connection:
+        connection.execute("PRAGMA journal_mode=WAL")
+        connection.execute("DELETE FROM replicas")
+        modes = {path.name: path.stat().st_mode & 0o777 for path in tmp_path.iterdir()}
+    assert len(modes) > 1
+    assert set(modes.values()) == {0o600}, modes
