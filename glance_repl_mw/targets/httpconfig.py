@@ -15,6 +15,9 @@ from glance_repl_mw.signing import Signer
 from glance_repl_mw.targets.access import Access
 
 _KEY = re.compile(r"[A-Za-z0-9+/=_.~-]{16,}")
+_PORTS = {"http": 80, "https": 443}
+_ESCAPE = re.compile(r"%([0-9A-Fa-f]{2})")
+_UNRESERVED = re.compile(r"[A-Za-z0-9._~-]")
 
 OPTIONS: Sequence[cfg.Opt] = (
     cfg.StrOpt(
@@ -105,7 +108,49 @@ def collection_url(conf: cfg.ConfigOpts.GroupAttr, option: str) -> str:
         raise ValueError(f"{option}: must not hold credentials; there are options for them")
     if "?" in value or "#" in value:
         raise ValueError(f"{option}: must have neither query nor fragment")
+    value = _with_small_host(value)
     return value if value.endswith("/") else f"{value}/"
+
+
+def _with_small_host(url: str) -> str:
+    """The URL with scheme and host in small letters, as clients and Glance compare them."""
+    scheme, _, rest = url.partition("://")
+    host, slash, path = rest.partition("/")
+    return f"{scheme.lower()}://{host.lower()}{slash}{path}"
+
+
+def normalized(url: str) -> str:
+    """The one form of all URLs that lead to the same collection, as far as the text tells.
+
+    Scheme and host are in small letters, the port is left out where it is the scheme's own,
+    escapes stand only for what needs them, the path has neither dots nor more than one slash at
+    its end.
+
+    :param url: as ``collection_url`` returns it
+    """
+    scheme, host, port = origin(url)
+    host = (host or "").rstrip(".")
+    netloc = f"[{host}]" if ":" in host else host
+    if port != _PORTS.get(scheme):
+        netloc += f":{port}"
+    path = _ESCAPE.sub(_unescaped, parse.urlsplit(url).path)
+    return f"{scheme}://{netloc}{_without_dots(path)}"
+
+
+def _unescaped(escape: re.Match[str]) -> str:
+    character = chr(int(escape[1], 16))
+    return character if _UNRESERVED.fullmatch(character) else escape[0].upper()
+
+
+def _without_dots(path: str) -> str:
+    """The path from the root on, with one slash at its end."""
+    segments: list[str] = []
+    for segment in path.rstrip("/").split("/")[1:]:
+        if segment == "..":
+            del segments[-1:]
+        elif segment != ".":
+            segments.append(segment)
+    return "/".join(["", *segments]).rstrip("/") + "/"
 
 
 def signer(conf: cfg.ConfigOpts.GroupAttr) -> Signer | None:
@@ -124,7 +169,7 @@ def signer(conf: cfg.ConfigOpts.GroupAttr) -> Signer | None:
 def origin(url: str) -> tuple[str, str | None, int]:
     """Scheme, host and port."""
     parts = parse.urlsplit(url)
-    return parts.scheme, parts.hostname, parts.port or (443 if parts.scheme == "https" else 80)
+    return parts.scheme, parts.hostname, parts.port or _PORTS.get(parts.scheme, 0)
 
 
 def access(conf: cfg.ConfigOpts.GroupAttr) -> Access:

@@ -10,6 +10,7 @@ import glance_repl_mw
 PACKAGE = Path(glance_repl_mw.__file__).parent
 RANKS = {
     "exceptions": 0,
+    "foreign_text": 0,
     "opts": 0,
     "policies": 0,
     "pace": 0,
@@ -31,6 +32,7 @@ RANKS = {
     "rules": 2,
     "choice": 3,
     "targets.base": 2,
+    "targets.bounds": 1,
     "db.models": 2,
     "db.migrations": 2,
     "targets": 3,

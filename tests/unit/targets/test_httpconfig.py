@@ -2,6 +2,7 @@
 
 import pytest
 
+from glance_repl_mw.targets.httpconfig import normalized
 from tests.lab.certificates import Authority
 from tests.lab.targets import http_target
 
@@ -56,3 +57,46 @@ def test_certificates_are_read_at_once(tmp_path):
     http_target(URL, **options, key_file=str(client.key)).close()
     with pytest.raises(ValueError, match=r"^cert_file: .* is not usable"):
         http_target(URL, **options, key_file=str(authority.server().key))
+
+
+def test_capitals_in_scheme_and_host_work_and_the_path_stays():
+    target = http_target("HTTP://Site-A.Example/Images", location_url="HTTPS://[2001:DB8::A]:8/B")
+    assert target._collection.address("x") == "http://site-a.example/Images/x"
+    assert target._collection.location("x") == "https://[2001:db8::a]:8/B/x"
+    assert target.object_name("https://[2001:db8::a]:8/B/x") == "x"
+    target.close()
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "http://a.example/images/b~c/",
+        "http://a.example/images/b~c",
+        "http://a.example/images/b~c//",
+        "http://a.example:80/images/b~c/",
+        "http://a.example./images/b~c/",
+        "HTTP://A.example/images/b~c/",
+        "http://a.example/images/b%7ec/",
+        "http://a.example/im%61ges/b%7Ec/",
+        "http://a.example/./images/x/../b~c/.",
+        "http://a.example/../images/b~c/",
+    ],
+)
+def test_forms_of_one_url_are_equal(url):
+    assert normalized(url) == "http://a.example/images/b~c/"
+
+
+def test_different_urls_stay_different():
+    urls = (
+        "http://a.example/",
+        "https://a.example/",
+        "http://b.example/",
+        "http://a.example:8080/",
+        "http://a.example/images/",
+        "http://a.example/Images/",
+        "http://a.example/images%2Fb/",
+        "http://a.example/images/b/",
+        "http://[::1]/",
+        "http://[::1]:8080/",
+    )
+    assert [normalized(url) for url in urls] == list(urls)
