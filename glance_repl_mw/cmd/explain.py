@@ -24,6 +24,9 @@ _WORDS = {True: "yes", False: "no", None: "not yet known"}
 _SYNC = "glance-repl-manage sync makes it"
 _NOT_CONFIGURED = Verdict(False, "the target is not configured any more")
 _EMPTY = Verdict(False, "an empty image can have no HTTP location")
+_SIZELESS = Verdict(
+    False, "Glance does not tell the image's size, so that no copy of it could be proven"
+)
 _WITHHELD = Verdict(False, "it was removed here, and shall not come back by itself")
 _LEAVES = {
     Wish.DRAIN: Verdict(False, "the target is drained"),
@@ -130,7 +133,7 @@ def _verdict(choice: Choice, target: str, subject: _Subject) -> Verdict:
     if target in subject.wishes:
         return _LEAVES[subject.wishes[target]]
     if subject.image.has_data and not subject.image.size:
-        return _EMPTY
+        return _SIZELESS if subject.image.size is None else _EMPTY
     rows = subject.of(target)
     if counting(rows) is None and any(row.withheld for row in rows):
         return _WITHHELD
@@ -158,7 +161,7 @@ def _without_replica(
     """What happens where there is no replica."""
     if verdict.wanted is False:
         on_demand = choice.verdict(subject.image, target, on_demand=True).wanted
-        is_for_asking = verdict not in (_EMPTY, *_LEAVES.values()) and on_demand
+        is_for_asking = verdict not in (_EMPTY, _SIZELESS, *_LEAVES.values()) and on_demand
         return f"nothing; {_SYNC}" if is_for_asking else "nothing"
     if not subject.image.has_data:
         return f"the image is {subject.image.status}: it is made with its data"

@@ -48,6 +48,8 @@ def _sync(conf: cfg.ConfigOpts) -> int:
     image = ImageService(replication).get(command.image)
     if not image.has_data or not image.size:
         hint = f"it is {image.status} and has {image.size or 0} bytes: there is nothing to copy"
+        if image.has_data and image.size is None:
+            hint = "Glance does not tell its size, so that no copy of it could be proven"
         raise exceptions.ConfigError(image.image_id, operation="sync", hint=hint)
     if command.target:
         targets = list(dict.fromkeys(command.target))

@@ -194,7 +194,7 @@ class Feeder(WokenTask):
             self.tools.survey.change(
                 row,
                 ReplicaStatus.ERROR,
-                error=f"the image is {image.status} and has {image.size or 0} bytes",
+                error=_nothing_to_copy(image),
                 next_attempt_at=None if image.has_data else later,
             )
 
@@ -212,6 +212,12 @@ class Feeder(WokenTask):
                 )
         except (oslo_db.exception.DBError, OSError) as error:
             LOG.warning("Image %s: %s", image_id, error)
+
+
+def _nothing_to_copy(image: Image) -> str:
+    if image.has_data and image.size is None:
+        return f"the image is {image.status}, but Glance does not tell its size"
+    return f"the image is {image.status} and has {image.size or 0} bytes"
 
 
 def _is_there(row: Replica) -> bool:

@@ -25,6 +25,7 @@ _ABOUT_TO_BE_FETCHED = datetime.timedelta(minutes=1)
 _SECOND_LOOK_SECONDS = 2.0
 _ONLY_LOCATION = "not deleted yet: it is the only location of the image"
 _LOST = "its location was removed by someone else"
+_SIZELESS = "Image %s is %s, but Glance does not tell its size: it is not replicated until it does"
 
 
 class Look:
@@ -39,6 +40,7 @@ class Look:
         self._choice = Choice(tools.conf, tools.targets)
         self._strays = Strays(tools)
         self._lost_since: dict[int, float] = {}
+        self._sizeless: set[str] = set()
 
     def at(
         self,
@@ -60,6 +62,7 @@ class Look:
         :raises GlanceRefused: such as of a deactivated image, which keeps its locations
         """
         if not image.has_data or not image.size:
+            self._tell_sizeless(image)
             return False
         self._remove_closed(image, rows)
         look_again = False
@@ -79,6 +82,12 @@ class Look:
             self._tools.survey.plan(image.image_id, missing, Priority.BACKFILL, image.size)
         look_again |= renewal.renew(self._tools, image, rows)
         return self._strays.remove(image, rows, leaving) or look_again
+
+    def _tell_sizeless(self, image: Image) -> None:
+        """Say once of each image that it has data of which nothing can be proven."""
+        if image.has_data and image.size is None and image.image_id not in self._sizeless:
+            self._sizeless.add(image.image_id)
+            LOG.warning(_SIZELESS, image.image_id, image.status)
 
     def _is_taken_in_hand(self, rows: Sequence[Replica]) -> bool:
         """Whether the upload in the spool has its rows, so that it brings no further ones."""

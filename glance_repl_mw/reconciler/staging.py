@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import hashlib
-
 from oslo_log import log
 
+from glance_repl_mw.content import ImageDigest
 from glance_repl_mw.model import Image
 from glance_repl_mw.reconciler.tools import Tools
 from glance_repl_mw.spool.upload import Upload, UploadState
@@ -53,8 +52,6 @@ def _staged(tools: Tools, image_id: str) -> list[Upload]:
 def _has_the_bytes(tools: Tools, upload: Upload, image: Image) -> bool:
     if tools.spool.received_bytes(upload.upload_id) != image.size:
         return False
-    algorithm, wanted = image.os_hash_algo, image.os_hash_value
-    if not algorithm or not wanted:
-        algorithm, wanted = "md5", image.checksum
+    digest = ImageDigest.of(image)
     with tools.spool.data_path(upload.upload_id).open("rb") as file:
-        return hashlib.file_digest(file, algorithm).hexdigest() == wanted
+        return digest.matches(digest.of_file(file))

@@ -5,7 +5,6 @@ from __future__ import annotations
 import dataclasses
 import datetime
 import enum
-import hashlib
 import threading
 from collections.abc import Iterator, Sequence
 from typing import Any
@@ -14,6 +13,7 @@ from oslo_log import log
 from oslo_utils import timeutils
 
 from glance_repl_mw import exceptions
+from glance_repl_mw.content import ImageDigest
 from glance_repl_mw.model import Image, Replica, ReplicaStatus
 from glance_repl_mw.pace import Pace
 from glance_repl_mw.reconciler.tools import Stopping, Tools
@@ -170,6 +170,8 @@ def _obstacle_at(image: Image) -> str:
     """Why no replica of the image is verified now; empty where one can be."""
     if image.status != "active":
         return f"the image is {image.status}"
+    if image.size is None:
+        return "Glance does not tell the image's size"
     return "" if image.size else "the image is empty"
 
 
@@ -209,10 +211,8 @@ def examine(
 def _read_back(
     target: Target, replica: Replica, image: Image, pace: Pace | None, stopping: threading.Event
 ) -> None:
-    algorithm, wanted = image.os_hash_algo, image.os_hash_value
-    if not algorithm or not wanted or algorithm not in hashlib.algorithms_available:
-        algorithm, wanted = "md5", image.checksum
-    digest = hashlib.new(algorithm, usedforsecurity=False)
+    digest = ImageDigest.of(image)
+    hasher = digest.hasher()
     size = 0
     for block in target.open(replica.object_name or ""):
         granted = 0
@@ -220,11 +220,11 @@ def _read_back(
             granted += pace.take(len(block) - granted) if pace else len(block)
         if stopping.is_set():
             raise Stopping
-        digest.update(block)
+        hasher.update(block)
         size += len(block)
     _compare(replica, "size, read back,", size, image.size)
-    if wanted:
-        _compare(replica, f"{algorithm}, read back,", digest.hexdigest(), wanted)
+    if not digest.matches(hasher.hexdigest()):
+        _compare(replica, f"{digest.algorithm}, read back,", hasher.hexdigest(), digest.value)
 
 
 def _compare(replica: Replica, what: str, found: object, wanted: object) -> None:

@@ -6,10 +6,14 @@ import functools
 import time
 from collections.abc import Callable
 
+from glance_repl_mw import content
 from glance_repl_mw.spool.upload import Upload
 from glance_repl_mw.writer import work
 from glance_repl_mw.writer.crew import Crew
 from glance_repl_mw.writer.hasher import Digest
+
+# Glance's own default, for the case that this node cannot compute what is configured.
+_ALGORITHM = "sha512"
 
 
 class Proof:
@@ -33,7 +37,8 @@ class Proof:
         self._os_hash_value: str | None = None
         self._failures = 0
         self._retry_at: float | None = None
-        self._algorithm = crew.conf.hashing_algorithm
+        algorithm = crew.conf.hashing_algorithm
+        self._algorithm = algorithm if content.is_known(algorithm) else _ALGORITHM
         self._digest: Digest | None = crew.hasher.follow(self._path, self._algorithm)
 
     @property

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
-import hashlib
 import pathlib
 from collections.abc import Mapping, Sequence
 from typing import NoReturn
 
+from oslo_log import log
+
 from glance_repl_mw import exceptions
+from glance_repl_mw.content import ImageDigest
 from glance_repl_mw.images import ImageService
 from glance_repl_mw.model import Image
 from glance_repl_mw.spool.upload import Upload
+
+LOG = log.getLogger(__name__)
 
 
 def prove(
@@ -19,7 +23,7 @@ def prove(
     """Compare the spooled bytes with Glance's own record; returns the image's ``checksum``.
 
     Where Glance has an ``os_hash_value`` that agrees, its ``checksum`` does so too; it is computed
-    and compared only where there is nothing else.
+    and compared only where there is nothing else that can be computed here.
 
     :param hashed: the hex digest of the spooled bytes by its algorithm, None if it failed
     :raises SpoolCorrupt: they are not the bytes that Glance has
@@ -33,15 +37,20 @@ def prove(
         raise exceptions.GlanceUnavailable(
             upload.image_id, None, "prove", f"the image is {image.status}, not active"
         )
-    algorithm, wanted = image.os_hash_algo, image.os_hash_value
-    if not algorithm or not wanted:
-        algorithm, wanted = "md5", image.checksum
+    if image.size is None:
+        raise exceptions.GlanceUnavailable(
+            upload.image_id, None, "prove", "Glance does not tell the image's size"
+        )
     if image.size != upload.received:
         _corrupt(image, "size", upload.received, image.size)
-    if wanted:
-        found = hashed[algorithm] if algorithm in hashed else _digest(path, algorithm)
-        if found != wanted:
-            _corrupt(image, algorithm, found, wanted)
+    digest = ImageDigest.of(image)
+    if digest.is_weak:
+        LOG.warning("Image %s has no hash: only its size proves its bytes", image.image_id)
+    else:
+        algorithm = digest.algorithm
+        found = hashed[algorithm] if algorithm in hashed else _digest(path, digest)
+        if found is None or not digest.matches(found):
+            _corrupt(image, algorithm, found, digest.value)
     return image.checksum
 
 
@@ -52,9 +61,9 @@ def _known(upload: Upload) -> Image | None:
     return Image(**upload.known_image, image_id=upload.image_id, status="active", locations=())
 
 
-def _digest(path: pathlib.Path, algorithm: str) -> str:
+def _digest(path: pathlib.Path, digest: ImageDigest) -> str:
     with path.open("rb") as file:
-        return hashlib.file_digest(file, algorithm).hexdigest()
+        return digest.of_file(file)
 
 
 def _corrupt(image: Image, what: str, ours: object, theirs: object) -> NoReturn:

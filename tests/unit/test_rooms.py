@@ -18,6 +18,7 @@ RANKS = {
     "osc": 0,
     "credentials": 1,
     "model": 1,
+    "content": 2,
     "spool": 1,
     "tee": 1,
     "locking": 1,
@@ -53,7 +54,7 @@ RANKS = {
 MODULES = [
     path for path in sorted(PACKAGE.rglob("*.py")) if path.name not in ("__init__.py", "env.py")
 ]
-MOST_LINES = 310
+MOST_LINES = 400
 MOST_FUNCTION_LINES = 45
 
 

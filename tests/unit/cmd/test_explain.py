@@ -68,6 +68,15 @@ def test_spooled_image_and_no_automatic_backfill(node, glance, configure):
     assert explained(node)["site-a"]["next"] == "the writer takes it from the spool"
 
 
+def test_image_without_a_size(node, glance):
+    glance.record["size"] = None
+    line = explained(node)["site-a"]
+    assert (line["wanted"], line["next"]) == (False, "nothing")
+    assert "size" in line["why"]
+    status, _, err = node.run("sync", IMAGE)
+    assert (status, "size" in err) == (2, True)
+
+
 @pytest.mark.parametrize("wish", Wish)
 def test_target_that_leaves(node, glance, records, add, wish):
     add(IMAGE, "site-a")

@@ -46,6 +46,16 @@ def test_image_without_data_is_left_alone(lab, change):
     assert rows(lab, image_id) == []
 
 
+def test_image_without_a_size_is_told_of_once(lab, caplog):
+    image_id = lab.add_image(size=None)
+    looker = Look(lab.tools)
+    for _ in range(2):
+        at(lab, image_id, looker=looker)
+    assert rows(lab, image_id) == []
+    (line,) = [each for each in caplog.messages if image_id in each]
+    assert "size" in line
+
+
 def test_image_that_has_just_changed_is_left_for_later(lab):
     now = timeutils.utcnow()
     image_id = lab.add_image(updated_at=now)

@@ -116,6 +116,45 @@ def test_hash_of_another_algorithm_than_expected_is_made_up_for(lab, images):
     assert lab.statuses() == {"site-a": "active", "site-b": "active"}
 
 
+@pytest.mark.parametrize("algorithm", ["kangaroo12", "shake_128"])
+def test_hash_that_cannot_be_computed_is_made_up_for_by_the_checksum(
+    lab, images, targets, algorithm
+):
+    lab.accepted(BODY)
+    images.accept(BODY, os_hash_algo=algorithm, os_hash_value="00" * 32)
+    lab.take_in_hand()
+    lab.until_done()
+    assert lab.statuses() == {"site-a": "active", "site-b": "active"}
+
+
+def test_such_a_hash_lets_no_wrong_bytes_through(lab, images, targets):
+    lab.accepted(BODY)
+    images.accept(BODY, os_hash_algo="kangaroo12", os_hash_value="00" * 32, checksum="0" * 32)
+    lab.take_in_hand()
+    lab.until_done()
+    assert lab.statuses() == {"site-a": "error", "site-b": "error"}
+
+
+def test_algorithm_of_the_configuration_that_cannot_be_computed(lab, images, conf):
+    conf.set_override("hashing_algorithm", "kangaroo12")
+    lab.accepted(BODY)
+    images.accept(BODY)
+    lab.take_in_hand()
+    lab.until_done()
+    assert lab.statuses() == {"site-a": "active", "site-b": "active"}
+
+
+def test_image_without_a_size_waits_for_one(lab, images):
+    lab.accepted(BODY)
+    images.accept(BODY, size=None)
+    job = lab.take_in_hand()
+    lab.until(lambda: job.lacks_proof)
+    assert {"size" in row.error for row in lab.rows().values()} == {True}
+    images.accept(BODY)
+    lab.until_done()
+    assert lab.statuses() == {"site-a": "active", "site-b": "active"}
+
+
 def test_proof_waits_for_glance(lab, images):
     lab.accepted(BODY)
     images.error = exceptions.GlanceUnavailable(hint="it restarts")
