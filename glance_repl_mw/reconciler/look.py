@@ -14,6 +14,7 @@ from glance_repl_mw import exceptions
 from glance_repl_mw.choice import Choice
 from glance_repl_mw.model import CLOSED, Image, Priority, Replica, ReplicaStatus
 from glance_repl_mw.reconciler import renewal
+from glance_repl_mw.reconciler.asking import Asking, NotAsked
 from glance_repl_mw.reconciler.strays import Strays, upload_of
 from glance_repl_mw.reconciler.tools import Tools
 
@@ -39,6 +40,7 @@ class Look:
         self._tools = tools
         self._choice = Choice(tools.conf, tools.targets)
         self._strays = Strays(tools)
+        self._asking = Asking(tools.targets, tools.health)
         self._lost_since: dict[int, float] = {}
         self._sizeless: set[str] = set()
 
@@ -124,6 +126,8 @@ class Look:
         try:
             if self._adopt(image, target, closed) or any(row.withheld for row in closed):
                 return []
+        except NotAsked:
+            return []
         except exceptions.TargetError as error:
             LOG.warning("Image %s: what a location names is not known: %s", image.image_id, error)
             return []
@@ -141,7 +145,7 @@ class Look:
             upload_id = upload_of(image, name)
             if name is None or upload_id is None or url in known:
                 continue
-            stored = self._tools.targets[target].stat(name)
+            stored = self._asking.stat(target, name)
             if stored is None or stored.size != image.size:
                 self._tools.images.remove_locations(image.image_id, [url])
                 continue
