@@ -16,6 +16,7 @@ from typing import Any
 import glanceclient.exc
 import keystoneauth1.exceptions
 import requests
+import urllib3.exceptions
 from glanceclient.v2 import client as glance_client
 from oslo_config import cfg
 from oslo_utils import timeutils
@@ -25,6 +26,7 @@ from glance_repl_mw.model import Image
 from glance_repl_mw.signing import without_signatures
 
 USER_AGENT = "glance-repl-mw"
+_BLOCK_BYTES = 1024**2
 _CHANGE_ATTEMPTS = 5
 # Glance shows these for a moment, and for ever where it died in the middle of a delete.
 _BEING_DELETED = ("deleted", "pending_delete")
@@ -98,14 +100,21 @@ class ImageService:
         return [image_of(each) for each in body["images"]]
 
     def download(self, image_id: str) -> Iterator[bytes]:
-        """The image's bytes, in blocks, from whichever location Glance reads them."""
-        with _translated(image_id, "download the image"):
-            _, blocks = self._client.http_client.request(f"/v2/images/{image_id}/file", "GET")
+        """The image's bytes as they come, from whichever location Glance reads them.
+
+        A block may be of a single byte, so that who reads sees how slowly they come.
+        """
+        operation = "download the image"
+        with _translated(image_id, operation):
+            path = f"/v2/images/{image_id}/file"
+            response, blocks = self._client.http_client.request(path, "GET")
             if not isinstance(blocks, Iterator):
                 raise exceptions.GlanceUnavailable(
-                    image_id, None, "download the image", "Glance answers without data"
+                    image_id, None, operation, "Glance answers without data"
                 )
-            yield from blocks
+            with response:
+                while block := response.raw.read1(_BLOCK_BYTES, decode_content=True):
+                    yield block
 
     def remove_locations(self, image_id: str, urls: Collection[str]) -> Collection[str]:
         """Remove locations, but never the last one; returns those that stay for that reason.
@@ -271,7 +280,8 @@ def _translated(image_id: str | None, operation: str) -> Iterator[None]:
     except (
         glanceclient.exc.BaseException,
         keystoneauth1.exceptions.ClientException,
-        requests.RequestException,  # an answer that breaks off
+        requests.RequestException,
+        urllib3.exceptions.HTTPError,  # an answer that breaks off
         KeyError,  # glanceclient's, of an error without a Content-Type, as proxies send them
     ) as error:
         raise exceptions.GlanceUnavailable(image_id, None, operation, _text(error)) from error
