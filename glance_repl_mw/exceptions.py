@@ -70,7 +70,16 @@ class ImageGone(ReplicationError):
 
 
 class SourceFailed(ReplicationError):
-    """No source gives the bytes of an image."""
+    """No source gives the bytes of an image.
+
+    :ivar others_are_left: some were not read; they are to be read from the beginning, at once
+    """
+
+    others_are_left: bool = False
+
+
+class SourceSlow(ReplicationError):
+    """The bytes of an image come too slowly from a source."""
 
 
 class TargetError(ReplicationError):

@@ -16,6 +16,7 @@ from urllib import parse
 import glanceclient.exc
 import keystoneauth1.exceptions
 import requests
+import urllib3.exceptions
 from glanceclient.v2 import client as glance_client
 from oslo_config import cfg
 
@@ -25,6 +26,7 @@ from glance_repl_mw.model import Image
 from glance_repl_mw.signing import without_signatures
 
 USER_AGENT = "glance-repl-mw"
+_BLOCK_BYTES = 1024**2
 _CHANGE_ATTEMPTS = 5
 # Glance shows these for a moment, and for ever where it died in the middle of a delete.
 _BEING_DELETED = ("deleted", "pending_delete")
@@ -142,14 +144,21 @@ class ImageService:
             raise exceptions.ImageGone(after, None, error.operation, error.hint) from error
 
     def download(self, image_id: str) -> Iterator[bytes]:
-        """The image's bytes, in blocks, from whichever location Glance reads them."""
-        with _translated(image_id, "download the image"):
-            _, blocks = self._client.http_client.request(f"{_image_path(image_id)}/file", "GET")
+        """The image's bytes as they come, from whichever location Glance reads them.
+
+        A block may be of a single byte, so that who reads sees how slowly they come.
+        """
+        operation = "download the image"
+        with _translated(image_id, operation):
+            path = f"{_image_path(image_id)}/file"
+            response, blocks = self._client.http_client.request(path, "GET")
             if not isinstance(blocks, Iterator):
                 raise exceptions.GlanceUnavailable(
-                    image_id, None, "download the image", "Glance answers without data"
+                    image_id, None, operation, "Glance answers without data"
                 )
-            yield from blocks
+            with response:
+                while block := response.raw.read1(_BLOCK_BYTES, decode_content=True):
+                    yield block
 
     def remove_locations(self, image_id: str, urls: Collection[str]) -> Collection[str]:
         """Remove locations, but never the last one, nor the last one that can be read.
@@ -365,7 +374,8 @@ def _translated(image_id: str | None, operation: str) -> Iterator[None]:
     except (
         glanceclient.exc.BaseException,
         keystoneauth1.exceptions.ClientException,
-        requests.RequestException,  # an answer that breaks off
+        requests.RequestException,
+        urllib3.exceptions.HTTPError,  # an answer that breaks off
         # The client's own: of an error without a Content-Type, as proxies send them, of JSON that
         # is too deep or has a number of too many digits.
         LookupError,

@@ -208,7 +208,18 @@ RECONCILER_OPTIONS: Sequence[cfg.Opt] = (
         default=2,
         min=1,
         help="How many images are read at once, from a replica or from Glance, to make replicas "
-        "that the spool holds no bytes for.",
+        "that the spool holds no bytes for. Besides these, each target and Glance may be read "
+        "for one image that comes slowly, and each target may get one image that is too large "
+        "for the spool.",
+    ),
+    cfg.IntOpt(
+        "repair_least_bytes_per_second",
+        default=64 * 1024,
+        min=0,
+        help="The bytes per second that a replica or Glance must give of an image that is read. "
+        "One that gives less keeps no other image waiting; if it does so for a whole minute after "
+        "the first one, it is read no further, and the image is read from the next replica or "
+        "Glance, or after a pause. 0: whatever comes.",
     ),
     cfg.IntOpt(
         "spool_hand_over_percent",

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import collections
 import datetime
 import threading
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 
 import oslo_db.exception
@@ -13,12 +14,17 @@ from oslo_utils import timeutils
 
 from glance_repl_mw import exceptions
 from glance_repl_mw.model import WAITING_FOR_BYTES, Image, Replica, ReplicaStatus
-from glance_repl_mw.reconciler import adoption, gone
+from glance_repl_mw.reconciler import sources
+from glance_repl_mw.reconciler.adoption import Adoption
+from glance_repl_mw.reconciler.candidates import Begun, Candidate, Candidates, has_waited_long
 from glance_repl_mw.reconciler.fetch import fetch
+from glance_repl_mw.reconciler.lanes import Lanes, Place, Shared
 from glance_repl_mw.reconciler.look import close
+from glance_repl_mw.reconciler.reading import Reading
 from glance_repl_mw.reconciler.relay import Relay
+from glance_repl_mw.reconciler.room import Room
 from glance_repl_mw.reconciler.tasks import WokenTask
-from glance_repl_mw.reconciler.tools import Stopping, Tools
+from glance_repl_mw.reconciler.tools import Demand, Stopping, Tools
 from glance_repl_mw.replicas.deletion import Cause
 from glance_repl_mw.spool.upload import Origin, UploadState
 
@@ -28,17 +34,18 @@ _INTERVAL_SECONDS = 0.25
 _OVERDUE_SECONDS = 1.0
 _IDLE_SECONDS = 10.0
 _ROWS_AT_ONCE = 200
-_IMAGES_AT_ONCE = 50
-# So many images wait for each thread of the pool, which thereby need not wait for the next turn.
-_QUEUED = 4
 _POSTPONED_SECONDS = 10.0
+# Of those that wait for one place, so many stay in the first rows; others make way there.
+_WAITING_FOR_A_PLACE = 4
+_MAKE_WAY_SECONDS = 60.0
 
 
 class Feeder(WokenTask):
     """Starts fetches, the most urgent first, one for each image and few at once.
 
     While an upload is being received none begins beside another, and while the spool is crowded
-    none is started: uploads come first.
+    none is started: uploads come first. Nor does a source that is slow keep others waiting, or an
+    owner with many images the images of others; see ``Lanes``.
     """
 
     name = "search for replicas that wait for bytes"
@@ -46,35 +53,33 @@ class Feeder(WokenTask):
 
     def __init__(self, tools: Tools) -> None:
         super().__init__(tools)
-        self._most = self._at_once = tools.conf.replication.repair_concurrency
-        self._fetching = 0
-        self._pool = ThreadPoolExecutor(self._most, thread_name_prefix="fetch")
-        self._running: set[str] = set()
-        self._lock = threading.Lock()
-        self._images: dict[str, Image | None] = {}
+        options = tools.conf.replication
+        self._most = self._at_once = options.repair_concurrency
+        self._least_bytes_per_second = options.repair_least_bytes_per_second
+        self._lock = threading.RLock()
+        self._lanes = Lanes(self._most, [*tools.targets, None])
+        self._pool = ThreadPoolExecutor(self._lanes.most_threads, thread_name_prefix="fetch")
+        self._running: dict[tuple[str, str | None], Begun] = {}
+        self._ready: list[Candidate] = []
+        self._again: dict[str, str] = {}
+        self._adoption = Adoption(tools)
+        self._room = Room(tools.spool, options.spool_hand_over_percent)
+        self._candidates = Candidates(tools, self._room, self._fits)
 
     def run_once(self) -> float:
+        self._move_aside()
         due = self.tools.waiting_for_bytes(_ROWS_AT_ONCE)
-        if not due:
-            self.tools.shortage.lacking_bytes = 0
-            return self._idle_seconds()
-        free = self._free_places()
-        if free <= 0:
-            return _INTERVAL_SECONDS
-        coming = {
-            upload.image_id
-            for upload in self.tools.spool.uploads()
-            if upload.state is not UploadState.ACCEPTED and not upload.is_provisional
-        }
-        wanted = [
-            image_id
-            for image_id in dict.fromkeys(row.image_id for row in due)
-            if image_id not in coming and image_id not in self._running
-        ]
-        self._learn(wanted)
-        for image_id in wanted[:free]:
-            self._start(image_id)
-        return _INTERVAL_SECONDS
+        at_once = self._to_begin_at_once()
+        self._at_once = self._most_at_once() if due or at_once else 0
+        wanted = self._wanted(due, at_once) if self._at_once else {}
+        ready = self._candidates.of(wanted)
+        with self._lock:
+            self._ready = ready
+        self._begin_ready()
+        if len(due) == _ROWS_AT_ONCE:
+            self._make_way(due)
+        is_awaited = self._again or self.tools.shortage.standing()
+        return _INTERVAL_SECONDS if due or is_awaited else self._idle_seconds()
 
     def _idle_seconds(self) -> float:
         """Until the next attempt; what is due, but not now, waits for its target."""
@@ -83,73 +88,164 @@ class Feeder(WokenTask):
         waits = [(first - now).total_seconds() for first, _ in planned]
         return min(_IDLE_SECONDS, max(_OVERDUE_SECONDS, min(waits, default=_IDLE_SECONDS)))
 
-    def _learn(self, image_ids: Sequence[str]) -> None:
-        """Ask Glance about the next images, many in one request; what is known stays known."""
-        self._images = {each: self._images[each] for each in image_ids if each in self._images}
-        if image_ids and image_ids[0] not in self._images:
-            found, missing = gone.find(self.tools, image_ids[:_IMAGES_AT_ONCE])
-            self._images = found | dict.fromkeys(missing)
+    # What may begin
 
-    def _free_places(self) -> int:
-        percent = self.tools.conf.replication.spool_hand_over_percent
-        if self.tools.spool.is_crowded(percent):
+    def _to_begin_at_once(self) -> dict[str, list[str]]:
+        """The targets of images that need not wait until they are due, by image.
+
+        That is: there is room now for which they have waited, or for too long; or their last read
+        was wrong, and other sources are left.
+        """
+        standing = self.tools.shortage.standing()
+        ready = [image_id for image_id, each in standing.items() if self._need_not_wait(each)]
+        with self._lock:
+            # The writer has let go of their rows.
+            free = [each for each, it in self._again.items() if not self.tools.is_spooled(it)]
+            for image_id in free:
+                del self._again[image_id]
+        rows = self.tools.survey.of_images({*ready, *free}) if ready or free else {}
+        found = {each: [row.target for row in self._waiting(rows[each])] for each in rows}
+        for image_id in ready:
+            if not found.get(image_id):
+                self.tools.shortage.withdraw(image_id)
+        return {image_id: targets for image_id, targets in found.items() if targets}
+
+    def _need_not_wait(self, demand: Demand) -> bool:
+        return self._room.is_there(demand.lacking_bytes) or has_waited_long(demand)
+
+    def _wanted(
+        self, due: Sequence[Replica], at_once: Mapping[str, Sequence[str]]
+    ) -> dict[str, list[str]]:
+        """The targets that lack an image by the image, the most urgent one first."""
+        targets: dict[str, list[str]] = {each: list(at_once[each]) for each in at_once}
+        for row in due:
+            targets.setdefault(row.image_id, []).append(row.target)
+        coming = {
+            upload.image_id
+            for upload in self.tools.spool.uploads()
+            if upload.state is not UploadState.ACCEPTED and not upload.is_provisional
+        }
+        return {
+            image_id: list(dict.fromkeys(names))
+            for image_id, names in targets.items()
+            if image_id not in coming and (image_id, None) not in self._running
+        }
+
+    def _most_at_once(self) -> int:
+        """How many may be read at the shared places now."""
+        if self._room.is_crowded:
             return 0
         receiving = any(
             upload.state is UploadState.RECEIVING and upload.origin is Origin.UPLOAD
             for upload in self.tools.spool.uploads()
         )
-        self._at_once = 1 if receiving else self._most
-        return (1 if receiving else _QUEUED * self._most) - len(self._running)
+        return 1 if receiving else self._most
 
-    def _start(self, image_id: str) -> None:
-        if image_id not in self._images:
-            return
+    # Their places
+
+    def _fits(self, candidate: Candidate) -> bool:
+        """Whether it is not read already, and its place is free."""
+        is_new = candidate.key not in self._running
+        return is_new and self._lanes.is_free(candidate.place, self._at_once)
+
+    def _next(self) -> Candidate | None:
+        """The most urgent that has a place; of an owner with one already, only if it is alone."""
+        fitting = [each for each in self._ready if self._fits(each)]
+        owners = set(self._lanes.owners) - {None}
+        others = (each for each in fitting if each.owner not in owners)
+        return next(others, fitting[0] if fitting else None)
+
+    def _begin_ready(self) -> None:
+        """Begin what may begin; may be called by any thread."""
         with self._lock:
-            self._running.add(image_id)
-        self._pool.submit(self._feed, image_id, self._images.pop(image_id))
+            while (candidate := self._next()) is not None:
+                self._ready.remove(candidate)
+                reading = Reading(self._least_bytes_per_second)
+                begun = Begun(**vars(candidate), reading=reading)
+                self._lanes.take(candidate.place, reading, candidate.owner)
+                self._running[candidate.key] = begun
+                self._pool.submit(self._feed, begun)
 
-    def _feed(self, image_id: str, image: Image | None) -> None:
-        """Runs in the pool."""
-        if not self._may_begin(image_id):
-            return
+    def _move_aside(self) -> None:
+        """See that no source that has become slow keeps others waiting."""
+        with self._lock:
+            for begun in list(self._running.values()):
+                reading = begun.reading
+                if begun.image is not None and reading.is_slow:
+                    self.tools.history.slow(begun.image, reading.source)
+                    self._lanes.move_aside(reading)
+
+    def _make_way(self, due: Sequence[Replica]) -> None:
+        """Put off for a while what waits for a place that is taken, so that others are seen.
+
+        :raises oslo_db.exception.DBError:
+        """
+        waiting: collections.Counter[Place] = collections.Counter()
+        put_off: set[tuple[str, str | None]] = set()
+        for candidate in self._ready:
+            waiting[candidate.place] += candidate.place is not Shared.PLACE
+            if waiting[candidate.place] > _WAITING_FOR_A_PLACE:
+                put_off.add(candidate.key)
+        later = timeutils.utcnow() + datetime.timedelta(seconds=_MAKE_WAY_SECONDS)
+        for row in due:
+            if not put_off.isdisjoint({(row.image_id, None), (row.image_id, row.target)}):
+                self.tools.survey.change(row, next_attempt_at=later)
+
+    # In the pool
+
+    def _feed(self, begun: Begun) -> None:
         try:
-            self._fetch(image_id, image)
+            suspects = self._try(begun)
+            with self._lock:
+                # The verification may take long, and nobody needs to wait for it.
+                del self._running[begun.key]
+            if suspects and begun.image:
+                sources.verify(self.tools, begun.image, suspects, begun.reading)
         except Stopping:
             pass
-        except (exceptions.ReplicationError, oslo_db.exception.DBError, OSError) as error:
-            LOG.warning("Image %s is not fetched now: %s", image_id, error)
-            self._postpone(image_id, str(error))
         except Exception:
-            LOG.exception("Image %s cannot be fetched", image_id)
-            self._postpone(image_id, "internal error, see the log")
+            LOG.exception("Image %s: its replicas cannot be verified", begun.image_id)
         finally:
             with self._lock:
-                self._fetching -= 1
-                self._running.discard(image_id)
+                self._lanes.give_back(begun.reading)
+            self._begin_ready()
 
-    def _may_begin(self, image_id: str) -> bool:
-        """Whether it is still one of few; one that is not is due yet, and is started later."""
-        with self._lock:
-            is_one_of_few = self._fetching < self._at_once
-            if is_one_of_few:
-                self._fetching += 1
-            else:
-                self._running.discard(image_id)
-        return is_one_of_few
+    def _try(self, begun: Begun) -> Sequence[Replica]:
+        """As ``_fetch``; whatever goes wrong puts the image off."""
+        image_id, shortage = begun.image_id, self.tools.shortage
+        try:
+            suspects = self._fetch(begun)
+        except Stopping:
+            return ()
+        except exceptions.SpoolFull as error:
+            LOG.warning("Image %s is not fetched now: %s", image_id, error)
+            shortage.demand(image_id, (begun.image and begun.image.size) or 0)
+            self._postpone(begun, str(error))
+            return ()
+        except (exceptions.ReplicationError, oslo_db.exception.DBError, OSError) as error:
+            LOG.warning("Image %s is not fetched now: %s", image_id, error)
+            self._postpone(begun, str(error))
+            suspects = ()
+        except Exception:
+            LOG.exception("Image %s cannot be fetched", image_id)
+            self._postpone(begun, "internal error, see the log")
+            suspects = ()
+        shortage.withdraw(image_id)
+        return suspects
 
-    def _fetch(self, image_id: str, image: Image | None) -> None:
+    def _fetch(self, begun: Begun) -> Sequence[Replica]:
+        image_id, image = begun.image_id, begun.image
         if image is None:
             # Whether it is gone for good is for the comparison of all images to say.
             raise exceptions.ImageGone(image_id, None, "fetch", "Glance does not list the image")
         rows = self.tools.survey.of_images([image_id]).get(image_id, [])
-        waiting = self._waiting(rows)
-        if image.has_data and image.size:
-            waiting = self._without_locations(image, rows, waiting)
-            if waiting:
-                self._remove_former_locations(image, waiting)
-                self._copy(image, rows, waiting)
-        else:
+        waiting = [row for row in self._waiting(rows) if begun.target in (None, row.target)]
+        if not image.has_data or not image.size:
             self._end_or_wait(image, waiting)
+        elif waiting := self._without_locations(image, rows, waiting):
+            self._remove_former_locations(image, waiting)
+            return self._copy(begun, image, rows, waiting)
+        return ()
 
     def _without_locations(
         self, image: Image, rows: Sequence[Replica], waiting: Sequence[Replica]
@@ -158,7 +254,7 @@ class Feeder(WokenTask):
         lacking = []
         for row in waiting:
             here = [each for each in rows if each.target == row.target]
-            if not adoption.adopt_into(self.tools, image, row, here):
+            if not self._adoption.adopt_into(image, row, here):
                 lacking.append(row)
         return lacking
 
@@ -173,17 +269,20 @@ class Feeder(WokenTask):
                 image.image_id, None, "repair", "its only location is the replica to be repaired"
             )
 
-    def _copy(self, image: Image, rows: Sequence[Replica], waiting: Sequence[Replica]) -> None:
-        spool, size = self.tools.spool, image.size or 0
-        percent = self.tools.conf.replication.spool_hand_over_percent
-        if size * 100 > spool.capacity_bytes() * percent:
-            Relay(self.tools, image, rows).run(waiting)
-        elif spool.is_crowded(percent, size):
-            self.tools.shortage.lacking_bytes = size
-            raise exceptions.SpoolFull(image.image_id, None, "fetch", "the spool has no room now")
-        else:
-            self.tools.shortage.lacking_bytes = 0
-            fetch(self.tools, image, rows, waiting)
+    def _copy(
+        self, begun: Begun, image: Image, rows: Sequence[Replica], waiting: Sequence[Replica]
+    ) -> Sequence[Replica]:
+        """Returns the replicas that did not give the image's bytes."""
+        if begun.target is not None:
+            relay = Relay(self.tools, image, rows, begun.reading)
+            relay.run(waiting)
+            return relay.suspects
+        with self._room.kept_for(image):
+            fetched = fetch(self.tools, image, rows, waiting, begun.reading)
+        if fetched.begin_again_after:
+            with self._lock:
+                self._again[image.image_id] = fetched.begin_again_after
+        return fetched.suspects
 
     def _waiting(self, rows: Sequence[Replica]) -> list[Replica]:
         """The replicas that one read can serve, also those whose next attempt is not due yet."""
@@ -211,10 +310,13 @@ class Feeder(WokenTask):
                 next_attempt_at=None if image.has_data else later,
             )
 
-    def _postpone(self, image_id: str, why: str) -> None:
+    def _postpone(self, begun: Begun, why: str) -> None:
+        image_id = begun.image_id
         try:
             rows = self.tools.survey.of_images([image_id]).get(image_id, [])
             for row in self._waiting(rows):
+                if begun.target not in (None, row.target):
+                    continue
                 pause = self.tools.pause_seconds(row.attempts + 1)
                 self.tools.survey.change(
                     row,

@@ -5,6 +5,7 @@ From there the writer makes replicas of it as of any upload, and proves the byte
 
 from __future__ import annotations
 
+import dataclasses
 import uuid
 from collections.abc import Sequence
 
@@ -12,6 +13,7 @@ from oslo_log import log
 
 from glance_repl_mw import exceptions
 from glance_repl_mw.model import Image, Replica
+from glance_repl_mw.reconciler.reading import Reading
 from glance_repl_mw.reconciler.sources import Sources
 from glance_repl_mw.reconciler.tools import Tools
 from glance_repl_mw.spool.appender import Appender
@@ -21,12 +23,33 @@ LOG = log.getLogger(__name__)
 _KNOWN = ("size", "checksum", "os_hash_algo", "os_hash_value")
 
 
-def fetch(tools: Tools, image: Image, rows: Sequence[Replica], waiting: Sequence[Replica]) -> None:
+@dataclasses.dataclass(frozen=True)
+class Fetched:
+    """What a fetch has come to besides the upload in the spool.
+
+    :ivar suspects: replicas that did not give the image's bytes
+    :ivar begin_again_after: the upload that was rejected although sources are left that may have
+        the bytes; the writer lets go of its rows first
+    """
+
+    suspects: Sequence[Replica] = ()
+    begin_again_after: str | None = None
+
+
+def fetch(
+    tools: Tools,
+    image: Image,
+    rows: Sequence[Replica],
+    waiting: Sequence[Replica],
+    reading: Reading | None = None,
+) -> Fetched:
     """Read the image into the spool for ``waiting``; the writer follows it meanwhile.
 
-    Where no source gives it, the writer finds the upload rejected and plans the next attempt.
+    Where no source gives it, the writer finds the upload rejected and plans the next attempt. What
+    a wrong source has given may be at targets already: so another attempt is another upload.
 
     :param rows: all rows of the image
+    :param reading: sees how fast the bytes come
     :raises SpoolFull: there is no room now; nothing has changed
     :raises OSError: the spool cannot be written
     :raises oslo_db.exception.DBError:
@@ -36,8 +59,8 @@ def fetch(tools: Tools, image: Image, rows: Sequence[Replica], waiting: Sequence
     upload_id = uuid.uuid4().hex
     targets = tools.survey.assign(waiting, upload_id)
     if not targets:
-        return
-    sources = Sources(tools, image, rows)
+        return Fetched()
+    sources = Sources(tools, image, rows, reading)
     known = {name: getattr(image, name) for name in _KNOWN}
     appender = Appender(
         tools.spool, image.image_id, image.size, sources.origin, upload_id, targets, known
@@ -48,8 +71,10 @@ def fetch(tools: Tools, image: Image, rows: Sequence[Replica], waiting: Sequence
     except exceptions.SourceFailed as error:
         LOG.warning("Image %s cannot be fetched: %s", image.image_id, error)
         appender.reject(str(error))
+        again = upload_id if error.others_are_left else None
+        return Fetched(tuple(sources.suspects), again)
     except BaseException as error:
         appender.reject(f"the fetch was broken off: {error or type(error).__name__}")
         raise
-    else:
-        appender.accept()
+    appender.accept()
+    return Fetched(tuple(sources.suspects))

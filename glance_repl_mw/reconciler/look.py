@@ -13,7 +13,9 @@ from oslo_utils import timeutils
 from glance_repl_mw import exceptions
 from glance_repl_mw.choice import Choice
 from glance_repl_mw.model import CLOSED, Image, Priority, Replica, ReplicaStatus
-from glance_repl_mw.reconciler import adoption, renewal
+from glance_repl_mw.reconciler import renewal
+from glance_repl_mw.reconciler.adoption import Adoption
+from glance_repl_mw.reconciler.asking import NotAsked
 from glance_repl_mw.reconciler.deletion_guard import delete_objects
 from glance_repl_mw.reconciler.strays import Strays
 from glance_repl_mw.reconciler.tools import Tools
@@ -42,6 +44,7 @@ class Look:
         self._tools = tools
         self._choice = Choice(tools.conf, tools.targets)
         self._strays = Strays(tools)
+        self._adoption = Adoption(tools)
         self._lost_since: dict[int, float] = {}
         self._sizeless: set[str] = set()
 
@@ -125,7 +128,9 @@ class Look:
     def _absent(self, image: Image, target: str, closed: Sequence[Replica]) -> list[str]:
         """The target in a list where a replica is to be made there."""
         try:
-            is_there = adoption.adopt(self._tools, image, target, closed)
+            is_there = self._adoption.adopt(image, target, closed)
+        except NotAsked:
+            return []
         except exceptions.TargetError as error:
             LOG.warning("Image %s: what a location names is not known: %s", image.image_id, error)
             return []
@@ -170,7 +175,9 @@ class Look:
     def _take_up(self, image: Image, mine: Sequence[Replica], row: Replica) -> bool:
         """Whether the image has another location at the target, of which the row tells now."""
         try:
-            return adoption.adopt_into(self._tools, image, row, mine)
+            return self._adoption.adopt_into(image, row, mine)
+        except NotAsked:
+            return True
         except exceptions.TargetError as error:
             LOG.warning("Image %s: what a location names is not known: %s", image.image_id, error)
             return True

@@ -17,6 +17,7 @@ from oslo_utils import timeutils
 from glance_repl_mw import exceptions
 from glance_repl_mw.model import Image, Replica, ReplicaStatus, Stored
 from glance_repl_mw.pace import Pace
+from glance_repl_mw.reconciler.reading import Reading
 from glance_repl_mw.reconciler.sources import Sources
 from glance_repl_mw.reconciler.tools import Tools
 from glance_repl_mw.replicas.name import ObjectName
@@ -30,12 +31,25 @@ _TAKEN_OVER = "another node has taken the replica over"
 
 
 class Relay:
-    """One image for the replicas that wait for it; runs in the feeder's pool."""
+    """One image for the replicas that wait for it; runs in the feeder's pool.
 
-    def __init__(self, tools: Tools, image: Image, rows: Sequence[Replica]) -> None:
+    :param rows: all rows of the image
+    :param reading: sees how fast the bytes come
+    :ivar suspects: replicas that did not give the image's bytes
+    """
+
+    def __init__(
+        self,
+        tools: Tools,
+        image: Image,
+        rows: Sequence[Replica],
+        reading: Reading | None = None,
+    ) -> None:
         self._tools = tools
         self._image = image
         self._rows = rows
+        self._reading = reading
+        self.suspects: list[Replica] = []
 
     def run(self, waiting: Sequence[Replica]) -> None:
         """Copy the image to one target after the other; rows say what became of it.
@@ -89,8 +103,11 @@ class Relay:
 
     def _put(self, target: Target, name: str) -> Stored:
         pace = self._tools.paces.get(target.name, _NO_PACE)
-        reader = _Reader(self._tools, self._image, self._rows, pace)
-        return target.put(name, reader, self._image.size)
+        sources = Sources(self._tools, self._image, self._rows, self._reading)
+        try:
+            return target.put(name, _Reader(sources, pace), self._image.size)
+        finally:
+            self.suspects += sources.suspects
 
     def _failed(self, row: Replica, error: Exception) -> None:
         LOG.warning("Image %s, target %s: %s", row.image_id, row.target, error)
@@ -108,9 +125,9 @@ class Relay:
 class _Reader:
     """The image as a driver reads it; the tail comes only once all bytes are proven."""
 
-    def __init__(self, tools: Tools, image: Image, rows: Sequence[Replica], pace: Pace) -> None:
+    def __init__(self, sources: Sources, pace: Pace) -> None:
         self._pace = pace
-        self._blocks = Sources(tools, image, rows).blocks()
+        self._blocks = sources.blocks()
         self._buffer = b""
         self._is_proven = False
         self.offset = 0

@@ -2,47 +2,61 @@
 
 from __future__ import annotations
 
-import hashlib
 import pathlib
 from collections.abc import Iterator, Sequence
 
+import oslo_db.exception
 from oslo_log import log
 
 from glance_repl_mw import exceptions
+from glance_repl_mw.content import ImageDigest
 from glance_repl_mw.model import Image, Replica, ReplicaStatus
+from glance_repl_mw.reconciler.reading import Reading, SourceName, Watched
 from glance_repl_mw.reconciler.tools import Stopping, Tools
 from glance_repl_mw.reconciler.verification import Verifier
 from glance_repl_mw.spool.upload import Origin, UploadState
+from glance_repl_mw.targets.bounds import TooLong, bounded_blocks
 
 LOG = log.getLogger(__name__)
 
 _BLOCK_BYTES = 1024**2
-_READ_PROBLEMS = (
-    exceptions.TargetError,
-    exceptions.GlanceUnavailable,
-    exceptions.GlanceRefused,
-    FileNotFoundError,
-)
+
+Source = pathlib.Path | Replica | None
+"""A file in the spool, a replica, or Glance."""
 
 
 class Sources:
     """The sources of one image in their order; used by one thread.
 
+    Those come last that failed lately.
+
     :param rows: all rows of the image
+    :param reading: sees how fast the bytes come
+    :ivar suspects: replicas that did not give the image's bytes; to be verified by ``verify``
     """
 
-    def __init__(self, tools: Tools, image: Image, rows: Sequence[Replica]) -> None:
+    def __init__(
+        self,
+        tools: Tools,
+        image: Image,
+        rows: Sequence[Replica],
+        reading: Reading | None = None,
+    ) -> None:
         self._tools = tools
         self._image = image
+        self._size = image.size or 0
+        self._reading = reading or Reading()
         self._replicas = [
             row
             for row in rows
-            if row.status is ReplicaStatus.ACTIVE
-            and row.target in tools.targets
-            and tools.health[row.target].is_up
+            if row.status is ReplicaStatus.ACTIVE and row.target in tools.up_targets()
         ]
-        self._read_from: list[Replica] = []
+        self._digest = ImageDigest.of(image)
+        self._hasher = self._digest.hasher()
         self._received = 0
+        self._read_from: dict[SourceName, Source] = {}
+        self._was_slow = False
+        self.suspects: list[Replica] = []
 
     @property
     def origin(self) -> Origin:
@@ -52,41 +66,81 @@ class Sources:
     def blocks(self) -> Iterator[bytes]:
         """The image's bytes; ends only if they are the image's, by size and hash.
 
-        Where a source fails half way, the next one goes on.
+        Where a source fails half way, the next one goes on, unless wrong bytes came lately: then
+        nobody could tell from where.
 
-        :raises SourceFailed: no source has them; replicas that are to blame were verified
+        :raises SourceFailed: what was given is to be thrown away
+        :raises ImageGone: Glance does not know the image
         :raises Stopping: the writer ends
         """
-        digest = hashlib.new(self._image.os_hash_algo or "md5", usedforsecurity=False)
         problem = "there is no source"
-        for source in [*self._spooled(), *self._replicas, None]:
+        for source in self._in_order():
+            if self._received and self._tools.history.is_doubted(self._image.image_id):
+                raise self._failed(problem)
             try:
-                for block in self._open(source):
-                    if self._tools.stopping.is_set():
-                        raise Stopping
-                    digest.update(block)
-                    self._received += len(block)
-                    yield block
+                yield from self._read(source)
+            except (Stopping, exceptions.ImageGone):
+                raise
+            except Exception as error:
+                problem = str(error) or type(error).__name__
+                self._blame(source, error)
+                if isinstance(error, TooLong) and _name(source) in self._read_from:
+                    raise self._wrong(problem) from error
+            if self._received == self._size:
                 break
-            except _READ_PROBLEMS as error:
-                problem = str(error)
-                LOG.warning("Image %s: %s", self._image.image_id, problem)
         else:
             raise self._failed(problem)
-        wrong = self._mismatch(digest.hexdigest(), digest.name)
-        if wrong:
-            self._verify_replicas()
-            raise self._failed(wrong)
+        if not self._is_proven:
+            what = f"the {self._digest.algorithm} of what was read is not that of the image"
+            raise self._wrong(what)
+        if not self._was_slow and not self._reading.is_slow:
+            self._tools.history.good(self._image, self._read_from)
 
-    def _open(self, source: pathlib.Path | Replica | None) -> Iterator[bytes]:
-        """The bytes that are still missing; None is Glance."""
+    def _read(self, source: Source) -> Iterator[bytes]:
+        """The bytes that are still missing, as long as they may be the image's.
+
+        :raises SourceFailed: the source ends before the image does
+        """
+        name = _name(source)
+        blocks = self._opened(source)
+        if not isinstance(source, pathlib.Path):
+            blocks = self._reading.blocks(name, blocks)
+        for block in _skip(blocks, 0 if source else self._received):
+            if self._tools.stopping.is_set():
+                raise Stopping
+            self._read_from[name] = source
+            self._hasher.update(block)
+            self._received += len(block)
+            yield block
+            if self._received == self._size and self._is_proven and not self._digest.is_weak:
+                return
+        if self._received < self._size:
+            hint = f"{self._received} bytes were read of {self._size}"
+            raise exceptions.SourceFailed(self._image.image_id, name, "fetch", hint)
+
+    def _opened(self, source: Source) -> Iterator[bytes]:
+        """What a source gives, begun when it is asked for the first byte.
+
+        :raises TooLong: it gives more than the image has
+        """
+        most = self._size - (self._received if source else 0)
+        yield from bounded_blocks(self._open(source), most, 0.0, target=_name(source))
+
+    def _open(self, source: Source) -> Iterator[bytes]:
         if isinstance(source, pathlib.Path):
             return _blocks(source, self._received)
-        if source is not None:
-            self._read_from.append(source)
-            target = self._tools.targets[source.target]
-            return target.open(source.object_name or "", self._received)
-        return _skip(self._tools.images.download(self._image.image_id), self._received)
+        if source is None:
+            return self._tools.images.download(self._image.image_id)
+        if source.target not in self._tools.up_targets():
+            raise exceptions.TargetUnavailable(source.image_id, source.target, "fetch", "is down")
+        target = self._tools.targets[source.target]
+        return target.open(source.object_name or "", self._received)
+
+    def _in_order(self) -> list[Source]:
+        sources: list[Source] = [*self._spooled(), *self._replicas, None]
+        by_name = {_name(source): source for source in sources}
+        names = self._tools.history.in_order(self._image.image_id, list(by_name))
+        return [by_name[name] for name in names]
 
     def _spooled(self) -> list[pathlib.Path]:
         """Files of uploads of the image that wait in the spool for other targets."""
@@ -99,22 +153,69 @@ class Sources:
             and upload.received == self._image.size
         ]
 
-    def _mismatch(self, digest: str, algorithm: str) -> str | None:
-        wanted = self._image.os_hash_value if self._image.os_hash_algo else self._image.checksum
-        if self._received != self._image.size:
-            return f"{self._received} bytes were read of {self._image.size}"
-        if wanted and digest != wanted:
-            return f"the {algorithm} of what was read is not that of the image"
-        return None
+    @property
+    def _is_proven(self) -> bool:
+        return self._digest.matches(self._hasher.hexdigest())
 
-    def _verify_replicas(self) -> None:
-        """See which replicas are to blame, so that none of them is read again."""
-        verifier = Verifier(self._tools)
-        for replica in self._read_from:
-            verifier.verify(replica, self._image, read_back=True)
+    def _blame(self, source: Source, error: Exception) -> None:
+        """One source did not give what it should have; the next one is asked."""
+        is_known = isinstance(error, (exceptions.ReplicationError, OSError))
+        LOG.warning("Image %s: %s", self._image.image_id, error, exc_info=not is_known)
+        history = self._tools.history
+        history.failed(self._image.image_id, _name(source))
+        if isinstance(error, exceptions.SourceSlow):
+            self._was_slow = True
+            history.slow(self._image, _name(source))
+        elif isinstance(source, Replica) and isinstance(error, _SUSPICIOUS):
+            self.suspects.append(source)
+
+    def _wrong(self, what: str) -> exceptions.SourceFailed:
+        """Of what was read, something is wrong, and all that gave something may be to blame."""
+        read = self._read_from
+        self._tools.history.wrong(self._image.image_id, read)
+        more = [each for each in read.values() if isinstance(each, Replica)]
+        self.suspects += [each for each in more if each not in self.suspects]
+        return self._failed(what)
 
     def _failed(self, hint: str) -> exceptions.SourceFailed:
-        return exceptions.SourceFailed(self._image.image_id, None, "fetch", hint)
+        image_id, is_faulty = self._image.image_id, self._tools.history.is_faulty
+        failed = exceptions.SourceFailed(image_id, None, "fetch", hint)
+        names = map(_name, self._in_order())
+        failed.others_are_left = not all(is_faulty(image_id, name) for name in names)
+        return failed
+
+
+_SUSPICIOUS = (
+    TooLong,
+    exceptions.ReplicaMissing,
+    exceptions.TargetCorrupt,
+    exceptions.SourceFailed,
+)
+
+
+def verify(
+    tools: Tools, image: Image, suspects: Sequence[Replica], reading: Reading | None = None
+) -> None:
+    """See which replicas are to blame, so that none of them is read again.
+
+    :param reading: sees how fast they are read
+    """
+    verifier = Verifier(tools)
+    watched = reading or Reading()
+    for replica in suspects:
+        watched.begin(replica.target)
+        try:
+            verifier.verify(replica, image, read_back=True, pace=Watched(watched))
+        except (exceptions.SourceSlow, oslo_db.exception.DBError) as error:
+            what = "Image %s, target %s: not known whether the replica is good: %s"
+            LOG.warning(what, replica.image_id, replica.target, error)
+
+
+def _name(source: Source) -> SourceName:
+    """As the history of sources knows it."""
+    if isinstance(source, pathlib.Path):
+        return f"upload {source.stem}"
+    return source.target if source else None
 
 
 def _blocks(path: pathlib.Path, offset: int) -> Iterator[bytes]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import datetime
 import threading
+import time
 from collections.abc import Collection, Mapping
 from concurrent.futures import Executor
 
@@ -20,24 +21,70 @@ from glance_repl_mw.nodes import Nodes
 from glance_repl_mw.pace import Pace
 from glance_repl_mw.reconciler.deletion_guard import DeletionGuard
 from glance_repl_mw.reconciler.health import TargetHealth
+from glance_repl_mw.reconciler.history import SourceHistory
 from glance_repl_mw.spool.directory import Spool
 from glance_repl_mw.targets.base import Target
 
 _CLOCK_TOLERANCE = datetime.timedelta(minutes=1)
+_MOST_DEMANDS = 100
 
 
 class Stopping(Exception):
     """The writer ends; what a task has begun is left as it is."""
 
 
-@dataclasses.dataclass
-class Shortage:
-    """What a fetch lacks: the feeder says so, and the main loop makes room.
+@dataclasses.dataclass(frozen=True)
+class Demand:
+    """The room in the spool that the fetch of one image lacks.
 
-    :ivar lacking_bytes: that the spool had no room for, 0 where nothing is wanted
+    :ivar since: when it was first demanded, by the clock of ``time.monotonic``
     """
 
-    lacking_bytes: int = 0
+    lacking_bytes: int
+    since: float
+
+    @property
+    def standing_seconds(self) -> float:
+        return time.monotonic() - self.since
+
+
+class Shortage:
+    """The room that fetches lack, by image: the feeder demands it, the main loop makes it.
+
+    A demand stands until it is withdrawn by the feeder, which made it: because the image is being
+    fetched, or does not need to be any more. Used by any thread.
+    """
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._demands: dict[str, Demand] = {}
+
+    def demand(self, image_id: str, lacking_bytes: int) -> None:
+        """Let the demand stand; one that stands already keeps its age.
+
+        Where very many stand, further images only try again from time to time.
+        """
+        with self._lock:
+            known = self._demands.get(image_id)
+            if known is None and len(self._demands) >= _MOST_DEMANDS:
+                return
+            since = known.since if known else time.monotonic()
+            self._demands[image_id] = Demand(lacking_bytes, since)
+
+    def withdraw(self, image_id: str) -> None:
+        """Nothing is lacking any more; does nothing where nothing was."""
+        with self._lock:
+            self._demands.pop(image_id, None)
+
+    def standing(self) -> dict[str, Demand]:
+        """All demands by image, the oldest first."""
+        with self._lock:
+            return dict(self._demands)
+
+    @property
+    def lacking_bytes(self) -> int:
+        """That the largest demand wants, 0 where none stands."""
+        return max((each.lacking_bytes for each in self.standing().values()), default=0)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -49,6 +96,7 @@ class Tools:
     :ivar health: by the name of each configured target
     :ivar paces: what transfers to a target keep to, likewise; missing ones have no limit
     :ivar pools: the threads that write to a target, likewise; missing ones: whoever calls does it
+    :ivar history: what was wrong with the sources of images lately
     :ivar stopping: set when the writer ends
     :ivar nodes: that share the database
     """
@@ -65,6 +113,7 @@ class Tools:
     paces: Mapping[str, Pace] = dataclasses.field(default_factory=dict)
     pools: Mapping[str, Executor] = dataclasses.field(default_factory=dict)
     shortage: Shortage = dataclasses.field(default_factory=Shortage)
+    history: SourceHistory = dataclasses.field(default_factory=SourceHistory)
     stopping: threading.Event = dataclasses.field(default_factory=threading.Event)
     nodes: Nodes = dataclasses.field(default_factory=Nodes)
 

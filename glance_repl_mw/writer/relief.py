@@ -2,20 +2,28 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import time
+from collections.abc import Mapping, Sequence
 
 from oslo_log import log
 
 from glance_repl_mw.reconciler.tools import Shortage
-from glance_repl_mw.spool.upload import UploadState
+from glance_repl_mw.spool.upload import Upload, UploadState
 from glance_repl_mw.writer.crew import Crew
 from glance_repl_mw.writer.job import Job
 
 LOG = log.getLogger(__name__)
 
+# So long after it was staged, an image is hardly being imported.
+_IMPORT_SECONDS = 600.0
+
 
 class Relief:
     """Lets go of what the reconciler can read elsewhere later; every method is the main loop's.
+
+    First go staged images that nobody imports, then uploads that only wait for a target, then
+    other staged images; uploads of which pushes run only where the next upload needs the room.
+    Of each kind, the oldest goes first.
 
     :param jobs: those in hand, by upload id
     """
@@ -26,29 +34,47 @@ class Relief:
         self._jobs = jobs
 
     def tick(self) -> None:
-        """Where the room becomes scarce, let go of the oldest upload that waits for a target.
+        """Where the room is scarce, for uploads or for a fetch that demands it, make some.
 
         :raises OSError:
         """
-        percent = self._crew.conf.replication.spool_hand_over_percent
-        spool = self._crew.spool
-        if not spool.is_crowded(percent, self._shortage.lacking_bytes):
+        if not self._lacks_room():
             return
-        for_uploads = spool.is_crowded(percent)
-        jobs = sorted(
-            (
-                job
-                for job in self._jobs.values()
-                if job.is_accepted and (for_uploads or job.only_waits_for_retries)
-            ),
-            key=lambda job: (not job.only_waits_for_retries, job.upload.created_at),
+        before = time.time() - _IMPORT_SECONDS
+        uploads = self._crew.spool.uploads()
+        staged = [upload for upload in uploads if upload.state is UploadState.STAGED]
+        accepted = sorted(
+            (job for job in self._jobs.values() if job.is_accepted),
+            key=lambda job: job.upload.created_at,
         )
-        if jobs:
-            LOG.warning("Image %s: the spool needs the room", jobs[0].upload.image_id)
-            jobs[0].hand_over()
+        self._drop([upload for upload in staged if upload.created_at < before])
+        if not self._hand_over([job for job in accepted if job.only_waits_for_retries]):
             return
-        for upload in spool.uploads():
-            if upload.state is UploadState.STAGED:
-                LOG.warning("Image %s: the spool needs the room", upload.image_id)
-                spool.remove(upload.upload_id)
+        self._drop([upload for upload in staged if upload.created_at >= before])
+        if self._is_crowded():
+            self._hand_over([job for job in accepted if job.is_accepted][:1])
+
+    def _is_crowded(self, more_bytes: int = 0) -> bool:
+        percent = self._crew.conf.replication.spool_hand_over_percent
+        return self._crew.spool.is_crowded(percent, more_bytes)
+
+    def _lacks_room(self) -> bool:
+        return self._is_crowded(self._shortage.lacking_bytes)
+
+    def _drop(self, staged: Sequence[Upload]) -> None:
+        for upload in staged:
+            if not self._lacks_room():
                 return
+            LOG.warning("Image %s: the spool needs the room", upload.image_id)
+            self._crew.spool.remove(upload.upload_id)
+
+    def _hand_over(self, jobs: Sequence[Job]) -> bool:
+        """Returns whether all the room that this gives is there already."""
+        for job in jobs:
+            if not self._lacks_room():
+                break
+            LOG.warning("Image %s: the spool needs the room", job.upload.image_id)
+            job.hand_over()
+            if not job.done:
+                return False
+        return True

@@ -9,13 +9,13 @@ from oslo_utils import timeutils
 
 from glance_repl_mw import exceptions
 from glance_repl_mw.model import Priority, ReplicaStatus
-from glance_repl_mw.reconciler import feeder
+from glance_repl_mw.reconciler import candidates, feeder
 from glance_repl_mw.reconciler.feeder import Feeder
+from glance_repl_mw.reconciler.fetch import Fetched
 from glance_repl_mw.spool.upload import Origin, Upload, UploadState
 from tests.unit.reconciler.target_lab import BODY, PRIMARY, SITE, Lab, at, url_of
 
 THREADS = 2
-QUEUED = THREADS * 4
 ANOTHER = "7f2f2b5e-0c7f-4f3b-9d4c-000000000001"
 
 
@@ -55,12 +55,12 @@ class FeederLab(Lab):
             self.survey.plan(image_id, [SITE], priority, len(BODY))
         return image_ids
 
-    def fetch(self, tools, image, rows, waiting):
+    def fetch(self, tools, image, rows, waiting, reading):
         self.fetched.append(image.image_id)
         meanwhile, self.meanwhile = self.meanwhile, None
-        if meanwhile:
-            meanwhile()
+        found = meanwhile() if meanwhile else None
         assert tools.survey.assign(waiting, uuid.uuid4().hex)
+        return found or Fetched()
 
     def spool(self, image_id=ANOTHER, state=UploadState.RECEIVING, **values):
         """The spool gets an upload, by default of another image; returns its id."""
@@ -69,8 +69,8 @@ class FeederLab(Lab):
         return upload.upload_id
 
     def crowd(self, count):
-        """So many bytes are in the spool, which has room for 1000 and is crowded from 800 on."""
-        self.tools.spool.max_bytes = 1000
+        """So many bytes are in the spool, which holds 10,000 and is crowded from 8,000 on."""
+        self.tools.spool.max_bytes = 10_000
         self.set(spool_hand_over_percent=80)
         self.tools.spool.data_path("e" * 32).write_bytes(bytes(count))
 
@@ -93,11 +93,8 @@ def test_few_are_started_and_the_most_urgent_first(lab):
     backfill = lab.plan(4, Priority.BACKFILL)
     repair = lab.plan(4, Priority.REPAIR)
     sync = lab.plan(2, Priority.SYNC)
-    assert lab.started() == QUEUED
-    assert lab.started() == QUEUED
-    lab.pool.run()
-    assert lab.fetched == [*sync, *repair, *backfill[:2]]
-    assert lab.started() == 2
+    assert lab.started() == THREADS
+    assert lab.started() == THREADS
     lab.pool.run()
     assert lab.fetched == [*sync, *repair, *backfill]
     assert lab.started() == 0
@@ -107,10 +104,10 @@ def test_only_one_is_started_while_an_upload_is_received(lab):
     image_ids = lab.plan(3)
     upload_id = lab.spool()
     assert [lab.started() for _ in range(3)] == [1, 1, 1]
-    lab.pool.run()
-    assert lab.started() == 1
+    lab.pool.run_next()
+    assert len(lab.pool.waiting) == 1
     lab.tools.spool.remove(upload_id)
-    assert lab.started() == 2
+    assert lab.started() == THREADS
     lab.pool.run()
     assert lab.fetched == image_ids
 
@@ -123,49 +120,34 @@ def test_only_one_is_started_while_an_upload_is_received(lab):
 def test_nothing_else_in_the_spool_is_an_upload_that_is_received(lab, upload):
     lab.plan(3)
     lab.spool(**upload)
-    assert lab.started() == 3
+    assert lab.started() == THREADS
 
 
-def test_what_is_queued_waits_once_an_upload_is_received(lab):
-    """At most one begins, and none beside another; nothing is forgotten."""
-    image_ids = lab.plan(3)
-    assert lab.started() == 3
-    upload_id = lab.spool()
-
-    def others_turn():
-        assert lab.started() == 2
-        lab.pool.run_next()
-        lab.pool.run_next()
-        assert lab.started() == 0
-
-    lab.meanwhile = others_turn
+def test_what_waits_for_a_place_goes_on_waiting_once_an_upload_is_received(lab):
+    """What has begun goes on; no other begins beside it."""
+    image_ids = lab.plan(4)
+    assert lab.started() == THREADS
+    lab.spool()
+    assert lab.started() == THREADS
     lab.pool.run_next()
-    assert lab.fetched == image_ids[:1]
-    assert lab.started() == 1
-    lab.pool.run()
-    lab.tools.spool.remove(upload_id)
-    assert lab.started() == 1
+    assert len(lab.pool.waiting) == 1
     lab.pool.run()
     assert lab.fetched == image_ids
 
 
 def test_none_is_started_while_the_spool_is_crowded(lab):
     image_ids = lab.plan(2)
-    lab.crowd(801)
+    lab.crowd(8001)
     assert lab.started() == 0
-    lab.crowd(800)
+    lab.crowd(8000 - len(BODY))
     assert lab.started() == 2
-    assert not lab.fetched
-    lab.tools.spool.max_bytes = 0
     lab.pool.run()
     assert lab.fetched == image_ids
 
 
 def test_image_that_the_spool_has_no_room_for_waits_and_asks_for_room(lab):
     (image_id,) = lab.plan()
-    lab.crowd(800)
-    lab.tools.spool.max_bytes = 2 * len(BODY)
-    lab.tools.spool.data_path("e" * 32).write_bytes(bytes(len(BODY)))
+    lab.crowd(7000)
     assert lab.started() == 1
     lab.pool.run()
     assert not lab.fetched
@@ -194,13 +176,13 @@ def test_failure_puts_off_one_image_and_no_other(lab):
     first, second = lab.plan(2)
 
     def fail():
-        raise exceptions.SpoolFull(first, None, "fetch", "no room")
+        raise exceptions.GlanceRefused(first, None, "fetch", "no luck")
 
     lab.meanwhile = fail
     assert lab.started() == 2
     lab.pool.run()
     row = lab.row(first)
-    assert (row.status, row.attempts, "no room" in row.error) == ("error", 1, True)
+    assert (row.status, row.attempts, "no luck" in row.error) == ("error", 1, True)
     assert row.next_attempt_at > row.updated_at
     assert lab.row(second).next_attempt_at is None
     assert lab.started() == 0
@@ -290,3 +272,189 @@ def test_what_waits_for_a_target_that_is_down_is_looked_at_each_second(lab):
     for _ in range(3):
         lab.health.failed(exceptions.TargetUnavailable(target=SITE))
     assert lab.feeder.run_once() == feeder._OVERDUE_SECONDS
+
+
+# Who is slow keeps nobody waiting
+
+
+class Reading:
+    """Of which a test says that its source, Glance by default, is slow."""
+
+    made = ()
+
+    def __init__(self, _least):
+        Reading.made = (*Reading.made, self)
+        self.is_slow = self.is_broken_off = False
+        self.source = None
+
+    def break_off(self):
+        self.is_broken_off = True
+
+
+@pytest.fixture
+def readings(lab, monkeypatch):
+    """Those of the fetches, in the order in which they began."""
+    monkeypatch.setattr(Reading, "made", ())
+    monkeypatch.setattr(feeder, "Reading", Reading)
+    return lambda: Reading.made
+
+
+def owned(lab, owner, number):
+    """So many images of a project that wait for their bytes."""
+    image_ids = lab.plan(number)
+    for image_id in image_ids:
+        lab.images.change(image_id, owner=owner)
+    return image_ids
+
+
+def begun(lab):
+    """The images whose fetch has begun and not ended, in the order in which they began."""
+    lab.feeder.run_once()
+    return [arguments[0].image_id for _, arguments in lab.pool.waiting]
+
+
+def test_slow_source_gives_its_place_to_the_next_image(lab, readings):
+    first, second, third, fourth, fifth = lab.plan(5)
+    assert begun(lab) == [first, second]
+    readings()[0].is_slow = readings()[1].is_slow = True
+    readings()[1].source = SITE
+    assert begun(lab) == [first, second, third, fourth]
+    readings()[2].is_slow = True
+    assert begun(lab) == [first, second, third, fourth, fifth]
+    assert [each.is_broken_off for each in readings()] == [False, False, True, False, False]
+
+
+def test_thousand_slow_images_of_one_owner_keep_no_other_waiting(lab, readings):
+    slow = owned(lab, "mallory", 30)
+    assert begun(lab) == slow[:2]
+    others = owned(lab, "alice", 2)
+    readings()[0].is_slow = readings()[1].is_slow = True
+    assert begun(lab) == [*slow[:2], *others]
+    lab.pool.waiting.rotate(-2)
+    lab.pool.run_next()
+    lab.pool.run_next()
+    assert lab.fetched == others
+    assert begun(lab) == slow[:2], "the next ones go to the one place for what comes slowly"
+
+
+def test_owner_has_one_place_while_others_wait(lab, readings):
+    mine = owned(lab, "alice", 3)
+    theirs = owned(lab, "bob", 2)
+    assert begun(lab) == [mine[0], theirs[0]]
+    lab.pool.run_next()
+    assert begun(lab) == [theirs[0], mine[1]]
+    lab.pool.run()
+    assert lab.fetched == [mine[0], theirs[0], mine[1], theirs[1], mine[2]]
+
+
+def test_owner_has_all_places_while_nobody_else_waits(lab, readings):
+    image_ids = owned(lab, "carol", 3)
+    assert begun(lab) == image_ids[:2]
+
+
+def test_image_that_was_slow_begins_at_the_place_for_such(lab, readings):
+    slow, *others = lab.plan(3)
+    lab.tools.history.slow(lab.image(slow), None)
+    assert begun(lab) == [slow, *others]
+
+
+def test_what_waits_for_a_place_makes_way_for_what_is_due_after_it(lab, readings, monkeypatch):
+    monkeypatch.setattr(feeder, "_ROWS_AT_ONCE", 10)
+    slow = owned(lab, "mallory", 30)
+    lab.tools.history.slow(lab.image(slow[0]), None)
+    other = owned(lab, "alice", 1)[0]
+    for _ in range(10):
+        if other in begun(lab):
+            break
+    assert begun(lab) == [slow[0], other]
+
+
+def test_urgent_images_begin_before_known_ones(lab, readings):
+    backfill = lab.plan(4, Priority.BACKFILL)
+    assert begun(lab) == backfill[:2]
+    (sync,) = lab.plan(1, Priority.SYNC)
+    lab.feeder.run_once()
+    lab.pool.run_next()
+    assert begun(lab) == [backfill[1], sync]
+
+
+def test_large_image_has_the_place_of_its_target(lab, readings, monkeypatch):
+    """And no other: it may be under way for hours."""
+    relayed = []
+
+    class Relay:
+        suspects = ()
+
+        def __init__(self, tools, image, rows, reading):
+            self.image_id = image.image_id
+
+        def run(self, waiting):
+            relayed.append((self.image_id, [row.target for row in waiting]))
+            for row in waiting:
+                lab.survey.change(row, ReplicaStatus.UPLOADING, next_attempt_at=None)
+
+    monkeypatch.setattr(feeder, "Relay", Relay)
+    lab.crowd(0)
+    large = [lab.add_image(bytes(9000)) for _ in range(3)]
+    for image_id in large:
+        lab.survey.plan(image_id, [SITE], Priority.SYNC, 9000)
+    small = lab.plan(2)
+    assert begun(lab) == [large[0], *small]
+    lab.pool.run()
+    assert relayed == [(image_id, [SITE]) for image_id in large]
+    assert lab.fetched == small
+
+
+def test_read_begins_again_at_once_when_the_writer_has_let_go_of_the_rows(lab, readings):
+    (image_id,) = lab.plan()
+    upload_id = lab.spool(image_id, UploadState.REJECTED, origin=Origin.REPLICA)
+    lab.meanwhile = lambda: Fetched((), upload_id)
+    lab.tools.spool.remove(upload_id)
+    assert begun(lab) == [image_id]
+    lab.spool(image_id, UploadState.REJECTED, origin=Origin.REPLICA)
+    lab.pool.run()
+    later = timeutils.utcnow() + datetime.timedelta(seconds=300)
+    lab.survey.change(lab.row(image_id), ReplicaStatus.ERROR, next_attempt_at=later)
+    assert begun(lab) == []
+    lab.tools.spool.remove(upload_id)
+    assert begun(lab) == [image_id]
+
+
+# Room that is lacking
+
+
+def without_room(lab):
+    """An image that was due, and for which the spool has no room."""
+    (image_id,) = lab.plan()
+    lab.crowd(7000)
+    assert lab.started() == 1
+    lab.pool.run()
+    assert not lab.fetched
+    return image_id
+
+
+def test_demand_for_room_stands_until_the_image_is_fetched(lab):
+    image_id = without_room(lab)
+    for _ in range(5):
+        lab.feeder.run_once()
+        assert lab.tools.shortage.lacking_bytes == len(BODY)
+    lab.crowd(5000)
+    assert begun(lab) == [image_id], "it waits no longer than for the room"
+    lab.pool.run()
+    assert lab.fetched == [image_id]
+    assert lab.tools.shortage.lacking_bytes == 0
+
+
+def test_demand_is_withdrawn_when_nobody_waits_for_the_image(lab):
+    image_id = without_room(lab)
+    lab.survey.change(lab.row(image_id), ReplicaStatus.DELETED, next_attempt_at=None)
+    lab.crowd(0)
+    assert begun(lab) == []
+    assert lab.tools.shortage.lacking_bytes == 0
+
+
+def test_image_for_which_no_room_is_made_goes_past_the_spool(lab, monkeypatch):
+    image_id = without_room(lab)
+    monkeypatch.setattr(candidates, "_NO_ROOM_SECONDS", 0.0)
+    assert begun(lab) == [image_id]
+    assert lab.pool.waiting[0][1][0].target == SITE

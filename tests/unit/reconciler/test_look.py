@@ -5,6 +5,7 @@ import datetime
 import pytest
 from oslo_utils import timeutils
 
+from glance_repl_mw import exceptions
 from glance_repl_mw.model import Priority, ReplicaStatus, Wish
 from glance_repl_mw.reconciler import look, strays
 from glance_repl_mw.reconciler.look import Look
@@ -85,6 +86,43 @@ def test_location_without_a_row_is_taken_up(lab):
     row = lab.row(image_id)
     assert (row.status, row.object_name, row.verified_at) == ("active", name, None)
     assert row.location_url == url_of(name)
+
+
+def lost(lab, number):
+    """So many images with a location at the target, of which the database knows no more."""
+    image_ids = []
+    for _ in range(number):
+        image_id = lab.add_image()
+        name = f"{image_id}.0123456789abcdef0123456789abcdef.1"
+        lab.target.objects[name] = BODY
+        lab.images.change(image_id, locations=(PRIMARY, url_of(name)))
+        image_ids.append(image_id)
+    return image_ids
+
+
+def test_target_that_is_down_is_not_asked_and_nothing_is_concluded(lab):
+    (image_id,) = lost(lab, 1)
+    for _ in range(3):
+        lab.health.failed(OSError("down"))
+    at(lab, image_id)
+    assert lab.target.asked == []
+    assert rows(lab, image_id) == []
+    assert len(lab.image(image_id).locations) == 2
+    lab.health.succeeded()
+    at(lab, image_id)
+    assert lab.row(image_id).status == "active"
+
+
+def test_target_that_hangs_costs_one_timeout_however_many_images_it_has(lab):
+    image_ids = lost(lab, 5)
+    hangs = exceptions.TargetUnavailable(target=SITE, hint="no answer for 60 s")
+    lab.target.errors = dict.fromkeys(lab.target.objects, hangs)
+    looker = Look(lab.tools)
+    for image_id in image_ids:
+        at(lab, image_id, looker=looker)
+    assert len(lab.target.asked) == 1
+    assert "no answer" in lab.health.error
+    assert [rows(lab, image_id) for image_id in image_ids] == [[]] * 5
 
 
 def test_second_location_without_a_row_goes(lab, monkeypatch):

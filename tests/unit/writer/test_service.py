@@ -289,7 +289,7 @@ def test_room_is_made_for_a_fetch(service, spool, images, store, targets, conf, 
     until(service, lambda: statuses(store) == {"site-a": "active", "site-b": "error"})
     service.run_once()
     assert len(spool.uploads()) == 1
-    tools.shortage.lacking_bytes = len(BODY)
+    tools.shortage.demand(IMAGE, len(BODY))
     until(service, lambda: not spool.uploads())
 
 

@@ -1,0 +1,62 @@
+"""Asks targets from a thread that has other work, which a target that hangs must not hold up."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping
+
+from oslo_log import log
+
+from glance_repl_mw import exceptions
+from glance_repl_mw.model import Stored
+from glance_repl_mw.reconciler.health import TargetHealth
+from glance_repl_mw.targets.base import Target
+
+LOG = log.getLogger(__name__)
+
+_PAUSE_SECONDS = 30.0
+_LONGEST_PAUSE_SECONDS = 600.0
+
+
+class NotAsked(exceptions.TargetUnavailable):
+    """The target is down, or did not answer a moment ago."""
+
+
+class Asking:
+    """Asks no target that is down; one that does not answer is left alone for a while.
+
+    Thereby a target that hangs costs one of its timeouts, whatever the number of questions, for each
+    thread that asks at that moment.
+    """
+
+    def __init__(
+        self,
+        targets: Mapping[str, Target],
+        health: Mapping[str, TargetHealth],
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._targets = targets
+        self._health = health
+        self._clock = clock
+        self._pauses: dict[str, tuple[float, float]] = {}
+
+    def stat(self, target: str, name: str) -> Stored | None:
+        """The object, None where there is none.
+
+        :raises NotAsked:
+        :raises TargetUnavailable: it was asked and did not answer
+        :raises TargetRefused:
+        """
+        until, seconds = self._pauses.get(target, (0.0, 0.0))
+        if not self._health[target].is_up or self._clock() < until:
+            raise NotAsked(None, target, "look for an object", "the target does not answer")
+        try:
+            found = self._targets[target].stat(name)
+        except exceptions.TargetUnavailable as error:
+            seconds = min(_LONGEST_PAUSE_SECONDS, max(_PAUSE_SECONDS, 2 * seconds))
+            self._pauses[target] = self._clock() + seconds, seconds
+            self._health[target].failed(error)
+            LOG.warning("Target %s is not asked for %s s: %s", target, seconds, error)
+            raise
+        self._pauses.pop(target, None)
+        return found
