@@ -34,9 +34,11 @@ from tests.chaos.faults import FAULTS, OF_SEVERAL_NODES
 from tests.chaos.invariants import Finding, table
 from tests.chaos.load import Load
 from tests.chaos.observation import all_images
+from tests.chaos.watch import Watch
 from tests.functional.cloud import Cloud
 from tests.lab.coordinators import Redis
-from tests.lab.databases import MariaDb, PostgreSql
+from tests.lab.copies import Copies
+from tests.lab.databases import DatabaseServer, MariaDb, PostgreSql
 from tests.lab.faults import FaultyProxy
 from tests.lab.images import image_bytes
 from tests.lab.keystone import Keystone
@@ -106,7 +108,7 @@ class Campaign:
         """
         limit = self._plan.minutes
         end_at = float("inf") if limit is None else time.monotonic() + limit * 60
-        with self._load:
+        with self._load, Watch(self._cloud, self._admin, self._load.ledger.report):
             for number in range(1, self._plan.rounds + 1):
                 self._round(number)
                 is_over = number == self._plan.rounds or time.monotonic() >= end_at
@@ -141,6 +143,8 @@ class Campaign:
         time.sleep(calm)
         if len(self._cloud.nodes) > 1:
             self._cloud.glance = self._rng.choice(self._cloud.nodes)
+        if self._cloud.copies is not None:
+            self._cloud.copies.take()
         with FAULTS[name](self._cloud, self._rng) as victim:
             self._struck[name] += 1
             self._tell(f"round {number}: {name} for {lasts:.1f} s: {victim}")
@@ -216,9 +220,11 @@ def run(directory: Path, keystone: Keystone, plan: Plan) -> str:
     :raises Violated:
     """
     with downloads(directory / "downloads", plan.seed) as (server, bodies), ExitStack() as stack:
-        cloud = chaos_cloud(
-            directory, keystone, server.port, nodes=plan.nodes, **_shared(directory, plan, stack)
-        )
+        shared, server_of_rows = _shared(directory, plan, stack)
+        cloud = chaos_cloud(directory, keystone, server.port, nodes=plan.nodes, **shared)
+        cloud.database = server_of_rows
+        if "database brought back" in plan.faults:
+            cloud.copies = Copies(cloud.connection)
         with cloud:
             wait_until(lambda: cloud.request("GET", "v2/images").ok, 60, "Glance answers")
             campaign = Campaign(cloud, bodies, plan)
@@ -232,8 +238,11 @@ def run(directory: Path, keystone: Keystone, plan: Plan) -> str:
             return campaign.summary()
 
 
-def _shared(directory: Path, plan: Plan, stack: ExitStack) -> dict[str, Any]:
+def _shared(
+    directory: Path, plan: Plan, stack: ExitStack
+) -> tuple[dict[str, Any], DatabaseServer | None]:
     """Start what several nodes share, until the stack ends; returns how it is reached."""
+    server: DatabaseServer | None = None
     shared: dict[str, Any] = {}
     if plan.nodes > 1:
         (directory / "redis").mkdir(parents=True)
@@ -243,9 +252,9 @@ def _shared(directory: Path, plan: Plan, stack: ExitStack) -> dict[str, Any]:
     if plan.database != "sqlite":
         (directory / "database").mkdir(parents=True)
         server = stack.enter_context(_DATABASES[plan.database](directory / "database"))
-        shared["connection"] = server.new_database()
+        shared["connection"] = server.new_owned_database()
         shared["glance_connection"] = server.new_database()
-    return shared
+    return shared, server
 
 
 def main() -> int:

@@ -9,6 +9,7 @@ from tests.functional.cloud import Cloud, merged
 from tests.functional.cluster import Cluster
 from tests.lab.coordinators import Redis
 from tests.lab.faults import FaultyProxy, FaultyTarget
+from tests.lab.glance import Glance
 from tests.lab.keystone import Keystone
 from tests.lab.webservers import Nginx
 
@@ -16,8 +17,12 @@ SITES = ("site-a", "site-b", "site-c")
 # Intervals of seconds instead of minutes and hours, so that a campaign sees them pass often.
 _QUICK = {
     "reconcile_interval_seconds": "2",
-    "missing_image_delay_seconds": "2",
+    # Longer than any fault that makes images seem to be missing, as the default of a day is longer
+    # than those that operators need hours to see.
+    "missing_image_delay_seconds": "12",
+    # Users who get no answer leave many deletes that no node has seen.
     "missing_images_percent": "100",
+    "missing_images_per_hour": "100000",
     "probe_interval_seconds": "0.5",
     "withdraw_after_seconds": "2",
     "retry_initial_seconds": "0.2",
@@ -67,6 +72,8 @@ def chaos_cloud(
         "options": {
             "replication": _QUICK,
             "import_filtering_opts": {"allowed_ports": f"[{','.join(map(str, ports))}]"},
+            # A role that is taken away is missed at once, not in five minutes.
+            "keystone_authtoken": {"token_cache_time": "-1"},
         },
         "connection": connection,
     }
@@ -82,4 +89,7 @@ def chaos_cloud(
     cloud.ways_to_glance = [FaultyProxy(node) for node in cloud.nodes]
     for node, way in zip(cloud.nodes, cloud.ways_to_glance, strict=True):
         node.options = merged(node.options, {"replication": {"endpoint_override": way.url}})
+    cloud.other_glances = {
+        name: Glance(directory / f"{name}-glance", keystone) for name in ("empty", "foreign")
+    }
     return cloud

@@ -3,37 +3,37 @@
 Each is healed when its context is left.
 """
 
-import dataclasses
 import os
 import random
 import signal
-import socket
-import subprocess
-import sys
-from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, ExitStack, contextmanager, suppress
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 
-import psutil
-
+from tests.chaos import betrayals
+from tests.chaos.victims import (
+    Fault,
+    any_target,
+    finished_objects,
+    manage,
+    send,
+    signal_writers,
+    told,
+    wait_port_free,
+)
 from tests.functional.cloud import Cloud
 from tests.functional.cluster import Cluster
-from tests.lab.faults import DOWN, HANGING, HEALTHY, FaultyTarget
+from tests.lab.faults import DOWN, HANGING, HEALTHY
 from tests.lab.faults import Fault as Behaviour
-from tests.lab.process import HOST, clean_environment, wait_until
+from tests.lab.process import wait_until
 
-_START_SECONDS = 60
 _RELOAD_SECONDS = 150
-_COMMAND_SECONDS = 120
-
-# Strikes when it is entered; gives what it hit, for the log.
-Fault = Callable[[Cloud, random.Random], AbstractContextManager[str]]
 
 
 @contextmanager
 def api_worker_killed(cloud: Cloud, rng: random.Random) -> Iterator[str]:
     victim = rng.choice(cloud.glance.worker_pids())
-    _send(victim, signal.SIGKILL)
+    send(victim, signal.SIGKILL)
     yield f"process {victim}"
     cloud.glance.wait_ready()
 
@@ -48,17 +48,16 @@ def api_worker_stopped(cloud: Cloud, rng: random.Random) -> Iterator[str]:
 def glance_killed(cloud: Cloud, _rng: random.Random) -> Iterator[str]:
     cloud.glance.kill()
     yield "all processes"
-    # Killed workers may hold the port a little longer than their master.
-    wait_until(lambda: _is_free(cloud.glance.port), _START_SECONDS, "Glance's port is free")
+    wait_port_free(cloud.glance)
     cloud.glance.start()
 
 
 @contextmanager
 def node_killed(cloud: Cloud, rng: random.Random) -> Iterator[str]:
     """Glance and the writer at the same moment, as when the machine dies."""
-    _signal_writers(cloud, signal.SIGKILL)
+    signal_writers(cloud, signal.SIGKILL)
     with glance_killed(cloud, rng) as victim:
-        _signal_writers(cloud, signal.SIGKILL)
+        signal_writers(cloud, signal.SIGKILL)
         yield victim
 
 
@@ -72,7 +71,7 @@ def coordinator_cut_off(cloud: Cloud, rng: random.Random) -> Iterator[str]:
     behaviour = rng.choice((DOWN, HANGING))
     cloud.ways_to_coordinator[number].switch(behaviour)
     try:
-        yield f"from node {number + 1}, {_told(behaviour)}"
+        yield f"from node {number + 1}, {told(behaviour)}"
     finally:
         cloud.ways_to_coordinator[number].switch(HEALTHY)
 
@@ -104,7 +103,7 @@ def glance_cut_off(cloud: Cloud, rng: random.Random) -> Iterator[str]:
     )
     way.switch(behaviour)
     try:
-        yield f"from its writer, {_told(behaviour)}"
+        yield f"from its writer, {told(behaviour)}"
     finally:
         way.switch(HEALTHY)
 
@@ -129,12 +128,12 @@ def glance_reloaded(cloud: Cloud, _rng: random.Random) -> Iterator[str]:
 
 @contextmanager
 def writer_killed(cloud: Cloud, _rng: random.Random) -> Iterator[str]:
-    yield _signal_writers(cloud, signal.SIGKILL)
+    yield signal_writers(cloud, signal.SIGKILL)
 
 
 @contextmanager
 def writer_terminated(cloud: Cloud, _rng: random.Random) -> Iterator[str]:
-    yield _signal_writers(cloud, signal.SIGTERM)
+    yield signal_writers(cloud, signal.SIGTERM)
 
 
 @contextmanager
@@ -149,7 +148,7 @@ def writer_stopped(cloud: Cloud, _rng: random.Random) -> Iterator[str]:
 
 @contextmanager
 def target_killed(cloud: Cloud, rng: random.Random) -> Iterator[str]:
-    name, target = _any_target(cloud, rng)
+    name, target = any_target(cloud, rng)
     target.server.kill()
     yield name
     target.server.start()
@@ -157,7 +156,7 @@ def target_killed(cloud: Cloud, rng: random.Random) -> Iterator[str]:
 
 @contextmanager
 def target_stopped(cloud: Cloud, rng: random.Random) -> Iterator[str]:
-    name, target = _any_target(cloud, rng)
+    name, target = any_target(cloud, rng)
     with _stopped(target.server.pid):
         yield name
 
@@ -165,7 +164,7 @@ def target_stopped(cloud: Cloud, rng: random.Random) -> Iterator[str]:
 @contextmanager
 def target_cut_off(cloud: Cloud, rng: random.Random) -> Iterator[str]:
     """It refuses connections, hangs, answers 503 or not at all, or resets connections."""
-    name, target = _any_target(cloud, rng)
+    name, target = any_target(cloud, rng)
     behaviour = rng.choice(
         (
             DOWN,
@@ -179,7 +178,7 @@ def target_cut_off(cloud: Cloud, rng: random.Random) -> Iterator[str]:
     )
     target.switch(behaviour)
     try:
-        yield f"{name}, {_told(behaviour)}"
+        yield f"{name}, {told(behaviour)}"
     finally:
         target.switch(HEALTHY)
 
@@ -187,8 +186,8 @@ def target_cut_off(cloud: Cloud, rng: random.Random) -> Iterator[str]:
 @contextmanager
 def object_spoiled(cloud: Cloud, rng: random.Random) -> Iterator[str]:
     """A finished object loses a bit, its second half, or all of it, and is left so."""
-    name, target = _any_target(cloud, rng)
-    finished = sorted(path for path in target.root.iterdir() if path.suffix != ".partial")
+    name, target = any_target(cloud, rng)
+    finished = finished_objects(target.root)
     if not finished:
         yield f"nothing: {name} is empty"
         return
@@ -201,23 +200,23 @@ def object_spoiled(cloud: Cloud, rng: random.Random) -> Iterator[str]:
 @contextmanager
 def target_drained(cloud: Cloud, rng: random.Random) -> Iterator[str]:
     """The operator drains a target, and changes his mind."""
-    name, _ = _any_target(cloud, rng)
-    said = _manage(cloud, "target", "drain", "--no-wait", name)
+    name, _ = any_target(cloud, rng)
+    said = manage(cloud, "target", "drain", "--no-wait", name)
     try:
         yield f"{name}: {said}"
     finally:
-        _manage(cloud, "target", "restore", name)
+        manage(cloud, "target", "restore", name)
 
 
 @contextmanager
 def target_backfilled(cloud: Cloud, rng: random.Random) -> Iterator[str]:
-    name, _ = _any_target(cloud, rng)
-    yield f"{name}: {_manage(cloud, 'backfill', '--target', name)}"
+    name, _ = any_target(cloud, rng)
+    yield f"{name}: {manage(cloud, 'backfill', '--target', name)}"
 
 
 @contextmanager
 def replicas_verified(cloud: Cloud, _rng: random.Random) -> Iterator[str]:
-    yield _manage(cloud, "verify", "--read-back", "--sample", "3")
+    yield manage(cloud, "verify", "--read-back", "--sample", "3")
 
 
 OF_SEVERAL_NODES = ("coordinator cut off",)
@@ -243,49 +242,18 @@ FAULTS: dict[str, Fault] = {
         target_drained,
         target_backfilled,
         replicas_verified,
+        *betrayals.FAULTS,
     )
 }
 
 
-def _is_free(port: int) -> bool:
-    with socket.socket() as probe:
-        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        try:
-            probe.bind((HOST, port))
-        except OSError:
-            return False
-    return True
-
-
 @contextmanager
 def _stopped(pid: int) -> Iterator[str]:
-    _send(pid, signal.SIGSTOP)
+    send(pid, signal.SIGSTOP)
     try:
         yield f"process {pid}"
     finally:
-        _send(pid, signal.SIGCONT)
-
-
-def _signal_writers(cloud: Cloud, number: signal.Signals) -> str:
-    writers = cloud.writers()
-    for writer in writers:
-        _send(writer.pid, number)
-    return ", ".join(f"process {writer.pid}" for writer in writers) or "nothing: no writer runs"
-
-
-def _manage(cloud: Cloud, *arguments: str) -> str:
-    """What an operator does meanwhile; returns the end of what the command says."""
-    command = [sys.executable, "-m", "glance_repl_mw.cmd.manage", "--config-file"]
-    process = subprocess.run(
-        [*command, str(cloud.glance.config_file), *arguments],
-        env=clean_environment(),
-        stdin=subprocess.DEVNULL,
-        capture_output=True,
-        text=True,
-        timeout=_COMMAND_SECONDS,
-    )
-    lines = (process.stdout + process.stderr).strip().splitlines() or ["nothing to say"]
-    return f"{lines[-1]} (status {process.returncode})"
+        send(pid, signal.SIGCONT)
 
 
 def _flip_bit(path: Path) -> None:
@@ -297,21 +265,3 @@ def _flip_bit(path: Path) -> None:
 
 def _cut_short(path: Path) -> None:
     os.truncate(path, path.stat().st_size // 2)
-
-
-def _told(behaviour: Behaviour) -> str:
-    usual = dataclasses.asdict(HEALTHY)
-    unusual = dataclasses.asdict(behaviour).items() - usual.items()
-    return ", ".join(f"{name}={value}" for name, value in sorted(unusual))
-
-
-def _any_target(cloud: Cloud, rng: random.Random) -> tuple[str, FaultyTarget]:
-    name = rng.choice(sorted(cloud.targets))
-    target = cloud.targets[name]
-    assert isinstance(target, FaultyTarget)
-    return name, target
-
-
-def _send(pid: int, number: signal.Signals) -> None:
-    with suppress(ProcessLookupError, psutil.NoSuchProcess):
-        psutil.Process(pid).send_signal(number)

@@ -14,6 +14,7 @@ import threading
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, Self
 
 import oslo_db.exception
@@ -25,6 +26,8 @@ from glance_repl_mw.checks.database import sqlite_file
 from glance_repl_mw.db import schema
 from glance_repl_mw.db.store import ReplicaStore
 from glance_repl_mw.model import Replica, ReplicaStatus
+from tests.lab.copies import Copies
+from tests.lab.databases import DatabaseServer
 from tests.lab.faults import FaultyProxy
 from tests.lab.glance import Glance, Options
 from tests.lab.keystone import Keystone
@@ -59,9 +62,16 @@ class Cloud:
     :ivar connection: SQLAlchemy URL of the replicas' database
     :ivar ways_to_glance: by which each node's writer reaches Glance, where that can be cut; they
         start and stop with the cloud
+    :ivar other_glances: Glances of the same Keystone that have nothing to do with it, by name;
+        not started, and stopped with the cloud
+    :ivar database: the server of ``connection``, where its writes can be refused
+    :ivar copies: of what the rows were at earlier times, where such are taken
     """
 
     ways_to_glance: Sequence[FaultyProxy] = ()
+    other_glances: Mapping[str, Glance] = MappingProxyType({})
+    database: DatabaseServer | None = None
+    copies: Copies | None = None
 
     def __init__(
         self,
@@ -119,7 +129,11 @@ class Cloud:
         finally:
             for writer in self.writers():
                 writer.kill()
-            for each in (*self.ways_to_glance, *self.targets.values()):
+            for each in (
+                *self.ways_to_glance,
+                *self.other_glances.values(),
+                *self.targets.values(),
+            ):
                 each.stop()
 
     def __enter__(self) -> Self:

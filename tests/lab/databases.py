@@ -15,6 +15,7 @@ from tests.lab.webserver_base import find_program
 
 POSTGRESQL_PROGRAMS = Path("/usr/lib/postgresql")
 NOBODY = ("nobody", "nogroup")
+OWNER = "owner_of_databases"
 
 
 class DatabaseServer(Server):
@@ -32,6 +33,8 @@ class DatabaseServer(Server):
     """The query that tells all connections but its own."""
     end_client: str
     """The statement that breaks one of them."""
+    make_owner: tuple[str, ...]
+    """The statements that give a database to a user without further rights."""
 
     def __init__(self, directory: Path, name: str = "", port: int | None = None) -> None:
         super().__init__(directory, name or type(self).__name__.lower(), port)
@@ -43,15 +46,30 @@ class DatabaseServer(Server):
         """Return None, or why this server cannot be started here."""
         raise NotImplementedError
 
-    def connection(self, database: str) -> str:
-        """Return the SQLAlchemy URL of one of its databases."""
-        return f"{self.driver}://{self.administrator}@{HOST}:{self.port}/{database}{self.options}"
+    def connection(self, database: str, user: str = "") -> str:
+        """Return the SQLAlchemy URL of one of its databases, by default the administrator's."""
+        user = user or self.administrator
+        return f"{self.driver}://{user}@{HOST}:{self.port}/{database}{self.options}"
 
     def new_database(self) -> str:
         """Make an empty database as its defaults say; return the SQLAlchemy URL."""
         name = f"replication_{next(self._numbers)}"
         self.execute(f"CREATE DATABASE {name}")
         return self.connection(name)
+
+    def new_owned_database(self) -> str:
+        """As `new_database`, for a user whose writes can be refused."""
+        database = self.new_database().rpartition("/")[2].partition("?")[0]
+        for statement in self.make_owner:
+            self.execute(statement.format(database=database, owner=OWNER))
+        return self.connection(database, OWNER)
+
+    def refuse_writes(self) -> None:
+        """Let the owner of databases read only from now on."""
+        raise NotImplementedError
+
+    def accept_writes(self) -> None:
+        raise NotImplementedError
 
     def execute(self, statement: str, **parameters: object) -> list[tuple[object, ...]]:
         """Run a statement of the administrator's outside of any transaction; return its rows."""
@@ -125,6 +143,10 @@ class MariaDb(DatabaseServer):
         " WHERE command <> 'Daemon' AND id <> connection_id()"
     )
     end_client = "KILL {}"
+    make_owner = (
+        "CREATE USER IF NOT EXISTS {owner}@'%'",
+        "GRANT ALL PRIVILEGES ON {database}.* TO {owner}@'%'",
+    )
 
     @classmethod
     def available(cls) -> str | None:
@@ -156,6 +178,12 @@ class MariaDb(DatabaseServer):
             "--loose-innodb-snapshot-isolation=ON",
         )
 
+    def refuse_writes(self) -> None:
+        self.execute("SET GLOBAL read_only = 1")
+
+    def accept_writes(self) -> None:
+        self.execute("SET GLOBAL read_only = 0")
+
 
 class PostgreSql(DatabaseServer):
     """PostgreSQL with the defaults that it comes with."""
@@ -168,6 +196,10 @@ class PostgreSql(DatabaseServer):
         " WHERE backend_type = 'client backend' AND pid <> pg_backend_pid()"
     )
     end_client = "SELECT pg_terminate_backend({})"
+    make_owner = (
+        "DO $$ BEGIN CREATE ROLE {owner} LOGIN; EXCEPTION WHEN duplicate_object THEN END $$",
+        "ALTER DATABASE {database} OWNER TO {owner}",
+    )
 
     @classmethod
     def available(cls) -> str | None:
@@ -195,6 +227,20 @@ class PostgreSql(DatabaseServer):
         arguments = ["-D", str(self.data), "-h", HOST, "-p", str(self.port)]
         arguments += ["-k", str(self.directory), "-c", "fsync=off"]
         return self.unprivileged(self._program("postgres"), *arguments)
+
+    def refuse_writes(self) -> None:
+        self._let_owner_begin("SET default_transaction_read_only = on")
+
+    def accept_writes(self) -> None:
+        self._let_owner_begin("RESET default_transaction_read_only")
+
+    def _let_owner_begin(self, setting: str) -> None:
+        """Only new sessions heed it."""
+        self.execute(f"ALTER ROLE {OWNER} {setting}")
+        self.execute(
+            "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE usename = :owner",
+            owner=OWNER,
+        )
 
     def stop(self) -> None:
         """End it without waiting for its clients."""

@@ -6,6 +6,7 @@ import dataclasses
 import socket
 import struct
 import threading
+import zlib
 from collections.abc import Coroutine
 from pathlib import Path
 from typing import Any, Self, TypeVar
@@ -21,6 +22,12 @@ _SWITCH_SECONDS = 30
 _RECEIVE_BUFFER_BYTES = 16 * 1024
 _RESET_ON_CLOSE = struct.pack("ii", 1, 0)
 
+_ENDLESS_BYTES = 1 << 20
+_ENDLESS_PAUSE_SECONDS = 0.002
+_HREF = b"<D:response><D:href>/images/endless-%d</D:href></D:response>"
+_ENTRIES = b"".join(_HREF % number for number in range(1000))
+_LISTING = b'<?xml version="1.0"?><D:multistatus xmlns:D="DAV:">'
+
 T = TypeVar("T")
 
 
@@ -35,7 +42,8 @@ class Fault:
     :ivar status: is the answer to every request, given before its body is read
     :ivar headers: lines of that answer; a Content-Length there wins over that of an empty body
     :ivar mute: the server gets each request and does what it asks for; its answer is lost
-    :ivar status_over_bytes: `status` and `mute` are only for requests with a longer body
+    :ivar endless: the answer to every request is a body without end: "plain" or as "gzip"
+    :ivar status_over_bytes: these are only for requests with a longer body
     :ivar methods: and only for these; all by default
     """
 
@@ -47,14 +55,15 @@ class Fault:
     status_over_bytes: int = -1
     headers: tuple[str, ...] = ()
     mute: bool = False
+    endless: str = ""
     methods: tuple[str, ...] = ()
 
     @property
     def reads_requests(self) -> bool:
-        return self.status is not None or self.mute
+        return self.status is not None or self.mute or bool(self.endless)
 
     def is_for(self, head: bytes) -> bool:
-        """Whether a request that begins with these lines meets `status` or `mute`."""
+        """Whether a request that begins with these lines meets what is for whole requests."""
         method = head.partition(b" ")[0].decode()
         return method in (self.methods or (method,)) and _body_bytes(head) > self.status_over_bytes
 
@@ -69,6 +78,7 @@ class FaultyProxy:
 
     It serves from a thread of its own; all methods may be called from any other.
 
+    :ivar server: where new connections lead
     :ivar accepted: connections since the last switch
     :ivar most_open: how many of them were open at the same moment
     :ivar received_bytes: what all of them brought from the clients
@@ -116,6 +126,11 @@ class FaultyProxy:
     def switch(self, fault: Fault) -> None:
         """Reset all connections; new ones meet this fault. The counts begin again at 0."""
         self._do(self._switch(fault))
+
+    def lead_to(self, server: Server) -> None:
+        """Reset all connections; new ones reach this server instead."""
+        self.server = server
+        self.switch(self.fault)
 
     def __enter__(self) -> Self:
         return self.start()
@@ -172,6 +187,9 @@ class FaultyProxy:
         if self.fault.reads_requests:
             head = await reader.readuntil(b"\r\n\r\n")
             if self.fault.is_for(head):
+                if self.fault.endless:
+                    await _answer_endlessly(head, writer, self.fault.endless == "gzip")
+                    return
                 if self.fault.status is not None:
                     await self._answer(reader, writer)
                     return
@@ -245,6 +263,26 @@ class FaultyTarget(FaultyProxy):
     def stop(self) -> None:
         super().stop()
         self.server.stop()
+
+
+async def _answer_endlessly(head: bytes, writer: asyncio.StreamWriter, as_gzip: bool) -> None:
+    """A listing to who asks for one, zeros to everybody else, until the client leaves."""
+    is_listing = head.startswith(b"PROPFIND")
+    lines = [b"HTTP/1.1 207 Multi-Status" if is_listing else b"HTTP/1.1 200 OK"]
+    lines += [b"Connection: close", b"Content-Type: application/xml"]
+    lines += [b"Content-Encoding: gzip"] if as_gzip else []
+    writer.write(b"".join(line + b"\r\n" for line in (*lines, b"")))
+    packer = zlib.compressobj(wbits=31)
+    piece = _LISTING if is_listing else b""
+    while True:
+        piece += _ENTRIES * 16 if is_listing else bytes(_ENDLESS_BYTES)
+        if as_gzip:
+            piece = packer.compress(piece) + packer.flush(zlib.Z_SYNC_FLUSH)
+        writer.write(piece)
+        await writer.drain()
+        # What was packed fills no buffer, so that nobody else would ever have a turn.
+        await asyncio.sleep(_ENDLESS_PAUSE_SECONDS)
+        piece = b""
 
 
 async def _copy(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:

@@ -122,6 +122,23 @@ backend = dogpile.cache.memory
             client.roles.grant(entry, user=user, project=home)
         self._passwords[name] = password
 
+    def take_role(self, name: str, project: str, role: str) -> None:
+        """Take a role away; tokens of the user that have no other one become invalid."""
+        client, user, home, entry = self._assignment(name, project, role)
+        client.roles.revoke(entry, user=user, project=home)
+
+    def give_role(self, name: str, project: str, role: str) -> None:
+        """Give a role that exists to a user, who may have it already."""
+        client, user, home, entry = self._assignment(name, project, role)
+        client.roles.grant(entry, user=user, project=home)
+
+    def _assignment(self, name: str, project: str, role: str) -> tuple[Client, Any, Any, Any]:
+        client = self._client()
+        (user,) = client.users.list(name=name)
+        (home,) = client.projects.list(name=project)
+        (entry,) = client.roles.list(name=role)
+        return client, user, home, entry
+
     def add_service(self, service_type: str, url: str, region: str = REGION) -> None:
         """Put the service into the catalogue, or move the one of this region to the URL."""
         self.add_endpoints(service_type, dict.fromkeys(INTERFACES, url), region)
