@@ -25,8 +25,8 @@ class NotAsked(exceptions.TargetUnavailable):
 class Asking:
     """Asks no target that is down; one that does not answer is left alone for a while.
 
-    Thereby a target that hangs costs one of its timeouts, whatever the number of questions, for each
-    thread that asks at that moment.
+    Thereby a target that hangs costs one of its timeouts, whatever the number of questions. Where
+    several threads ask at the same moment, it costs each of them one.
     """
 
     def __init__(

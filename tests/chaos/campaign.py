@@ -108,7 +108,10 @@ class Campaign:
         """
         limit = self._plan.minutes
         end_at = float("inf") if limit is None else time.monotonic() + limit * 60
-        with self._load, Watch(self._cloud, self._admin, self._load.ledger.report):
+        watch = Watch(
+            self._cloud.nodes, self._cloud.targets.values(), self._admin, self._load.ledger.report
+        )
+        with self._load, watch:
             for number in range(1, self._plan.rounds + 1):
                 self._round(number)
                 is_over = number == self._plan.rounds or time.monotonic() >= end_at
@@ -223,10 +226,11 @@ def run(directory: Path, keystone: Keystone, plan: Plan) -> str:
         shared, server_of_rows = _shared(directory, plan, stack)
         cloud = chaos_cloud(directory, keystone, server.port, nodes=plan.nodes, **shared)
         cloud.database = server_of_rows
-        if "database brought back" in plan.faults:
-            cloud.copies = Copies(cloud.connection)
         with cloud:
             wait_until(lambda: cloud.request("GET", "v2/images").ok, 60, "Glance answers")
+            if "database brought back" in plan.faults:
+                cloud.copies = Copies(cloud.connection)
+                wait_until(cloud.copies.take, 60, "the writer has made its tables")
             campaign = Campaign(cloud, bodies, plan)
             try:
                 campaign.run()

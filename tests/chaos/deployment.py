@@ -15,7 +15,7 @@ from tests.lab.webservers import Nginx
 
 SITES = ("site-a", "site-b", "site-c")
 # Intervals of seconds instead of minutes and hours, so that a campaign sees them pass often.
-_QUICK = {
+QUICK = {
     "reconcile_interval_seconds": "2",
     # Longer than any fault that makes images seem to be missing, as the default of a day is longer
     # than those that operators need hours to see.
@@ -70,7 +70,7 @@ def chaos_cloud(
         "targets": targets,
         "target_options": dict.fromkeys(targets, _QUICK_TARGET),
         "options": {
-            "replication": _QUICK,
+            "replication": QUICK,
             "import_filtering_opts": {"allowed_ports": f"[{','.join(map(str, ports))}]"},
             # A role that is taken away is missed at once, not in five minutes.
             "keystone_authtoken": {"token_cache_time": "-1"},

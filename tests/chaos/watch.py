@@ -3,19 +3,22 @@
 import re
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 
 import psutil
 from keystoneauth1.session import Session
 
 from tests.chaos.observation import Image, NotSeen, all_images
-from tests.functional.cloud import Cloud, writers_of
+from tests.functional.cloud import writers_of
+from tests.lab.faults import FaultyTarget
+from tests.lab.glance import Glance
 from tests.lab.process import accepts_connections
+from tests.lab.webserver_base import WebServer
 
 _INTERVAL_SECONDS = 1.0
 _SECOND_LOOK_SECONDS = 1.0
-MOST_WRITER_BYTES = 512 << 20
+MOST_WRITER_BYTES = 256 << 20
 _DELETED = re.compile(r"^DELETE \S+/(?P<name>[^/ ]+) 2\d\d$", re.MULTILINE)
 _PEAK = re.compile(r"^VmHWM:\s+(\d+) kB$", re.MULTILINE)
 
@@ -26,16 +29,23 @@ class Watch:
     A location that still stands when its object has been deleted was not removed before, as it
     must be. The targets' own logs tell of the deletes.
 
+    :param session: of an administrator
     :param report: is told of what was seen, once each; called by a thread of the watch
     """
 
-    def __init__(self, cloud: Cloud, session: Session, report: Callable[[str], None]) -> None:
-        self._cloud = cloud
+    def __init__(
+        self,
+        nodes: Sequence[Glance],
+        targets: Iterable[WebServer | FaultyTarget],
+        session: Session,
+        report: Callable[[str], None],
+    ) -> None:
+        self._nodes = nodes
         self._session = session
         self._report = report
         self._logs = {
-            target.url: _Log(getattr(target, "server", target).access_log)
-            for target in cloud.targets.values()
+            target.url: _Log(target.server if isinstance(target, FaultyTarget) else target)
+            for target in targets
         }
         self._deleted: set[str] = set()
         self._grown: set[int] = set()
@@ -89,13 +99,13 @@ class Watch:
 
         :raises NotSeen:
         """
-        for node in self._cloud.nodes:
+        for node in self._nodes:
             if accepts_connections(node.port):
                 return iter(list(all_images(self._session, node.url)))
         raise NotSeen("no node runs")
 
     def _large_writers(self) -> Iterator[str]:
-        for node in self._cloud.nodes:
+        for node in self._nodes:
             for writer in writers_of(node):
                 peak = _peak_bytes(writer)
                 if peak > MOST_WRITER_BYTES and writer.pid not in self._grown:
@@ -106,8 +116,8 @@ class Watch:
 class _Log:
     """What comes to an access log."""
 
-    def __init__(self, path: Path) -> None:
-        self._path = path
+    def __init__(self, server: WebServer) -> None:
+        self._path = server.access_log
         self._offset = 0
 
     def new_deletes(self) -> list[str]:

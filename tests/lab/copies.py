@@ -24,11 +24,11 @@ class Copies:
         arguments = {"timeout": 60} if connection.startswith("sqlite") else {}
         self._engine = sa.create_engine(connection, poolclass=sa.NullPool, connect_args=arguments)
 
-    def take(self) -> None:
-        """Keep what all tables hold at this moment; nothing where there are none yet."""
+    def take(self) -> bool:
+        """Keep what all tables hold at this moment; returns whether there are any."""
         file = self._engine.url.database
         if self._engine.name == "sqlite" and not Path(file or "").exists():
-            return
+            return False
         with self._engine.begin() as connection:
             copy = {
                 table.name: [dict(row) for row in connection.execute(table.select()).mappings()]
@@ -36,6 +36,7 @@ class Copies:
             }
         if copy:
             self.taken.append(copy)
+        return bool(copy)
 
     def bring_back(self, copy: Copy) -> None:
         """Let all tables hold what they held then; nobody else may use them meanwhile."""

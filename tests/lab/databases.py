@@ -22,8 +22,10 @@ class DatabaseServer(Server):
     """An SQL server whose administrator needs no password.
 
     What it has acknowledged outlives the end of its process, not that of the machine. Started as
-    root it runs as nobody, to whom every directory above must be open.
+    root it runs as `account`, to whom every directory above must be open.
     """
+
+    account = NOBODY
 
     driver: str
     administrator: str
@@ -107,7 +109,7 @@ class DatabaseServer(Server):
         self.data.mkdir(mode=0o700, exist_ok=True)
         if os.geteuid() == 0:
             for path in (self.directory, self.data):
-                shutil.chown(path, *NOBODY)
+                shutil.chown(path, *self.account)
 
     def ready(self) -> bool:
         try:
@@ -120,7 +122,7 @@ class DatabaseServer(Server):
         """Return the command without the rights of root."""
         if os.geteuid() != 0:
             return list(command)
-        user, group = NOBODY
+        user, group = self.account
         # A change of the user forgets the signal that tells of the launcher's end.
         dropped = ["--reuid", user, "--regid", group, "--clear-groups", "--pdeathsig", "TERM"]
         return ["setpriv", *dropped, *command]
