@@ -174,8 +174,8 @@ class DeletionGuard:
         if absence.is_released:
             return ""
         if absence.was_deleted:
-            can_be_restored = self._conf.delayed_delete
-            return self._right_doubt() if can_be_restored else ""
+            can_be_hidden = self._conf.delayed_delete and self.glance.knows_foreign_images()
+            return self._right_doubt() if can_be_hidden else ""
         options = self._conf.replication
         delay = datetime.timedelta(seconds=options.missing_image_delay_seconds)
         until = absence.since + max(delay, delete_delay(self._conf))

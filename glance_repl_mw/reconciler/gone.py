@@ -69,6 +69,8 @@ def purge(tools: Tools, image_id: str) -> Purge:
             continue
         may_close = is_gone and (is_over or row.status is not ReplicaStatus.ACTIVE)
         is_done &= may_close and not tools.is_in_hand(row) and _close(tools, row, seen)
+        if is_gone and not may_close and row.next_attempt_at != due_at:
+            tools.survey.change(row, error=_DELETED, next_attempt_at=due_at)
     return Purge(is_gone, is_done, due_at if is_gone and not is_over else None)
 
 

@@ -108,6 +108,11 @@ class KnownGlance:
                 self._right = _Answer(self._doubt_right())
             return self._right.doubt
 
+    def knows_foreign_images(self) -> bool:
+        """Whether Glance has ever shown another project's image."""
+        project = self._images.project_id()
+        return any(each.owner not in (None, project) for each in self._records.witnesses())
+
     def choice(self) -> WitnessChoice:
         """What chooses witnesses among images of which it is told."""
         return WitnessChoice(self._images.project_id())

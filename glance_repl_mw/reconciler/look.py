@@ -185,6 +185,9 @@ class Look:
     def _active(self, image: Image, mine: Sequence[Replica], row: Replica) -> bool:
         if row.location_url in image.locations:
             self._lost_since.pop(row.id, None)
+            if row.next_attempt_at is not None:
+                # The image was deleted, and is restored.
+                self._tools.survey.change(row, next_attempt_at=None, error=None)
             self._clean_up(row)
             return False
         if not self._tools.health[row.target].is_proven_up:
