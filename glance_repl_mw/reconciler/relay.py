@@ -17,9 +17,11 @@ from oslo_utils import timeutils
 from glance_repl_mw import exceptions
 from glance_repl_mw.model import Image, Replica, ReplicaStatus, Stored
 from glance_repl_mw.pace import Pace
+from glance_repl_mw.reconciler.deletion_guard import delete_objects
 from glance_repl_mw.reconciler.reading import Reading
 from glance_repl_mw.reconciler.sources import Sources
 from glance_repl_mw.reconciler.tools import Tools
+from glance_repl_mw.replicas.deletion import Cause
 from glance_repl_mw.replicas.name import ObjectName
 from glance_repl_mw.spool.upload import TAIL_BYTES
 from glance_repl_mw.targets.base import Target
@@ -98,8 +100,8 @@ class Relay:
         )
         if not is_ours:
             LOG.warning("Image %s, target %s: %s", row.image_id, row.target, _TAKEN_OVER)
-            # No row names this attempt, and no location was ever made of it.
-            target.delete(row.object_name or "")
+            guard, name = self._tools.guard, row.object_name or ""
+            delete_objects(guard, guard.look(row.image_id), target, [name], Cause.SUPERSEDED)
 
     def _put(self, target: Target, name: str) -> Stored:
         pace = self._tools.paces.get(target.name, _NO_PACE)

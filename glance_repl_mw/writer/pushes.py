@@ -11,10 +11,12 @@ from oslo_log import log
 from oslo_utils import timeutils
 
 from glance_repl_mw.model import Replica, ReplicaStatus, Stored, Wish
+from glance_repl_mw.reconciler.deletion_guard import SeenImage, delete_objects
 from glance_repl_mw.replicas.deletion import Cause
 from glance_repl_mw.replicas.name import upload_of
 from glance_repl_mw.spool.reader import Gate
 from glance_repl_mw.spool.upload import Upload
+from glance_repl_mw.targets.base import Target
 from glance_repl_mw.writer.crew import Crew
 from glance_repl_mw.writer.push import Push
 
@@ -212,11 +214,24 @@ class Pushes:
         """Another node has taken the replica over: what was made here goes, the row stays."""
         LOG.warning("Image %s, target %s: taken over", self.upload.image_id, push.target.name)
         push.status, push.is_yielded = ReplicaStatus.DELETED, True
-        name = push.object_name
-        if name is not None:
-            self._crew.at_target(
-                push.target.name, functools.partial(push.target.delete, name), _log_failure
+        if push.object_name is not None:
+            self._crew.at_glance(
+                functools.partial(self._crew.guard.look, self.upload.image_id),
+                functools.partial(self._drop, push.target, push.object_name),
             )
+
+    def _drop(
+        self, target: Target, name: str, seen: SeenImage | None, error: BaseException | None
+    ) -> None:
+        if seen is None:
+            _log_failure(None, error)
+            return
+        guard = self._crew.guard
+        self._crew.at_target(
+            target.name,
+            functools.partial(delete_objects, guard, seen, target, [name], Cause.SUPERSEDED),
+            _log_failure,
+        )
 
     def forget_former_objects(self, target: str, left: Sequence[str]) -> None:
         """Those at the target are gone, but for those that are left."""
@@ -230,6 +245,6 @@ class Pushes:
         return {(self.upload.upload_id, name): n for name, n in sent.items() if n is not None}
 
 
-def _log_failure(_: None, error: BaseException | None) -> None:
+def _log_failure(_: object, error: BaseException | None) -> None:
     if error is not None:
         LOG.warning("An object that is no replica stays until orphans are looked for: %s", error)
