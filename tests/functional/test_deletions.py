@@ -72,13 +72,14 @@ class Deletions(Cloud):
         """Wait until the writer has listed all images so many times more."""
 
         def passes():
+            """Each ends with the hidden images."""
             return sum(
-                request.path.startswith("/v2/images?visibility=all&limit=100&sort=")
+                "sort=created_at" in request.path and "os_hidden=true" in request.path
                 for request in self.glance.requests()
             )
 
         before = passes()
-        wait_until(lambda: passes() >= before + 2 * number, 120, "the images are compared")
+        wait_until(lambda: passes() >= before + number, 120, "the images are compared")
 
     def assert_kept(self, image_id, body, urls):
         """Each location still names its object, which has all bytes."""
