@@ -21,7 +21,8 @@ _MOST_DEPTH = 32
 # WebDAV needs a dozen. Expat never forgets one.
 _MOST_DISTINCT_NAMES = 256
 _ROOT, _RESPONSE, _HREF = "DAV: multistatus", "DAV: response", "DAV: href"
-_COLLECTION = ["DAV: resourcetype", "DAV: collection"]
+_RESOURCE_TYPE, _COLLECTION = "DAV: resourcetype", "DAV: collection"
+_PLAIN_PATH = re.compile(r"/[A-Za-z0-9._/~-]*")
 _BLANKS = re.compile(r"[ \t\r\n]*")
 
 
@@ -70,7 +71,6 @@ class _Multistatus:
         parser.buffer_text = True
         parser.StartElementHandler = self._start
         parser.EndElementHandler = self._end
-        parser.CharacterDataHandler = self._text
         parser.StartNamespaceDeclHandler = self._namespace
         parser.StartDoctypeDeclHandler = self._doctype
 
@@ -109,30 +109,40 @@ class _Multistatus:
         self._is_collection = False
 
     def _start(self, name: str, attributes: dict[str, str]) -> None:
-        self._path.append(name)
-        depth = len(self._path)
-        if depth > _MOST_DEPTH:
-            raise NoListing("not a listing: too deep")
-        if depth == 1 and name != _ROOT:
-            raise NoListing("not a listing: no multistatus")
-        self._count(name, *attributes)
-        if depth == 2 and name == _RESPONSE:
-            self._begin_response()
-        elif depth == 3 and name == _HREF:
-            self._hrefs += 1
-        elif self._path[-2:] == _COLLECTION:
+        path = self._path
+        path.append(name)
+        depth = len(path)
+        if name not in self._seen or attributes:
+            self._count(name, *attributes)
+        if depth == 2:
+            if name == _RESPONSE:
+                self._begin_response()
+        elif depth == 3:
+            if name == _HREF and path[1] == _RESPONSE:
+                self._hrefs += 1
+                if self._hrefs == 1:
+                    self._parser.CharacterDataHandler = self._text
+        elif depth == 1:
+            if name != _ROOT:
+                raise NoListing("not a listing: no multistatus")
+        elif name == _COLLECTION and path[-2] == _RESOURCE_TYPE:
             self._is_collection = True
+        elif depth > _MOST_DEPTH:
+            raise NoListing("not a listing: too deep")
 
     def _end(self, element: str) -> None:
-        if len(self._path) == 2 and element == _RESPONSE:
+        depth = len(self._path)
+        if depth == 2 and element == _RESPONSE:
             name = _name_in("".join(self._href))
             if name and not self._is_collection:
                 self._names.append(name)
+        elif depth == 3 and element == _HREF:
+            self._parser.CharacterDataHandler = None
         self._path.pop()
 
     def _text(self, text: str) -> None:
-        is_href = len(self._path) == 3 and self._path[1:] == [_RESPONSE, _HREF]
-        if is_href and self._hrefs == 1 and self._href_characters <= _MOST_TEXT_CHARACTERS:
+        # That of elements within the address is none of it.
+        if len(self._path) == 3 and self._href_characters <= _MOST_TEXT_CHARACTERS:
             self._href_characters += len(text)
             self._href.append(text)
 
@@ -152,9 +162,11 @@ def _name_in(href: str) -> str | None:
     """The name at the end of the address of a member, None where it is no proper one."""
     if len(href) > _MOST_TEXT_CHARACTERS:
         return None
+    href = href.strip()
     try:
-        segment = parse.urlsplit(href.strip()).path.rpartition("/")[2]
-        name = parse.unquote(segment, errors="strict")
+        # Most are paths without anything that needs to be looked at closely.
+        path = href if _PLAIN_PATH.fullmatch(href) else parse.urlsplit(href).path
+        name = parse.unquote(path.rpartition("/")[2], errors="strict")
     except ValueError:
         return None
     return name if proper(name) else None
