@@ -96,6 +96,7 @@ class ReplicationFilter(base.ConfigurableMiddleware):
             # The writer's own complaint about its credentials would be far from the start.
             images.ImageService(self.oslo_conf)
             self._launcher = WriterLauncher(self.oslo_conf)
+            self._launcher.start_early()
         database = schema.open_database(options.connection)
         self._api = ReplicaAPI(self.oslo_conf, application, self._spool, database)
         store = ReplicaStore(database)

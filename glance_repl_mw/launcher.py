@@ -31,6 +31,12 @@ from oslo_log import log
 
 from glance_repl_mw.presence import WRITER_LOCK
 
+try:
+    # It is there only inside of uWSGI.
+    import uwsgi
+except ImportError:
+    uwsgi = None
+
 LOG = log.getLogger(__name__)
 
 API_LOCK = "api.lock"
@@ -70,6 +76,27 @@ class WriterLauncher:
         self._started_in: int | None = None
         self._starting = threading.Lock()
         self._has_looked = False
+
+    def start_early(self) -> None:
+        """Start as soon as that is safe, where it is known: in a process of uWSGI that serves.
+
+        A thread that is begun before a server forks may hold a lock just then, which no process
+        that is forked would ever get. Elsewhere the first request starts the watching thread.
+        """
+        if uwsgi is None:
+            return
+        if uwsgi.worker_id():
+            self.ensure_started()
+            return
+        earlier = getattr(uwsgi, "post_fork_hook", None)
+
+        def forked() -> None:
+            if earlier is not None:
+                earlier()
+            if uwsgi.worker_id():
+                self.ensure_started()
+
+        uwsgi.post_fork_hook = forked
 
     def ensure_started(self) -> None:
         """Start the watching thread, once per process and only after the server has forked."""

@@ -29,13 +29,16 @@ _ROLE = "give the user the role admin in its project, or what Glance's policies 
 _Add = Callable[[ImageService, str, str], None]
 
 
-def check(conf: cfg.ConfigOpts, targets: Sequence[Target]) -> Iterator[Finding]:
+def check(
+    conf: cfg.ConfigOpts, targets: Sequence[Target], store: str = "[glance_store]"
+) -> Iterator[Finding]:
     """Get a token, make an image for a trial, give it a location at each target, delete it.
 
     A user who may do no more than replicate cannot make images. Then Glance is asked to judge
     locations for an image that is there, which does not change.
 
     :param targets: those that were found to work
+    :param store: the section of Glance's http store
     """
     try:
         images = ImageService(conf, partial(given_location, targets))
@@ -54,14 +57,14 @@ def check(conf: cfg.ConfigOpts, targets: Sequence[Target]) -> Iterator[Finding]:
         yield ok(_WHERE, "Keystone accepts it")
         with suppress(exceptions.ReplicationError):
             yield from proxies.check("Glance", images.endpoint())
-        yield from _try_image(images, targets)
+        yield from _try_image(images, targets, store)
 
 
 def _auth_url(conf: cfg.ConfigOpts) -> str | None:
     return getattr(conf[conf.replication.auth_section or opts.GROUP], "auth_url", None)
 
 
-def _try_image(images: ImageService, targets: Iterable[Target]) -> list[Finding]:
+def _try_image(images: ImageService, targets: Iterable[Target], store: str) -> list[Finding]:
     """An image of another project, as those are whose locations the writer adds."""
     image_id = str(uuid.uuid4())
     try:
@@ -72,16 +75,18 @@ def _try_image(images: ImageService, targets: Iterable[Target]) -> list[Finding]
         remedy = "see that it runs, and that the catalogue or endpoint_override is right"
         return [error(_WHERE, f"Glance cannot be reached: {problem.hint}", remedy)]
     except (exceptions.GlanceRefused, exceptions.ImageGone) as problem:
-        return _try_existing(images, targets, problem.hint)
+        return _try_existing(images, targets, problem.hint, store)
     findings: list[Finding] = []
     try:
-        findings += _try_locations(images, image_id, targets, _add)
+        findings += _try_locations(images, image_id, targets, _add, store)
     finally:
         findings += _delete(images, image_id)
     return findings
 
 
-def _try_existing(images: ImageService, targets: Iterable[Target], hint: str) -> list[Finding]:
+def _try_existing(
+    images: ImageService, targets: Iterable[Target], hint: str, store: str
+) -> list[Finding]:
     try:
         image_id = images.find_foreign()
     except exceptions.ReplicationError as problem:
@@ -90,7 +95,7 @@ def _try_existing(images: ImageService, targets: Iterable[Target], hint: str) ->
         text = f"may not write images of other projects: {hint}"
         remedy = f"{_ROLE}; if it has, upload an image in another project for this check"
         return [error(_WHERE, text, remedy)]
-    return _try_locations(images, image_id, targets, ImageService.try_location)
+    return _try_locations(images, image_id, targets, ImageService.try_location, store)
 
 
 def _add(images: ImageService, image_id: str, url: str) -> None:
@@ -98,13 +103,13 @@ def _add(images: ImageService, image_id: str, url: str) -> None:
 
 
 def _try_locations(
-    images: ImageService, image_id: str, targets: Iterable[Target], add: _Add
+    images: ImageService, image_id: str, targets: Iterable[Target], add: _Add, store: str
 ) -> list[Finding]:
     findings = _try_policy(images, image_id)
     if not findings:
         findings.append(ok(_WHERE, "may add locations to images of other projects"))
         for target in targets:
-            findings += _try_location(images, image_id, target, add)
+            findings += _try_location(images, image_id, target, add, store)
     return findings
 
 
@@ -125,7 +130,7 @@ def _try_policy(images: ImageService, image_id: str) -> list[Finding]:
 
 
 def _try_location(
-    images: ImageService, image_id: str, target: Target, add: _Add
+    images: ImageService, image_id: str, target: Target, add: _Add, store: str
 ) -> Iterator[Finding]:
     name = PREFIX + uuid.uuid4().hex
     try:
@@ -136,8 +141,9 @@ def _try_location(
         yield error(target.name, str(problem.hint), "see what the server's log says")
     except exceptions.ReplicationError as problem:
         remedy = (
-            "see that the Glance that runs reads it (network, [glance_store] "
-            "https_ca_certificates_file), and restart Glance after changes of its configuration"
+            f"see that the Glance that runs reads it (network, {store} "
+            "https_ca_certificates_file, REQUESTS_CA_BUNDLE in its environment), what its log "
+            "says, and restart Glance after changes of its configuration"
         )
         yield error(target.name, f"Glance takes no location there: {problem.hint}", remedy)
     else:

@@ -16,7 +16,7 @@ from oslo_config import cfg
 
 from glance_repl_mw import opts
 from glance_repl_mw.checks.deployment import Deployment
-from glance_repl_mw.checks.finding import Finding, error, ok, warning
+from glance_repl_mw.checks.finding import Finding, error, note, ok, warning
 from glance_repl_mw.targets.base import Target
 
 _STORE_OPTIONS = (cfg.ListOpt("stores", default=["file", "http"]),)
@@ -28,6 +28,10 @@ OPTIONS = (
     cfg.DictOpt("enabled_backends", default={}),
 )
 _QUOTA = cfg.IntOpt("image_location_quota", default=10)
+_USER_QUOTAS = (
+    cfg.StrOpt("user_storage_quota", default="0"),
+    cfg.BoolOpt("use_keystone_limits", default=False),
+)
 _FILTER_GROUP = "import_filtering_opts"
 _FILTER_OPTIONS = (
     cfg.ListOpt("allowed_schemes", bounds=True, default=["http", "https"]),
@@ -65,6 +69,33 @@ def check_quota(deployment: Deployment, targets: Collection[str]) -> Iterator[Fi
             f"allows {conf.image_location_quota} locations; an image at all targets has {wanted}",
             f"set it to {wanted} or more, at each Glance that the service user is sent to",
         )
+
+
+def check_user_quota(deployment: Deployment, targets: Collection[str]) -> Iterator[Finding]:
+    """Tell that replicas count against the quotas of those who upload."""
+    conf = deployment.glance
+    conf.register_opts(_USER_QUOTAS)
+    limits = [
+        name for name in ("user_storage_quota", "use_keystone_limits") if _is_set(conf, name)
+    ]
+    for option in limits if targets else ():
+        factor = 1 + len(targets)
+        yield note(
+            f"[DEFAULT] {option}",
+            f"Glance counts the size of an image once for each location, {factor} times for one at "
+            f"all targets: let the limits of storage be {factor} times what users are to have",
+        )
+
+
+def _is_set(conf: cfg.ConfigOpts, name: str) -> bool:
+    return conf[name] not in (False, "", "0")
+
+
+def http_store_section(conf: cfg.ConfigOpts) -> str:
+    """Where the options of the store stand by which Glance reads locations."""
+    conf.register_opts(OPTIONS)
+    names = [name for name, kind in conf.enabled_backends.items() if kind == "http"]
+    return f"[{names[0]}]" if names else f"[{_STORE_GROUP}]"
 
 
 def check_store(deployment: Deployment) -> Iterator[Finding]:

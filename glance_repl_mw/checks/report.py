@@ -73,6 +73,7 @@ def _findings(deployment: Deployment, targets: dict[str, Target]) -> Iterator[Fi
         ("targets", lambda: _load(deployment, targets)),
         ("glance", lambda: glance.check_import_filter(deployment, targets)),
         ("glance", lambda: glance.check_quota(deployment, targets)),
+        ("glance", lambda: glance.check_user_quota(deployment, targets)),
         ("targets", lambda: choosing.check(deployment, targets)),
         ("files", lambda: exposure.check_files(deployment.replication, targets.values())),
         ("targets", lambda: exposure.check_targets(targets.values())),
@@ -93,7 +94,8 @@ def _load(deployment: Deployment, targets: dict[str, Target]) -> list[Finding]:
 
 def _try_out(deployment: Deployment, targets: dict[str, Target]) -> Iterator[Finding]:
     working = yield from target_checks.probe(targets)
-    yield from access.check(deployment.replication, working)
+    store = glance.http_store_section(deployment.glance)
+    yield from access.check(deployment.replication, working, store)
 
 
 def _guarded(area: str, step: Callable[[], Iterable[Finding]]) -> Iterator[Finding]:

@@ -251,6 +251,19 @@ def test_signatures_are_for_glance_only(glance, service):
     assert "md5=" not in repr(image)
 
 
+def test_location_that_is_tried_is_signed(glance, service):
+    tried = []
+
+    def refuse(changes):
+        tried.extend(changes)
+        raise Refusal(403)
+
+    glance.patch = refuse
+    service.try_location(IMAGE, OURS[0])
+    assert tried[0]["value"]["url"] == f"{OURS[0]}{NEW}"
+    assert tried[-1]["op"] == "remove"
+
+
 def test_location_with_two_signatures_is_one(glance, service):
     glance.locations = located(PRIMARY, *SIGNED, f"{OURS[0]}{NEW}")
     assert service.get(IMAGE).locations == (PRIMARY, *OURS)

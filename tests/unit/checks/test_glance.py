@@ -160,3 +160,33 @@ def test_one_remedy_is_for_all_targets_together(tmp_path, rules, remedy):
     targets = {"a": Target("http://192.0.2.7:8080/"), "b": Target("http://192.0.2.8:8443/")}
     lines = [str(finding) for finding in glance.check_import_filter(deployment, targets)]
     assert lines == [f"error: [{FILTER}] {remedy}"]
+
+
+@pytest.mark.parametrize(
+    ("options", "named"),
+    [
+        ({}, []),
+        ({"user_storage_quota": "0"}, []),
+        ({"user_storage_quota": "10GB"}, ["user_storage_quota"]),
+        ({"use_keystone_limits": "true"}, ["use_keystone_limits"]),
+    ],
+)
+def test_quotas_of_users_count_every_location(tmp_path, options, named):
+    deployment = read(make_conf(tmp_path, DEFAULT=options))
+    found = list(glance.check_user_quota(deployment, ["a", "b", "c"]))
+    assert [finding.where for finding in found] == [f"[DEFAULT] {name}" for name in named]
+    assert all(finding.level == "note" and "4 times" in finding.text for finding in found)
+    assert list(glance.check_user_quota(deployment, [])) == []
+
+
+@pytest.mark.parametrize(
+    ("backends", "section"),
+    [
+        (None, "[glance_store]"),
+        ("fast:file,web:http", "[web]"),
+        ("fast:file", "[glance_store]"),
+    ],
+)
+def test_section_of_the_http_store(tmp_path, backends, section):
+    deployment = read(make_conf(tmp_path, DEFAULT={"enabled_backends": backends}))
+    assert glance.http_store_section(deployment.glance) == section
