@@ -37,6 +37,8 @@ class Fault:
     :ivar mute: the server gets each request and does what it asks for; its answer is lost
     :ivar status_over_bytes: `status` and `mute` are only for requests with a longer body
     :ivar methods: and only for these; all by default
+    :ivar endless: so many bytes, so many seconds apart, are the body, without an end, of the
+        answer to each GET of a whole object; all else is as with a healthy server
     """
 
     down: bool = False
@@ -48,14 +50,17 @@ class Fault:
     headers: tuple[str, ...] = ()
     mute: bool = False
     methods: tuple[str, ...] = ()
+    endless: tuple[int, float] | None = None
 
     @property
     def reads_requests(self) -> bool:
-        return self.status is not None or self.mute
+        return self.status is not None or self.mute or self.endless is not None
 
     def is_for(self, head: bytes) -> bool:
         """Whether a request that begins with these lines meets `status` or `mute`."""
         method = head.partition(b" ")[0].decode()
+        if self.endless is not None:
+            return method == "GET" and b"\r\nrange: bytes=0-" not in head.lower()
         return method in (self.methods or (method,)) and _body_bytes(head) > self.status_over_bytes
 
 
@@ -172,6 +177,8 @@ class FaultyProxy:
         if self.fault.reads_requests:
             head = await reader.readuntil(b"\r\n\r\n")
             if self.fault.is_for(head):
+                if self.fault.endless is not None:
+                    await _send_for_ever(writer, *self.fault.endless)
                 if self.fault.status is not None:
                     await self._answer(reader, writer)
                     return
@@ -254,6 +261,15 @@ async def _copy(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> N
     # Not all of the connection: lingering close is the client's and the server's own affair.
     with contextlib.suppress(OSError):
         writer.write_eof()
+
+
+async def _send_for_ever(writer: asyncio.StreamWriter, count: int, seconds: float) -> None:
+    """Answer with a body that ends only with the connection."""
+    writer.write(b"HTTP/1.1 200 OK\r\nConnection: close\r\n\r\n")
+    while True:
+        writer.write(bytes(count))
+        await writer.drain()
+        await asyncio.sleep(seconds)
 
 
 async def _lose(reader: asyncio.StreamReader) -> None:
