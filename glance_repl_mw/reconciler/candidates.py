@@ -99,9 +99,10 @@ class Candidates:
             demand = demands.get(image_id)
             if image is None or not image.has_data or not image.size:
                 yield Candidate(image_id, image, Shared.PLACE)
-            elif not self._room.could_hold(image.size) or (demand and has_waited_long(demand)):
+                continue
+            is_slow = self._tools.history.is_slow(image)
+            if not self._room.could_hold(image.size) or (demand and has_waited_long(demand)):
                 for target in targets[image_id]:
-                    yield Candidate(image_id, image, target, target)
+                    yield Candidate(image_id, image, None if is_slow else target, target)
             else:
-                is_slow = self._tools.history.is_slow(image)
                 yield Candidate(image_id, image, None if is_slow else Shared.PLACE)

@@ -173,6 +173,7 @@ class Feeder(WokenTask):
                 reading = begun.reading
                 if begun.image is not None and reading.is_slow:
                     self.tools.history.slow(begun.image, reading.source)
+                    self._room.give_up(begun.image_id)
                     self._lanes.move_aside(reading)
 
     def _make_way(self, due: Sequence[Replica]) -> None:
@@ -277,8 +278,13 @@ class Feeder(WokenTask):
             relay = Relay(self.tools, image, rows, begun.reading)
             relay.run(waiting)
             return relay.suspects
-        with self._room.kept_for(image):
-            fetched = fetch(self.tools, image, rows, waiting, begun.reading)
+        if begun.place is Shared.PLACE:
+            with self._room.kept_for(image):
+                fetched = fetch(self.tools, image, rows, waiting, begun.reading)
+        else:
+            # It may come slowly, and holds neither room nor connections that others need.
+            self._room.require(image)
+            fetched = fetch(self.tools, image, rows, waiting, begun.reading, held_back=True)
         if fetched.begin_again_after:
             with self._lock:
                 self._again[image.image_id] = fetched.begin_again_after

@@ -42,6 +42,8 @@ def fetch(
     rows: Sequence[Replica],
     waiting: Sequence[Replica],
     reading: Reading | None = None,
+    *,
+    held_back: bool = False,
 ) -> Fetched:
     """Read the image into the spool for ``waiting``; the writer follows it meanwhile.
 
@@ -50,6 +52,7 @@ def fetch(
 
     :param rows: all rows of the image
     :param reading: sees how fast the bytes come
+    :param held_back: no target gets any of them before all are there
     :raises SpoolFull: there is no room now; nothing has changed
     :raises OSError: the spool cannot be written
     :raises oslo_db.exception.DBError:
@@ -63,7 +66,14 @@ def fetch(
     sources = Sources(tools, image, rows, reading)
     known = {name: getattr(image, name) for name in _KNOWN}
     appender = Appender(
-        tools.spool, image.image_id, image.size, sources.origin, upload_id, targets, known
+        tools.spool,
+        image.image_id,
+        image.size,
+        sources.origin,
+        upload_id,
+        targets,
+        known,
+        held_back=held_back,
     )
     try:
         for block in sources.blocks():

@@ -129,14 +129,26 @@ class Reading:
 
 
 class Watched(Pace):
-    """Lets a reading see what another reader of the source gets; the rate has no other limit."""
+    """Lets a reading see what another reader of the source gets; the rate has no other limit.
 
-    def __init__(self, reading: Reading) -> None:
+    :param most_bytes: that the source may give
+    """
+
+    def __init__(self, reading: Reading, most_bytes: int) -> None:
         super().__init__(0)
         self._reading = reading
+        self._left = most_bytes
 
     def take(self, wanted: int) -> int:
-        """:raises SourceSlow:"""
+        """As ``Pace.take``; does not block.
+
+        :raises SourceSlow:
+        :raises TargetCorrupt: there are too many bytes
+        """
+        self._left -= wanted
+        if self._left < 0:
+            hint = "it sends more bytes than the image has"
+            raise exceptions.TargetCorrupt(None, self._reading.source, "read", hint)
         self._reading.come(wanted, is_waited_for=True)
         self._reading.require_haste()
         return wanted

@@ -47,14 +47,24 @@ class Room:
 
         :raises SpoolFull:
         """
-        size = image.size or 0
         with self._lock:
-            if not self.is_there(size):
-                hint = "the spool has no room now"
-                raise exceptions.SpoolFull(image.image_id, None, "fetch", hint)
-            self._expected[image.image_id] = size
+            self.require(image)
+            self._expected[image.image_id] = image.size or 0
         try:
             yield
         finally:
-            with self._lock:
-                del self._expected[image.image_id]
+            self.give_up(image.image_id)
+
+    def require(self, image: Image) -> None:
+        """See that there is room for the image now, and keep none.
+
+        :raises SpoolFull:
+        """
+        if not self.is_there(image.size or 0):
+            hint = "the spool has no room now"
+            raise exceptions.SpoolFull(image.image_id, None, "fetch", hint)
+
+    def give_up(self, image_id: str) -> None:
+        """Keep no room for the image any more: its bytes come so slowly that others come first."""
+        with self._lock:
+            self._expected.pop(image_id, None)

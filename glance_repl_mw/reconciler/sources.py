@@ -203,9 +203,12 @@ def verify(
     verifier = Verifier(tools)
     watched = reading or Reading()
     for replica in suspects:
+        if replica.target not in tools.up_targets():
+            continue
         watched.begin(replica.target)
+        pace = Watched(watched, image.size or 0)
         try:
-            verifier.verify(replica, image, read_back=True, pace=Watched(watched))
+            verifier.verify(replica, image, read_back=True, pace=pace)
         except (exceptions.SourceSlow, oslo_db.exception.DBError) as error:
             what = "Image %s, target %s: not known whether the replica is good: %s"
             LOG.warning(what, replica.image_id, replica.target, error)

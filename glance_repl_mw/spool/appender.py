@@ -27,7 +27,7 @@ class Appender:
     :param origin: where the bytes come from
     :param upload_id: a fresh one by default
     :param targets: those that the bytes are for, None for all
-    :param known_image: as in ``Upload``
+    :param known_image: as in ``Upload``, likewise ``held_back``
     :raises SpoolFull: there is no room for ``size`` bytes
     :raises OSError: the spool cannot be written; nothing is left behind
     """
@@ -41,6 +41,7 @@ class Appender:
         upload_id: str | None = None,
         targets: Sequence[str] | None = None,
         known_image: dict[str, Any] | None = None,
+        held_back: bool = False,
     ) -> None:
         room = spool.require_room(size or 0)
         self._spool = spool
@@ -55,6 +56,7 @@ class Appender:
             origin=origin,
             targets=None if targets is None else tuple(targets),
             known_image=known_image,
+            held_back=held_back,
         )
         self._data_path = spool.data_path(self._upload.upload_id)
         self._file = open(self._data_path, "xb", buffering=0, opener=_private)  # noqa: SIM115

@@ -43,6 +43,7 @@ class Upload:
     :ivar created_at: seconds since the epoch
     :ivar known_image: size, checksum, os_hash_algo and os_hash_value as Glance told them before
         the bytes were fetched; None where Glance must still be asked
+    :ivar held_back: no target gets anything before all bytes are there
     :ivar targets: those that it serves; None for all that are to have every image
     """
 
@@ -56,6 +57,7 @@ class Upload:
     origin: Origin = Origin.UPLOAD
     targets: tuple[str, ...] | None = None
     known_image: dict[str, Any] | None = None
+    held_back: bool = False
 
     @property
     def is_fetched(self) -> bool:
@@ -70,7 +72,7 @@ class Upload:
     @property
     def can_be_sent_early(self) -> bool:
         """Whether it still comes, and targets may have the beginning before Glance has it."""
-        is_coming = self.state is UploadState.RECEIVING
+        is_coming = self.state is UploadState.RECEIVING and not self.held_back
         return is_coming and (self.size is None or self.size > TAIL_BYTES)
 
     @property

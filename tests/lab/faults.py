@@ -45,6 +45,8 @@ class Fault:
     :ivar endless: the answer to every request is a body without end: "plain" or as "gzip"
     :ivar status_over_bytes: these are only for requests with a longer body
     :ivar methods: and only for these; all by default
+    :ivar dripping: so many bytes, so many seconds apart, are the body, without an end, of the
+        answer to each GET of a whole object; all else is as with a healthy server
     """
 
     down: bool = False
@@ -57,14 +59,17 @@ class Fault:
     mute: bool = False
     endless: str = ""
     methods: tuple[str, ...] = ()
+    dripping: tuple[int, float] | None = None
 
     @property
     def reads_requests(self) -> bool:
-        return self.status is not None or self.mute or bool(self.endless)
+        return self.status is not None or self.mute or bool(self.endless) or bool(self.dripping)
 
     def is_for(self, head: bytes) -> bool:
         """Whether a request that begins with these lines meets what is for whole requests."""
         method = head.partition(b" ")[0].decode()
+        if self.dripping is not None:
+            return method == "GET" and b"\r\nrange: bytes=0-" not in head.lower()
         return method in (self.methods or (method,)) and _body_bytes(head) > self.status_over_bytes
 
 
@@ -190,6 +195,8 @@ class FaultyProxy:
                 if self.fault.endless:
                     await _answer_endlessly(head, writer, self.fault.endless == "gzip")
                     return
+                if self.fault.endless is not None:
+                    await _send_for_ever(writer, *self.fault.endless)
                 if self.fault.status is not None:
                     await self._answer(reader, writer)
                     return
@@ -292,6 +299,15 @@ async def _copy(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> N
     # Not all of the connection: lingering close is the client's and the server's own affair.
     with contextlib.suppress(OSError):
         writer.write_eof()
+
+
+async def _send_for_ever(writer: asyncio.StreamWriter, count: int, seconds: float) -> None:
+    """Answer with a body that ends only with the connection."""
+    writer.write(b"HTTP/1.1 200 OK\r\nConnection: close\r\n\r\n")
+    while True:
+        writer.write(bytes(count))
+        await writer.drain()
+        await asyncio.sleep(seconds)
 
 
 async def _lose(reader: asyncio.StreamReader) -> None:

@@ -43,6 +43,7 @@ class FeederLab(Lab):
     def __init__(self, directory):
         super().__init__(directory)
         self.fetched = []
+        self.held_back = []
         self.meanwhile = None
         self.set(repair_concurrency=THREADS)
         self.feeder = Feeder(self.tools)
@@ -55,7 +56,8 @@ class FeederLab(Lab):
             self.survey.plan(image_id, [SITE], priority, len(BODY))
         return image_ids
 
-    def fetch(self, tools, image, rows, waiting, reading):
+    def fetch(self, tools, image, rows, waiting, reading, held_back=False):
+        self.held_back.append(held_back)
         self.fetched.append(image.image_id)
         meanwhile, self.meanwhile = self.meanwhile, None
         found = meanwhile() if meanwhile else None
@@ -353,9 +355,43 @@ def test_owner_has_all_places_while_nobody_else_waits(lab, readings):
 
 
 def test_image_that_was_slow_begins_at_the_place_for_such(lab, readings):
+    """Nor does it hold connections to targets."""
     slow, *others = lab.plan(3)
     lab.tools.history.slow(lab.image(slow), None)
     assert begun(lab) == [slow, *others]
+    lab.pool.run()
+    assert lab.held_back == [True, False, False]
+
+
+def test_slow_image_keeps_no_room_that_others_need(lab, readings):
+    """Its size is what its server says."""
+    (slow,) = lab.plan()
+    lab.images.change(slow, size=7900)
+    lab.crowd(0)
+    (other,) = lab.plan()
+    assert begun(lab) == [slow, other]
+
+    def others_turn():
+        lab.pool.run_next()
+        assert lab.fetched == [slow]
+        assert "no room" in lab.row(other).error
+        assert begun(lab) == []
+        readings()[0].is_slow = True
+        assert begun(lab) == [other]
+        lab.pool.run_next()
+
+    lab.meanwhile = others_turn
+    lab.pool.run_next()
+    assert lab.fetched == [slow, other]
+
+
+def test_large_image_that_was_slow_has_not_the_place_of_its_target(lab, readings):
+    lab.crowd(0)
+    slow, large = [lab.add_image(bytes(9000)) for _ in range(2)]
+    for image_id in (slow, large):
+        lab.survey.plan(image_id, [SITE], Priority.SYNC, 9000)
+    lab.tools.history.slow(lab.image(slow), None)
+    assert begun(lab) == [slow, large]
 
 
 def test_what_waits_for_a_place_makes_way_for_what_is_due_after_it(lab, readings, monkeypatch):

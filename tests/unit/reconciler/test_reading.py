@@ -122,9 +122,17 @@ def test_next_source_is_judged_afresh(reading, clock):
 
 def test_another_reader_of_the_source_is_watched_as_well(reading, clock):
     reading.begin("site-a")
-    watched = Watched(reading)
+    watched = Watched(reading, 1000)
     with pytest.raises(exceptions.SourceSlow):
         for _ in range(200):
             clock.pass_by(1)
             assert watched.take(1) == 1
     assert clock.now == 5000 + 120
+
+
+def test_another_reader_gets_no_more_than_the_image_has(reading):
+    reading.begin("site-a")
+    watched = Watched(reading, 1000)
+    assert watched.take(1000) == 1000
+    with pytest.raises(exceptions.TargetCorrupt, match="site-a: read: it sends more bytes"):
+        watched.take(1)

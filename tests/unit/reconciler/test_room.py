@@ -52,6 +52,14 @@ def test_two_that_do_not_fit_together_do_not_begin_together(room):
         pass
 
 
+def test_room_that_is_given_up_is_there_for_others(room):
+    with room.kept_for(image(600)):
+        assert not room.is_there(600)
+        room.give_up("image")
+        assert room.is_there(800)
+    assert room.is_there(800)
+
+
 def test_image_that_could_never_be_held(room, spool):
     spool.data_path("e" * 32).write_bytes(bytes(900))
     assert (room.could_hold(800), room.could_hold(801)) == (True, False)

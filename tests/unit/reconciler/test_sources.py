@@ -10,7 +10,7 @@ from glance_repl_mw.reconciler.sources import Sources, verify
 from glance_repl_mw.reconciler.tools import Stopping
 from glance_repl_mw.spool.appender import Appender
 from glance_repl_mw.spool.upload import TAIL_BYTES
-from tests.unit.reconciler.target_lab import BODY, SITE, Lab
+from tests.unit.reconciler.target_lab import BODY, PRIMARY, SITE, Lab
 
 
 @pytest.fixture
@@ -293,6 +293,24 @@ def test_verification_of_a_slow_replica_ends(lab):
     verify(lab.tools, image, [row], Reading(1000, lambda: clock[0]))
     assert clock[0] < 200
     assert lab.row(image_id).status == "active"
+
+
+def test_replica_without_end_is_found_out(lab):
+    image_id = lab.add()
+    lab.target.open = endless(500)
+    verify(lab.tools, lab.image(image_id), [lab.row(image_id)])
+    assert lab.row(image_id).status == "error"
+    assert lab.image(image_id).locations == (PRIMARY,)
+
+
+def test_target_that_went_down_is_neither_read_nor_verified(lab):
+    image_id = lab.add()
+    found = sources(lab, image_id)
+    for _ in range(3):
+        lab.health.failed(OSError("down"))
+    assert b"".join(found.blocks()) == BODY
+    verify(lab.tools, lab.image(image_id), [lab.row(image_id)])
+    assert (lab.target.read, lab.target.asked) == ([], [])
 
 
 def test_no_source(lab):
