@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import pathlib
+import re
 from collections.abc import Iterator
 
 import alembic.util
@@ -25,6 +26,9 @@ PROBLEMS = (
     ImportError,
 )
 """What the use of a database may raise; ``ImportError`` for a driver that is not installed."""
+
+# Jepsen, March 2026: lost updates and lost commits of transactions at different nodes.
+_FIRST_LOSING, _LAST_LOSING = (12, 1, 2), (12, 2, 2)
 
 
 def explain(problem: BaseException) -> str:
@@ -75,7 +79,9 @@ def check(deployment: Deployment) -> Iterator[Finding]:
         yield ok(where, f"{path} is made when it is first needed")
         return
     try:
-        current = schema.is_current(schema.open_database(connection))
+        database = schema.open_database(connection)
+        current = schema.is_current(database)
+        in_cluster = list(_galera(where, database))
     except exceptions.ConfigError as problem:
         yield error(where, problem.hint.removeprefix(f"{where}: "), "correct it")
     except PROBLEMS as problem:
@@ -88,6 +94,29 @@ def check(deployment: Deployment) -> Iterator[Finding]:
         else:
             remedy = "run glance-repl-manage db sync"
             yield warning(where, "the schema is not that of this release", remedy)
+        yield from in_cluster
+
+
+def _galera(where: str, database: enginefacade._TransactionContextManager) -> Iterator[Finding]:
+    """What is known of the releases of MariaDB whose nodes may all be written to."""
+    engine = database.writer.get_engine()
+    if engine.dialect.name != "mysql":
+        return
+    with engine.connect() as connection:
+        status = connection.execute(sa.text("SHOW STATUS LIKE 'wsrep_cluster_size'")).first()
+        release = str(connection.execute(sa.text("SELECT VERSION()")).scalar())
+    if status is None or int(status[1]) < 2:
+        return
+    if _loses_updates(release):
+        what = f"Galera of MariaDB {release} is known to lose updates between its nodes"
+        yield warning(where, what, "let every node use the same server of the cluster, or upgrade")
+    else:
+        yield ok(where, f"a Galera cluster of {status[1]} nodes, MariaDB {release}")
+
+
+def _loses_updates(release: str) -> bool:
+    number = re.match(r"(\d+)\.(\d+)\.(\d+)", release)
+    return number is not None and _FIRST_LOSING <= tuple(map(int, number.groups())) <= _LAST_LOSING
 
 
 def _exposure(where: str, path: pathlib.Path | None) -> Iterator[Finding]:

@@ -17,6 +17,7 @@ from tests.chaos.victims import Fault, any_target, kill_node, manage, signal_wri
 from tests.functional.cloud import Cloud, writers_of
 from tests.lab.faults import HEALTHY
 from tests.lab.faults import Fault as Behaviour
+from tests.lab.galera import Galera
 
 _SERVICE_USER = ("replicator", "service")
 _LOCK_SECONDS = 60
@@ -107,6 +108,18 @@ def database_refusing(cloud: Cloud, rng: random.Random) -> Iterator[str]:
 
 
 @contextmanager
+def database_node_killed(cloud: Cloud, rng: random.Random) -> Iterator[str]:
+    """A node of a Galera cluster dies and joins again; not the one with Glance's own records."""
+    if not isinstance(cloud.database, Galera):
+        yield "nothing: the database has no nodes"
+        return
+    node = rng.choice(cloud.database.nodes[1:])
+    node.kill()
+    yield node.name
+    node.start()
+
+
+@contextmanager
 def database_brought_back(cloud: Cloud, rng: random.Random) -> Iterator[str]:
     """All nodes are stopped, and begin again with the rows as they were some rounds ago."""
     copies = cloud.copies
@@ -129,6 +142,7 @@ FAULTS: tuple[Fault, ...] = (
     target_endless,
     target_emptied,
     database_refusing,
+    database_node_killed,
     database_brought_back,
 )
 

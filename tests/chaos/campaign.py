@@ -21,7 +21,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
@@ -30,7 +30,7 @@ import prettytable
 from keystoneauth1.session import Session
 
 from tests.chaos.deployment import chaos_cloud, keystone_with_users
-from tests.chaos.faults import FAULTS, OF_SEVERAL_NODES
+from tests.chaos.faults import FAULTS, OF_GALERA, OF_SEVERAL_NODES
 from tests.chaos.invariants import Finding, table
 from tests.chaos.load import Load
 from tests.chaos.observation import all_images
@@ -40,6 +40,7 @@ from tests.lab.coordinators import Redis
 from tests.lab.copies import Copies
 from tests.lab.databases import DatabaseServer, MariaDb, PostgreSql
 from tests.lab.faults import FaultyProxy
+from tests.lab.galera import Galera
 from tests.lab.images import image_bytes
 from tests.lab.keystone import Keystone
 from tests.lab.process import ServerError, wait_until
@@ -65,8 +66,8 @@ class Plan:
     :ivar minutes: no round begins later, None for no limit
     :ivar faults: by name, those that may strike
     :ivar nodes: how many API nodes there are; each fault strikes one of them
-    :ivar database: where the replicas' rows and Glance's own records are: sqlite, mariadb or
-        postgresql
+    :ivar database: where the replicas' rows and Glance's own records are: sqlite, mariadb,
+        postgresql or galera, of which each API node uses another node for the rows
     :ivar fault_seconds: how long a fault lasts at most
     """
 
@@ -90,11 +91,10 @@ class Campaign:
     def __init__(self, cloud: Cloud, downloads: dict[str, bytes], plan: Plan) -> None:
         self._cloud = cloud
         self._plan = plan
-        is_alone = len(cloud.nodes) == 1
-        possible = [name for name in plan.faults if not is_alone or name not in OF_SEVERAL_NODES]
-        self._faults = possible or plan.faults
         self._rng = random.Random(plan.seed)
         self._load = Load(cloud, downloads, plan.seed)
+        self._faults = _possible(plan)
+        self._to_strike: list[str] = []
         self._struck: collections.Counter[str] = collections.Counter()
         self._story: list[str] = []
         self._rest_seconds: list[float] = []
@@ -140,7 +140,7 @@ class Campaign:
 
     def _round(self, number: int) -> None:
         calm = self._rng.uniform(0, _LONGEST_CALM_SECONDS)
-        name = self._rng.choice(self._faults)
+        name = self._next_fault()
         # Short ones are as likely as long ones: much happens in the first moments.
         lasts = self._plan.fault_seconds * self._rng.random() ** 2
         time.sleep(calm)
@@ -152,6 +152,12 @@ class Campaign:
             self._struck[name] += 1
             self._tell(f"round {number}: {name} for {lasts:.1f} s: {victim}")
             time.sleep(lasts)
+
+    def _next_fault(self) -> str:
+        """Each strikes once before any strikes again."""
+        if not self._to_strike:
+            self._to_strike = self._rng.sample(self._faults, len(self._faults))
+        return self._to_strike.pop()
 
     def _check(self, number: int) -> None:
         """Let everything come to rest, and see that it does."""
@@ -204,6 +210,14 @@ class Campaign:
         print(f"{time.strftime('%H:%M:%S')} {line}", flush=True)
 
 
+def _possible(plan: Plan) -> Sequence[str]:
+    """The faults of the plan that its deployment can have; all of them where it can have none."""
+    impossible = OF_SEVERAL_NODES if plan.nodes == 1 else ()
+    if plan.database != "galera":
+        impossible += OF_GALERA
+    return [name for name in plan.faults if name not in impossible] or plan.faults
+
+
 @contextmanager
 def downloads(directory: Path, seed: int) -> Iterator[tuple[Nginx, dict[str, bytes]]]:
     """A web server with images for web-download; gives it and the bodies by their URL."""
@@ -244,7 +258,7 @@ def run(directory: Path, keystone: Keystone, plan: Plan) -> str:
 
 def _shared(
     directory: Path, plan: Plan, stack: ExitStack
-) -> tuple[dict[str, Any], DatabaseServer | None]:
+) -> tuple[dict[str, Any], DatabaseServer | Galera | None]:
     """Start what several nodes share, until the stack ends; returns how it is reached."""
     server: DatabaseServer | None = None
     shared: dict[str, Any] = {}
@@ -253,6 +267,13 @@ def _shared(
         redis = stack.enter_context(Redis(directory / "redis", "redis"))
         ways = [stack.enter_context(FaultyProxy(redis)) for _ in range(plan.nodes)]
         shared["ways_to_coordinator"] = ways
+    if plan.database == "galera":
+        cluster = stack.enter_context(Galera(directory / "database", plan.nodes))
+        shared["connections"] = cluster.new_owned_databases()
+        shared["connection"] = shared["connections"][0]
+        # As deployments have it: Glance's own records are written at one node only.
+        shared["glance_connection"] = cluster.new_database()
+        return shared, cluster
     if plan.database != "sqlite":
         (directory / "database").mkdir(parents=True)
         server = stack.enter_context(_DATABASES[plan.database](directory / "database"))
@@ -304,7 +325,9 @@ def _arguments() -> argparse.Namespace:
         "--only", action="append", choices=FAULTS, metavar="FAULT", help="may be given repeatedly"
     )
     parser.add_argument("--nodes", type=int, default=Plan.nodes)
-    parser.add_argument("--database", choices=("sqlite", *_DATABASES), default=Plan.database)
+    parser.add_argument(
+        "--database", choices=("sqlite", *_DATABASES, "galera"), default=Plan.database
+    )
     parser.add_argument("--check-every", type=int, default=Plan.rounds_per_check, metavar="ROUNDS")
     parser.add_argument(
         "--fault-seconds",

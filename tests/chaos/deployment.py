@@ -53,6 +53,7 @@ def chaos_cloud(
     *,
     nodes: int = 1,
     connection: str | None = None,
+    connections: Sequence[str] = (),
     glance_connection: str | None = None,
     ways_to_coordinator: Sequence[FaultyProxy] = (),
 ) -> Cloud:
@@ -61,6 +62,7 @@ def chaos_cloud(
     :param download_port: from which web-download may read
     :param nodes: how many API nodes there are
     :param connection: of the replicas' database, None for a file
+    :param connections: of the same database, where each node reaches it at another server
     :param glance_connection: of Glance's own one
     :param ways_to_coordinator: to the Redis that several nodes need, one for each
     """
@@ -89,6 +91,8 @@ def chaos_cloud(
     cloud.ways_to_glance = [FaultyProxy(node) for node in cloud.nodes]
     for node, way in zip(cloud.nodes, cloud.ways_to_glance, strict=True):
         node.options = merged(node.options, {"replication": {"endpoint_override": way.url}})
+    for node, own in zip(cloud.nodes, connections, strict=False):
+        node.options = merged(node.options, {"replication": {"connection": own}})
     cloud.other_glances = {
         name: Glance(directory / f"{name}-glance", keystone) for name in ("empty", "foreign")
     }

@@ -16,6 +16,7 @@ from tests.chaos.victims import (
     any_target,
     finished_objects,
     manage,
+    name_of,
     send,
     signal_writers,
     told,
@@ -219,9 +220,10 @@ def replicas_verified(cloud: Cloud, _rng: random.Random) -> Iterator[str]:
     yield manage(cloud, "verify", "--read-back", "--sample", "3")
 
 
-OF_SEVERAL_NODES = ("coordinator cut off",)
+OF_SEVERAL_NODES: tuple[str, ...] = ("coordinator cut off",)
+OF_GALERA: tuple[str, ...] = ("database node killed",)
 FAULTS: dict[str, Fault] = {
-    fault.__name__.replace("_", " "): fault
+    name_of(fault): fault
     for fault in (
         api_worker_killed,
         api_worker_stopped,

@@ -61,6 +61,11 @@ def any_target(cloud: Cloud, rng: random.Random) -> tuple[str, FaultyTarget]:
     return name, target
 
 
+def name_of(fault: Fault) -> str:
+    """What a user of the campaign calls it."""
+    return fault.__name__.replace("_", " ")
+
+
 def finished_objects(root: Path) -> list[Path]:
     """The objects of images at a target, without what is being written."""
     return sorted(

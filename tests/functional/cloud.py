@@ -29,6 +29,7 @@ from glance_repl_mw.model import Replica, ReplicaStatus
 from tests.lab.copies import Copies
 from tests.lab.databases import DatabaseServer
 from tests.lab.faults import FaultyProxy
+from tests.lab.galera import Galera
 from tests.lab.glance import Glance, Options
 from tests.lab.keystone import Keystone
 from tests.lab.process import Request, Server, wait_until
@@ -70,7 +71,7 @@ class Cloud:
 
     ways_to_glance: Sequence[FaultyProxy] = ()
     other_glances: Mapping[str, Glance] = MappingProxyType({})
-    database: DatabaseServer | None = None
+    database: DatabaseServer | Galera | None = None
     copies: Copies | None = None
 
     def __init__(

@@ -13,10 +13,15 @@ from pathlib import Path
 
 import pytest
 
-from tests.chaos import campaign, invariants, observation
+from tests.chaos import betrayals, campaign, invariants, observation
+from tests.chaos.deployment import QUICK
+from tests.chaos.faults import OF_GALERA
+from tests.chaos.victims import manage, name_of
+from tests.chaos.watch import Watch
 from tests.functional.cloud import TOP, Cloud
+from tests.lab.faults import FaultyProxy
 from tests.lab.images import image_bytes
-from tests.lab.process import clean_environment, free_port
+from tests.lab.process import clean_environment, free_port, wait_until
 from tests.lab.webservers import Nginx
 
 REPLICAS = "every active image has exactly its replicas"
@@ -31,6 +36,61 @@ PATCH = "application/openstack-images-v2.1-json-patch"
 def test_nothing_is_lost_and_nothing_left_over(keystone, workdir, require, capsys):
     require(Nginx)
     plan = campaign.Plan(seed=random.randrange(1 << 32), rounds=30, rounds_per_check=15)
+    run(plan, keystone, workdir, capsys)
+
+
+def test_parties_that_are_trusted_may_be_wrong(keystone, workdir, require, capsys):
+    """Each twice: roles, endpoints, targets and databases that say what is not so."""
+    require(Nginx)
+    wrong = tuple(map(name_of, betrayals.FAULTS))
+    possible = len(wrong) - len(OF_GALERA)
+    plan = campaign.Plan(
+        seed=6,
+        rounds=2 * possible,
+        rounds_per_check=possible,
+        faults=wrong,
+        fault_seconds=6.0,
+    )
+    run(plan, keystone, workdir, capsys)
+
+
+def test_two_names_of_one_target_cost_no_object(keystone, workdir, require):
+    """The operator drains the second name, whichever of them it is that has the objects."""
+    require(Nginx)
+    directory = workdir("twins")
+    server = Nginx(directory / "site-b")
+    targets = {
+        "site-a": Nginx(directory / "site-a"),
+        "site-b": server,
+        "site-c": FaultyProxy(server),
+    }
+    deleted = []
+    with Cloud(directory, keystone, targets=targets, options={"replication": QUICK}) as cloud:
+        admin = keystone.session()
+        images = {cloud.new_image(body): body for body in (b"first" * 999, b"second" * 999)}
+        watch = Watch(cloud.nodes, [targets["site-a"], server], admin, deleted.append)
+        for image_id in images:
+            cloud.wait_replicated(image_id, ["site-a"])
+            wait_until(lambda i=image_id: was_tried(cloud.row(i, "site-c")), 60, "site-c is tried")
+        manage(cloud, "target", "drain", "--no-wait", "site-c")
+        for image_id in images:
+            wait_until(lambda i=image_id: is_left(cloud.row(i, "site-c")), 60, "site-c is left")
+        watch.look()
+        assert deleted == []
+        for image_id, body in images.items():
+            for url in cloud.locations(image_id)[1:]:
+                assert admin.get(url, authenticated=False).content == body
+
+
+def was_tried(row):
+    return row and (row.status == "active" or row.attempts)
+
+
+def is_left(row):
+    return row.status in ("deleted", "error", "pending")
+
+
+def run(plan, keystone, workdir, capsys):
     directory = workdir("chaos")
     with capsys.disabled():
         print(f"\nseed {plan.seed}")

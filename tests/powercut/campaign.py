@@ -43,15 +43,17 @@ from tests.chaos.observation import (
 from tests.chaos.watch import Watch
 from tests.lab.glance import Glance, Options
 from tests.lab.keystone import Keystone
-from tests.lab.process import ServerError
+from tests.lab.process import ServerError, wait_until
 from tests.lab.webservers import Nginx
 from tests.powercut import node
 from tests.powercut.mount import LosingDisk
 
 _MEMORY = Path("/dev/shm")
 _SITES = ("site-a", "site-b")
-_LONGEST_POWER_SECONDS = 6.0
-_MOST_CHANGES = 1500
+_LONGEST_POWER_SECONDS = 40.0
+# Powers of two.
+_FEWEST_CHANGES, _MOST_CHANGES = 5.0, 10.5
+_NEVER = 1 << 40
 _REST_PAUSE_SECONDS = 0.3
 _JOIN_SECONDS = 30
 # Nothing makes images seem to be missing here, and no target is ever down.
@@ -156,6 +158,7 @@ class PowerCuts:
         """
         watch = Watch([self._glance], self._targets.values(), self._admin, self._seen.append)
         with watch:
+            self._make_all()
             for number in range(1, self._plan.cuts + 1):
                 self._live(number)
                 if number == self._plan.cuts or number % self._plan.cuts_per_check == 0:
@@ -163,12 +166,31 @@ class PowerCuts:
         told = ", ".join(f"{number} {what}" for what, number in sorted(self._counts.items()))
         return f"seed {self._plan.seed}: {told}"
 
+    def _make_all(self) -> None:
+        """Let the tables and directories be there that are made once in a node's life."""
+        processes = self._begin(users=False, seed="", strike_after=_NEVER)
+        wait_until(self._is_made, self._plan.rest_seconds, "the writer has made its tables")
+        self._disk.sync()
+        self._cut(processes, None)
+
+    def _is_made(self) -> bool:
+        try:
+            self._node.rows()
+        except NotSeen:
+            return False
+        return (self._node.spool / "node").exists()
+
+    def _begin(self, *, users: bool, seed: str, strike_after: int) -> list[BaseProcess]:
+        processes = self._node.begin(self._user.get_token() if users else None, seed)
+        self._disk.arm([process.pid or 0 for process in processes], strike_after)
+        return processes
+
     def _live(self, number: int) -> None:
         """Let the node work until its power goes, and the disk lose what it may."""
-        processes = self._node.begin(self._user.get_token(), f"{self._plan.seed} {number}")
         # Early cuts are as likely as late ones: much happens in the first moments.
-        after = int(2 ** self._rng.uniform(0, _MOST_CHANGES.bit_length()))
-        self._disk.arm([process.pid or 0 for process in processes], after)
+        after = int(2 ** self._rng.uniform(_FEWEST_CHANGES, _MOST_CHANGES))
+        seed = f"{self._plan.seed} {number}"
+        processes = self._begin(users=True, seed=seed, strike_after=after)
         for process in processes:
             process.join(_LONGEST_POWER_SECONDS / len(processes))
         luck = self._rng.choice((None, self._rng.getrandbits(32), self._rng.getrandbits(32)))
@@ -188,8 +210,8 @@ class PowerCuts:
     def _check(self, number: int) -> None:
         """Let the writer alone bring everything to rest, and see that it does."""
         begun = time.monotonic()
-        processes = self._node.begin(None, "")
-        self._disk.arm([process.pid or 0 for process in processes], 1 << 40)
+        self._clear_away()
+        processes = self._begin(users=False, seed="", strike_after=_NEVER)
         findings, seen = self._wait_until_held()
         self._cut(processes, None)
         took = time.monotonic() - begun
@@ -199,6 +221,13 @@ class PowerCuts:
         images = sum(image.has_data for image in seen.images.values()) if seen else 0
         print(f"cut {number}: at rest after {took:.1f} s, {images} images with data", flush=True)
         self._counts["checks passed"] += 1
+
+    def _clear_away(self) -> None:
+        """Delete what has no data; Glance may wait for the rest of a dead client's upload."""
+        for image in all_images(self._admin, self._glance.url):
+            if not image.has_data:
+                url = f"{self._glance.url}v2/images/{image.image_id}"
+                self._admin.delete(url, raise_exc=False)
 
     def _wait_until_held(self) -> tuple[list[invariants.Finding], Observation | None]:
         end_at = time.monotonic() + self._plan.rest_seconds

@@ -95,6 +95,17 @@ class Disk:
                     renaming.keep()
             self._journal = [each for each in self._journal if each.directory is not inode]
 
+    def sync_all(self) -> None:
+        """As sync(1) does."""
+        for renaming in self._journal:
+            renaming.keep()
+        self._journal = []
+        waiting = [self.root]
+        while waiting:
+            inode = waiting.pop()
+            inode.flush()
+            waiting += inode.entries.values()
+
     def cut(self, luck: random.Random | None) -> None:
         """Lose what is not on the disk.
 

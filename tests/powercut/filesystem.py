@@ -74,6 +74,11 @@ class LosingFileSystem(mfusepy.Operations):
             self._hidden = {}
             self._is_dark = False
 
+    def sync(self) -> None:
+        """Bring everything to the disk, as time does."""
+        with self._guard:
+            self.disk.sync_all()
+
     @property
     def is_dark(self) -> bool:
         return self._is_dark
@@ -262,6 +267,7 @@ class PowerSwitch(socketserver.ThreadingUnixStreamServer):
         self.orders: dict[str, Callable[..., Any]] = {
             "arm": files.arm,
             "strike": files.strike,
+            "sync": files.sync,
             "cut": lambda seed: files.cut(None if seed is None else random.Random(seed)),
             "look": lambda: {"is_dark": files.is_dark, "changes": files.changes},
         }

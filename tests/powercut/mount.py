@@ -61,6 +61,10 @@ class LosingDisk(Server):
         """Have power again, with what is left; None for the strict model."""
         self._order("cut", seed=seed)
 
+    def sync(self) -> None:
+        """Let everything be on the disk that was ever written."""
+        self._order("sync")
+
     def changes(self) -> int:
         """How often something was changed."""
         return self._order("look")["changes"]

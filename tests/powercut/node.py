@@ -71,11 +71,11 @@ class Forward:
         self, environ: dict[str, Any], start_response: Callable[..., Any]
     ) -> Iterable[bytes]:
         method = environ["REQUEST_METHOD"]
-        body = iter(lambda: environ["wsgi.input"].read(_PIECE_BYTES), b"")
+        pieces = iter(lambda: environ["wsgi.input"].read(_PIECE_BYTES), b"")
         answer = self._http().request(
             method,
             self._glance + environ["PATH_INFO"],
-            data=None if method in ("GET", "DELETE") else body,
+            data=pieces if method == "PUT" else b"".join(pieces),
             headers={
                 "X-Auth-Token": self._token,
                 "Content-Type": environ.get("CONTENT_TYPE") or "application/json",

@@ -6,6 +6,7 @@ import random
 
 import pytest
 
+from glance_repl_mw.checks.database import _galera
 from glance_repl_mw.db import schema
 from glance_repl_mw.db.store import ReplicaStore
 from glance_repl_mw.db.survey import ReplicaSurvey
@@ -37,6 +38,14 @@ def count_up(connection, name, changes, seed, results):
         if survey.change(row, node=name, attempts=row.attempts + 1):
             done[image_id] += 1
     results.put(done)
+
+
+def test_check_tells_of_the_cluster(galera):
+    (first, *_) = galera.new_owned_databases()
+    database = schema.open_database(first)
+    (finding,) = _galera("where", database)
+    assert finding.level == "ok"
+    assert "a Galera cluster of 3 nodes" in finding.text
 
 
 def test_no_change_of_a_row_is_lost_between_nodes(galera):
