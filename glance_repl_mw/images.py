@@ -22,6 +22,7 @@ from oslo_utils import timeutils
 
 from glance_repl_mw import credentials, exceptions, patches
 from glance_repl_mw.model import Image
+from glance_repl_mw.own_requests import OwnRequests
 from glance_repl_mw.signing import without_signatures
 
 USER_AGENT = "glance-repl-mw"
@@ -46,6 +47,7 @@ class ImageService:
         adapter = credentials.load_adapter(conf)
         self._session = adapter.session
         self._sign = sign
+        self._own = OwnRequests(conf)
         self._client = glance_client.Client(
             session=adapter.session,
             service_type=adapter.service_type,
@@ -100,7 +102,7 @@ class ImageService:
     def download(self, image_id: str) -> Iterator[bytes]:
         """The image's bytes, in blocks, from whichever location Glance reads them."""
         with _translated(image_id, "download the image"):
-            _, blocks = self._client.http_client.request(f"/v2/images/{image_id}/file", "GET")
+            _, blocks = self._ask("GET", f"/v2/images/{image_id}/file")
             if not isinstance(blocks, Iterator):
                 raise exceptions.GlanceUnavailable(
                     image_id, None, "download the image", "Glance answers without data"
@@ -244,8 +246,14 @@ class ImageService:
         self, image_id: str | None, operation: str, method: str, path: str, **kwargs: Any
     ) -> Any:
         with _translated(image_id, operation):
-            _, body = self._client.http_client.request(path, method, **kwargs)
+            _, body = self._ask(method, path, **kwargs)
         return body
+
+    def _ask(
+        self, method: str, path: str, headers: Mapping[str, str] | None = None, **kwargs: Any
+    ) -> Any:
+        headers = {**(headers or {}), **self._own.headers(method, path)}
+        return self._client.http_client.request(path, method, headers=headers, **kwargs)
 
 
 def status_of(error: exceptions.GlanceRefused) -> int:

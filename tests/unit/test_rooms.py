@@ -15,17 +15,22 @@ RANKS = {
     "pace": 0,
     "signing": 0,
     "osc": 0,
+    "foreign_text": 0,
+    "sizes": 0,
     "credentials": 1,
     "model": 1,
     "spool": 1,
     "tee": 1,
     "locking": 1,
     "nearest": 1,
+    "bodies": 2,
+    "own_requests": 2,
+    "proxying": 2,
     "patches": 1,
     "nodes": 2,
     "notifications": 2,
     "coordination": 3,
-    "images": 2,
+    "images": 3,
     "inquiry": 2,
     "routes": 2,
     "rules": 2,
@@ -51,7 +56,7 @@ RANKS = {
 MODULES = [
     path for path in sorted(PACKAGE.rglob("*.py")) if path.name not in ("__init__.py", "env.py")
 ]
-MOST_LINES = 310
+MOST_LINES = 330
 MOST_FUNCTION_LINES = 45
 
 
