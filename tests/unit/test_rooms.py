@@ -17,6 +17,7 @@ RANKS = {
     "osc": 0,
     "foreign_text": 0,
     "sizes": 0,
+    "spare_threads": 1,
     "credentials": 1,
     "model": 1,
     "spool": 1,
