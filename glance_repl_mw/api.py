@@ -19,6 +19,7 @@ from glance_repl_mw.db.catalogue import ReplicaCatalogue
 from glance_repl_mw.db.demands import ReplicaDemands
 from glance_repl_mw.db.patience import Patience
 from glance_repl_mw.db.states import TargetStates
+from glance_repl_mw.foreign_text import printable
 from glance_repl_mw.rest import listing
 from glance_repl_mw.rest.answers import Answered, refused
 from glance_repl_mw.rest.beginning import or_nothing
@@ -105,7 +106,8 @@ class ReplicaAPI:
         except Answered as answered:
             return answered.response
         except oslo_db.exception.DBError as error:
-            LOG.error("%s %s cannot be answered: %s", request.method, request.path, error)
+            what = printable(f"{request.method} {request.path} cannot be answered: {error}", 500)
+            LOG.error("%s", what)
             why = "The database of the replicas cannot be asked now."
             kind = webob.exc.HTTPServiceUnavailable
             return refused(kind, why, _DATABASE_SECONDS).response
