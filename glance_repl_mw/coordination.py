@@ -19,7 +19,7 @@ from oslo_log import log
 from tooz import ToozError, coordination, hashring, locking
 
 from glance_repl_mw import exceptions
-from glance_repl_mw.locking import ImageLocks, number_of
+from glance_repl_mw.locking import ImageLocks, name_of
 from glance_repl_mw.model import SHARE_LETTERS
 from glance_repl_mw.nodes import Nodes
 
@@ -27,7 +27,9 @@ LOG = log.getLogger(__name__)
 
 _GROUP = b"glance-repl-mw"
 _LOOK_SECONDS = 2.0
-_PATIENCE_SECONDS = 1.0
+_LOCK_PREFIX = "glance-repl-mw-"
+# Drivers may look once more, after a pause, for a lock that somebody holds.
+_PATIENCE_SECONDS = 3.0
 _PAUSE_SECONDS = 5.0
 _SHARES = [f"{number:0{SHARE_LETTERS}x}" for number in range(16**SHARE_LETTERS)]
 
@@ -131,7 +133,7 @@ class SharedImageLocks(ImageLocks):
 
     @contextlib.contextmanager
     def _locked(self, image_id: str) -> Iterator[None]:
-        lock = self._acquired(f"{number_of(image_id):03x}".encode())
+        lock = self._acquired(f"{_LOCK_PREFIX}{name_of(image_id)}".encode())
         try:
             yield
         finally:

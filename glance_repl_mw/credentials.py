@@ -43,6 +43,17 @@ def load_adapter(conf: cfg.ConfigOpts) -> adapter.Adapter:
         raise _wrong(conf.replication.auth_section, str(error)) from error
 
 
+def secrets(conf: cfg.ConfigOpts) -> list[str]:
+    """The service user's passwords, tokens and the like; none where its options have none."""
+    try:
+        section = _register_plugin(conf)
+        plugin_options = loading.get_auth_plugin_conf_options(conf[section].auth_type)
+        values = {opt.dest: conf[section][opt.dest] for opt in plugin_options if opt.secret}
+    except (exceptions.ConfigError, keystoneauth1.exceptions.NoMatchingPlugin, cfg.Error):
+        return []
+    return [f"{name}={value}" for name, value in sorted(values.items()) if value]
+
+
 def _register_plugin(conf: cfg.ConfigOpts) -> str:
     """Make the plugin's options known; returns the section that they stand in."""
     section = conf.replication.auth_section or opts.GROUP

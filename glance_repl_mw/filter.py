@@ -23,6 +23,8 @@ own configuration.
 from __future__ import annotations
 
 import collections
+import contextlib
+import dataclasses
 import pathlib
 from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Any
@@ -33,7 +35,7 @@ from oslo_config import cfg
 from oslo_log import log
 from oslo_middleware import base
 
-from glance_repl_mw import images, nodes, opts, patches, routes
+from glance_repl_mw import bodies, images, nodes, opts, patches, policies, proxying, routes
 from glance_repl_mw.api import ReplicaAPI
 from glance_repl_mw.attempt import Attempt
 from glance_repl_mw.concern import AnswerHold
@@ -43,25 +45,25 @@ from glance_repl_mw.db.patience import Patience
 from glance_repl_mw.db.store import ReplicaStore
 from glance_repl_mw.db.wishes import TargetWishes
 from glance_repl_mw.download import Downloads
+from glance_repl_mw.inquiry import record_request
 from glance_repl_mw.launcher import WriterLauncher
 from glance_repl_mw.locking import ImageLocks, NodeImageLocks
+from glance_repl_mw.own_requests import OwnRequests
+from glance_repl_mw.sizes import size_of
+from glance_repl_mw.spare_threads import SpareThreads
 from glance_repl_mw.spool.directory import Spool
 from glance_repl_mw.spool.upload import Origin
 from glance_repl_mw.targets import loader
-from glance_repl_mw.tee import ChunkedInput, tee
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import WSGIApplication
-
-try:
-    import uwsgi
-except ImportError:  # another WSGI server: a chunked body is in wsgi.input there
-    uwsgi = None
 
 LOG = log.getLogger(__name__)
 
 # A download waits no longer for a database that is silent.
 _NEARBY_SECONDS = 1.0
+# A change with a longer body is left to Glance alone; without locations none is.
+_MOST_READ_AHEAD_BYTES = 1024**2
 _NOT_NOW = webob.exc.HTTPServiceUnavailable(
     "The image's locations cannot be changed safely now: its lock cannot be had.",
     headers=[("Retry-After", "5")],
@@ -90,6 +92,8 @@ class ReplicationFilter(base.ConfigurableMiddleware):
             options.spool_dir, options.spool_max_bytes, options.spool_min_free_bytes
         )
         self._spool.prepare()
+        self._own = OwnRequests(self.oslo_conf)
+        bodies.wrap_server()
         self._locks = _image_locks(options.coordination_url, self._spool.directory)
         self._launcher: WriterLauncher | None = None
         if options.writer == "embedded":
@@ -98,7 +102,11 @@ class ReplicationFilter(base.ConfigurableMiddleware):
             self._launcher = WriterLauncher(self.oslo_conf)
             self._launcher.start_early()
         database = schema.open_database(options.connection)
-        self._api = ReplicaAPI(self.oslo_conf, application, self._spool, database)
+        enforcer = policies.enforcer(self.oslo_conf)
+        self._threads = SpareThreads(_most_waiting(options))
+        self._api = ReplicaAPI(
+            self.oslo_conf, application, self._spool, database, enforcer, self._threads
+        )
         store = ReplicaStore(database)
         self._downloads: Downloads | None = None
         if options.local_target:
@@ -107,7 +115,9 @@ class ReplicationFilter(base.ConfigurableMiddleware):
             self._downloads = Downloads(
                 self.oslo_conf, application, self._spool, store, wishes, nearby
             )
-        self._hold = AnswerHold(self.oslo_conf, application, self._spool, store)
+        self._hold = AnswerHold(
+            self.oslo_conf, application, self._spool, store, enforcer, self._threads
+        )
         self._unrecorded: collections.deque[tuple[str, str]] = collections.deque()
 
     def __call__(self, environ: dict[str, Any], start_response: Callable) -> Iterable[bytes]:
@@ -115,17 +125,37 @@ class ReplicationFilter(base.ConfigurableMiddleware):
             self._launcher.ensure_started()
         if self._unrecorded:
             self._record_again()
+        self._threads.learn(environ)
+        is_own = self._own.recognise(environ)
         if self._api.serves(environ.get("PATH_INFO", "")):
             request = base.NoContentTypeRequest(environ)
             return self._api.respond(request)(environ, start_response)
-        action = routes.action_of(environ["REQUEST_METHOD"], environ.get("PATH_INFO", ""))
-        if action is not None and action.saves_record:
-            return self._pass_change(action, environ, start_response)
-        if action is not None and action.origin is not None and self._has_targets:
+        action = self._action(environ)
+        if action is None:
+            return self._application(environ, start_response)
+        if action.saves_record:
+            return self._pass_change(action, environ, start_response, is_own)
+        if action.origin is not None and self._has_targets:
             return self._tee_upload(action.image_id, action.origin, environ, start_response)
-        if action is not None and action.is_download and self._downloads and not _is_ours(environ):
+        if action.is_download and self._downloads and not is_own:
             return self._downloads.serve(action.image_id, environ, start_response)
         return self._application(environ, start_response)
+
+    def _action(self, environ: dict[str, Any]) -> routes.Action | None:
+        """What the request does, to the image of the id that Glance has.
+
+        Some databases find an image whatever capitals its id is given in. Only such a request, as
+        no usual client sends it, costs a look at Glance's record.
+        """
+        action = routes.action_of(environ["REQUEST_METHOD"], environ.get("PATH_INFO", ""))
+        if action is None or action.image_id == action.image_id.lower():
+            return action
+        request = record_request(webob.Request(environ), action.image_id)
+        with contextlib.suppress(Exception):
+            answer = request.get_response(self._application)
+            if answer.status_int == 200:
+                return dataclasses.replace(action, image_id=answer.json["id"])
+        return action
 
     def _tee_upload(
         self,
@@ -137,11 +167,9 @@ class ReplicationFilter(base.ConfigurableMiddleware):
         attempt = Attempt(self._spool, image_id, _announced_size(environ), origin)
         is_upload = origin is Origin.UPLOAD
         question = self._hold.question(environ, image_id) if is_upload else None
-        environ["wsgi.input"] = tee(_body(environ), attempt.append)
-        # A filter before this one may have made the body seekable, and WebOb would seek in it.
-        environ.pop("webob.is_body_seekable", None)
         try:
-            response = base.NoContentTypeRequest(environ).get_response(self._application)
+            with bodies.copied(environ, attempt.append):
+                response = base.NoContentTypeRequest(environ).get_response(self._application)
         except BaseException:
             attempt.reject()
             raise
@@ -158,21 +186,34 @@ class ReplicationFilter(base.ConfigurableMiddleware):
         return response(environ, start_response)
 
     def _pass_change(
-        self, action: routes.Action, environ: dict[str, Any], start_response: Callable
+        self,
+        action: routes.Action,
+        environ: dict[str, Any],
+        start_response: Callable,
+        is_own: bool,
     ) -> Iterable[bytes]:
-        environ["wsgi.input"] = _body(environ)
-        request = base.NoContentTypeRequest(environ)
-        # Others must not wait for a client that sends slowly.
-        request.body = request.body_file.read()
-        with self._locks.hold(action.image_id) as is_held:
-            if not is_held and self._locks.is_shared and _is_about_locations(request):
-                # What another node adds now and what this request adds could drop each other.
-                return _NOT_NOW(environ, start_response)
-            response = request.get_response(self._application)
-        is_news = action.deletes_image or not _is_ours(environ)
+        response = self._changed(action, environ)
+        # Nobody but Glance knows which images are deleted, and by whom.
+        is_news = action.deletes_image or not is_own
         if 200 <= response.status_int < 300 and is_news:
             self._note(action)
         return response(environ, start_response)
+
+    def _changed(self, action: routes.Action, environ: dict[str, Any]) -> webob.Response:
+        """Glance's answer to a change, which holds the image's lock meanwhile."""
+        request = base.NoContentTypeRequest(environ)
+        if not action.has_body:
+            with self._locks.hold(action.image_id):
+                return request.get_response(self._application)
+        # Others must not wait for a client that sends slowly.
+        with bodies.read_ahead(environ, _MOST_READ_AHEAD_BYTES) as body:
+            if body is None:
+                return request.get_response(self._application)
+            with self._locks.hold(action.image_id) as is_held:
+                if not is_held and self._locks.is_shared and patches.changes_locations(body):
+                    # What another node adds now and what this adds could drop each other.
+                    return _NOT_NOW
+                return request.get_response(self._application)
 
     def _note(self, action: routes.Action) -> None:
         """Leave word of a change; without it the change is found later."""
@@ -195,13 +236,10 @@ class ReplicationFilter(base.ConfigurableMiddleware):
                 return
 
 
-def _is_ours(environ: dict[str, Any]) -> bool:
-    """Whether the service user sends the request: what he does is known."""
-    return environ.get("HTTP_USER_AGENT", "").startswith(images.USER_AGENT)
-
-
-def _is_about_locations(request: webob.Request) -> bool:
-    return request.method == "PATCH" and patches.changes_locations(request.body)
+def _most_waiting(options: cfg.ConfigOpts.GroupAttr) -> int:
+    """How many requests of a process the options let wait at once."""
+    uploads = options.write_concern_max_waiting if options.write_concern != "none" else 0
+    return options.api_max_waiters + uploads
 
 
 def _image_locks(coordination_url: str, spool: pathlib.Path) -> ImageLocks:
@@ -210,29 +248,15 @@ def _image_locks(coordination_url: str, spool: pathlib.Path) -> ImageLocks:
     from glance_repl_mw import coordination
 
     coordination.check_url(coordination_url)
+    proxying.wrap_glance()
     return coordination.SharedImageLocks(coordination_url, nodes.node_name(spool))
 
 
 def _announced_size(environ: dict[str, Any]) -> int | None:
-    for name in ("CONTENT_LENGTH", "HTTP_X_OPENSTACK_IMAGE_SIZE"):
-        value = environ.get(name) or ""
-        if value.isascii() and value.isdigit():
-            return int(value)
-    return None
-
-
-def _body(environ: dict[str, Any]) -> Any:
-    """The input to read the body from.
-
-    uWSGI keeps a chunked body out of ``wsgi.input``, and Glance then reads it past any filter; so
-    it is put there, and the header that leads Glance past it is taken away.
-    """
-    chunked = environ.get("HTTP_TRANSFER_ENCODING", "").lower() == "chunked"
-    if uwsgi is None or not chunked:
-        return environ["wsgi.input"]
-    del environ["HTTP_TRANSFER_ENCODING"]
-    environ["wsgi.input_terminated"] = True
-    return ChunkedInput(uwsgi.chunked_read)
+    announced = size_of(environ.get("HTTP_X_OPENSTACK_IMAGE_SIZE"))
+    # The length of a body in chunks is what nobody goes by.
+    length = None if bodies.is_chunked(environ) else size_of(environ.get("CONTENT_LENGTH"))
+    return announced if length is None else length
 
 
 def filter_factory(global_conf: dict[str, Any] | None, **local_conf: Any) -> Callable:

@@ -22,12 +22,15 @@ from oslo_config import cfg
 
 from glance_repl_mw import bounded, credentials, exceptions, patches
 from glance_repl_mw.answers import Listing, image_of, listing_of, locations_of
+from glance_repl_mw.foreign_text import printable
 from glance_repl_mw.model import Image
+from glance_repl_mw.own_requests import OwnRequests
 from glance_repl_mw.signing import without_signatures
 
 USER_AGENT = "glance-repl-mw"
 _BLOCK_BYTES = 1024**2
 _CHANGE_ATTEMPTS = 5
+_MOST_OF_AN_ERROR = 500
 # Glance shows these for a moment, and for ever where it died in the middle of a delete.
 _BEING_DELETED = ("deleted", "pending_delete")
 _NO_PROPERTY = "glance_repl_no_such_property"
@@ -59,6 +62,7 @@ class ImageService:
         self._session = adapter.session
         self._sign = sign
         self._is_readable = is_readable
+        self._own = OwnRequests(conf)
         self._client = glance_client.Client(
             session=adapter.session,
             service_type=adapter.service_type,
@@ -151,7 +155,7 @@ class ImageService:
         operation = "download the image"
         with _translated(image_id, operation):
             path = f"{_image_path(image_id)}/file"
-            response, blocks = self._client.http_client.request(path, "GET")
+            response, blocks = self._ask("GET", path)
             if not isinstance(blocks, Iterator):
                 raise exceptions.GlanceUnavailable(
                     image_id, None, operation, "Glance answers without data"
@@ -347,8 +351,14 @@ class ImageService:
         self, image_id: str | None, operation: str, method: str, path: str, **kwargs: Any
     ) -> Any:
         with _translated(image_id, operation):
-            _, body = self._client.http_client.request(path, method, **kwargs)
+            _, body = self._ask(method, path, **kwargs)
         return body
+
+    def _ask(
+        self, method: str, path: str, headers: Mapping[str, str] | None = None, **kwargs: Any
+    ) -> Any:
+        headers = {**(headers or {}), **self._own.headers(method, path)}
+        return self._client.http_client.request(path, method, headers=headers, **kwargs)
 
 
 def status_of(error: exceptions.GlanceRefused) -> int:
@@ -409,4 +419,4 @@ def _is_too_large(error: BaseException | None) -> bool:
 
 
 def _text(error: Exception) -> str:
-    return without_signatures(" ".join(str(error).split())) or type(error).__name__
+    return printable(without_signatures(str(error)), _MOST_OF_AN_ERROR) or type(error).__name__

@@ -20,6 +20,7 @@ class Action:
         its data or the targets that are to have it may change
     :ivar deletes_image: where Glance answers with success, it has deleted the image
     :ivar is_download: its answer holds the image's data
+    :ivar has_body: of such a change, Glance reads a body before it looks at the image
     """
 
     image_id: str
@@ -27,6 +28,7 @@ class Action:
     saves_record: bool = False
     deletes_image: bool = False
     is_download: bool = False
+    has_body: bool = False
 
 
 _ROUTES = [
@@ -35,12 +37,13 @@ _ROUTES = [
         (f"PUT /v2/images/{_ID}/file/?", {"origin": Origin.UPLOAD}),
         (f"GET /v2/images/{_ID}/file/?", {"is_download": True}),
         (f"PUT /v2/images/{_ID}/stage/?", {"origin": Origin.STAGE}),
-        (f"PATCH /v2/images/{_ID}/?", {"saves_record": True}),
+        (f"PATCH /v2/images/{_ID}/?", {"saves_record": True, "has_body": True}),
         (f"DELETE /v2/images/{_ID}/?", {"saves_record": True, "deletes_image": True}),
         (
-            f"POST /v2/images/{_ID}/(locations|import|actions/(de|re)activate)/?",
-            {"saves_record": True},
+            f"POST /v2/images/{_ID}/(locations|import)/?",
+            {"saves_record": True, "has_body": True},
         ),
+        (f"POST /v2/images/{_ID}/actions/(de|re)activate/?", {"saves_record": True}),
         (f"DELETE /v2/stores/[^/]+/{_ID}/?", {"saves_record": True}),
         (
             f"(PUT|DELETE) /v2/images/{_ID}/tags/[^/]+/?",

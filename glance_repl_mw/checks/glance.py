@@ -82,8 +82,8 @@ def check_user_quota(deployment: Deployment, targets: Collection[str]) -> Iterat
         factor = 1 + len(targets)
         yield note(
             f"[DEFAULT] {option}",
-            f"Glance counts the size of an image once for each location, {factor} times for one at "
-            f"all targets: let the limits of storage be {factor} times what users are to have",
+            f"Glance counts the size of an image once for each location, {factor} times for one "
+            f"at all targets: let the limits of storage be {factor} times what users are to have",
         )
 
 

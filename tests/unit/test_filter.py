@@ -4,13 +4,17 @@ import errno
 import fcntl
 import io
 import os
+import sys
 
 import pytest
 import webob
+from glance.common import wsgi
+from oslo_config import cfg
 
-from glance_repl_mw import exceptions, images
+from glance_repl_mw import bodies, exceptions, images, opts
 from glance_repl_mw import filter as replication
 from glance_repl_mw.db import schema
+from glance_repl_mw.own_requests import HEADER, OwnRequests
 from glance_repl_mw.spool import behind
 from glance_repl_mw.spool.appender import Appender
 from glance_repl_mw.spool.directory import Spool
@@ -70,7 +74,7 @@ class Glance:
 
     def __call__(self, environ, start_response):
         self.environ = environ
-        self.body = read_in_pieces(webob.Request(environ).body_file)
+        self.body = read_in_pieces(wsgi.Request(environ).body_file)
         self._before_answer()
         start_response(self.status, self.headers)
         return []
@@ -280,46 +284,70 @@ class Uwsgi:
         self.chunks = list(chunks)
 
     def chunked_read(self):
-        chunk = self.chunks.pop(0)
+        chunk = self.chunks.pop(0) if self.chunks else b""
         if isinstance(chunk, Exception):
             raise chunk
         return chunk
 
 
 def uwsgi_environ(**more):
-    return environ_of(b"", CONTENT_LENGTH="", HTTP_TRANSFER_ENCODING="Chunked", **more)
+    return environ_of(b"", HTTP_TRANSFER_ENCODING="Chunked", **{"CONTENT_LENGTH": "", **more})
 
 
-def test_a_chunked_body_of_uwsgi(filtered, spool, monkeypatch):
-    uwsgi = Uwsgi(BODY[:1], BODY[1:9000], BODY[9000:], b"")
-    monkeypatch.setattr(replication, "uwsgi", uwsgi)
+@pytest.fixture
+def under_uwsgi(monkeypatch):
+    """Let the server be uWSGI, which has these chunks for Glance."""
+
+    def serve(*chunks):
+        uwsgi = Uwsgi(*chunks)
+        monkeypatch.setitem(sys.modules, "uwsgi", uwsgi)
+        monkeypatch.setattr(bodies, "uwsgi", uwsgi)
+        return uwsgi
+
+    return serve
+
+
+def test_a_chunked_body_of_uwsgi(filtered, spool, under_uwsgi):
+    uwsgi = under_uwsgi(BODY[:1], BODY[1:9000], BODY[9000:], b"")
     glance = Glance()
-    call(filtered(glance), uwsgi_environ())
+    environ = uwsgi_environ()
+    before = dict(environ)
+    call(filtered(glance), environ)
     assert glance.body == BODY
-    # Glance would otherwise read past the filter.
-    assert "HTTP_TRANSFER_ENCODING" not in glance.environ
     assert data(spool) == BODY
     assert uwsgi.chunks == []
+    # Half of what a request says, changed, says something else.
+    assert {name: environ[name] for name in before} == before
 
 
-def test_a_chunked_body_of_uwsgi_that_breaks_off(filtered, spool, monkeypatch):
+@pytest.mark.parametrize("length", ["10", "0", str(len(BODY)), "9" * 30])
+def test_a_length_beside_chunks_is_for_glance_to_judge(filtered, spool, under_uwsgi, length):
+    under_uwsgi(BODY, b"")
+    glance = Glance()
+    call(filtered(glance), uwsgi_environ(CONTENT_LENGTH=length))
+    assert glance.environ["CONTENT_LENGTH"] == length
+    assert glance.body == BODY
+    assert data(spool) == BODY
+    assert only(spool).size is None
+
+
+def test_a_chunked_body_of_uwsgi_that_breaks_off(filtered, spool, under_uwsgi):
     error = OSError("unable to receive chunked part")
-    monkeypatch.setattr(replication, "uwsgi", Uwsgi(BODY[:5000], error))
+    under_uwsgi(BODY[:5000], error)
     with pytest.raises(OSError, match="unable") as raised:
         call(filtered(Glance()), uwsgi_environ())
     assert raised.value is error
     assert only(spool).state is UploadState.REJECTED
 
 
-def test_a_body_with_a_length_is_not_read_by_chunks(filtered, spool, monkeypatch):
-    monkeypatch.setattr(replication, "uwsgi", Uwsgi())
+def test_a_body_with_a_length_is_not_read_by_chunks(filtered, spool, under_uwsgi):
+    under_uwsgi()
     call(filtered(Glance()), environ_of())
     assert data(spool) == BODY
 
 
-def test_a_chunked_body_that_is_not_read_stays_unread(filtered, spool, monkeypatch):
-    uwsgi = Uwsgi(BODY, b"")
-    monkeypatch.setattr(replication, "uwsgi", uwsgi)
+def test_a_chunked_body_that_is_not_read_stays_unread(filtered, spool, under_uwsgi):
+    uwsgi = under_uwsgi(BODY, b"")
 
     def glance(environ, start_response):
         start_response("409 Conflict", [])
@@ -331,7 +359,11 @@ def test_a_chunked_body_that_is_not_read_stays_unread(filtered, spool, monkeypat
 
 
 @pytest.mark.parametrize(
-    ("announced", "size"), [("22000", 22000), (None, None), ("", None), ("x", None), ("-1", None)]
+    ("announced", "size"),
+    [
+        ("22000", 22000),
+        *dict.fromkeys([None, "", "x", "-1", "1e5", "9" * 5000, "\u0661", str(2**63)]).items(),
+    ],
 )
 def test_the_size_of_a_chunked_body_is_what_the_client_says(filtered, spool, announced, size):
     call(filtered(Glance()), gunicorn(HTTP_X_OPENSTACK_IMAGE_SIZE=announced))
@@ -477,11 +509,40 @@ def test_no_word_is_left_of_what_glance_refuses(filtered, spool, status):
     assert notes(spool) == set()
 
 
+def own(spool, environ):
+    """The request as a writer of this deployment sends it."""
+    conf = cfg.ConfigOpts()
+    conf([], default_config_files=[str(spool.directory.parent / "replication.conf")])
+    opts.register_opts(conf)
+    headers = OwnRequests(conf).headers(environ["REQUEST_METHOD"], environ["PATH_INFO"])
+    return {
+        **environ,
+        **{f"HTTP_{name.upper().replace('-', '_')}": headers[name] for name in headers},
+    }
+
+
 @pytest.mark.parametrize("change", CHANGES)
 def test_no_word_is_left_of_what_replication_does_itself(filtered, spool, change):
-    for agent in ("glance-repl-mw", "glance-repl-mw/1.0 keystoneauth1/5"):
-        call(filtered(Glance()), change_of(change, HTTP_USER_AGENT=agent))
-    assert notes(spool) == set()
+    glance = Glance()
+    call(filtered(glance), own(spool, change_of(change)))
+    assert spool.take_notes() == ([IMAGE] if change.startswith("DELETE") else [])
+    assert HEADER not in webob.Request(glance.environ).headers
+
+
+@pytest.mark.parametrize("change", CHANGES)
+@pytest.mark.parametrize(
+    "sent",
+    [
+        {"HTTP_USER_AGENT": images.USER_AGENT},
+        {"HTTP_USER_AGENT": f"{images.USER_AGENT}/1.0 keystoneauth1/5"},
+        {"HTTP_X_GLANCE_REPL_SIGNATURE": "guessed"},
+        {"HTTP_X_GLANCE_REPL_SIGNATURE": "4102444800." + 64 * "0"},
+    ],
+    ids=["agent", "agent and more", "guessed", "guessed form"],
+)
+def test_no_header_that_anybody_can_send_keeps_a_change_secret(filtered, spool, change, sent):
+    call(filtered(Glance()), change_of(change, **sent))
+    assert spool.take_notes() == [IMAGE]
 
 
 def test_word_that_cannot_be_left_harms_no_change(filtered, spool, monkeypatch, caplog):
@@ -511,7 +572,7 @@ def test_what_the_application_raises_at_a_change_passes_on(filtered, spool, erro
 
 def is_free(spool):
     """Whether nobody holds a lock of any image."""
-    for path in (spool.directory / "locks").iterdir():
+    for path in (spool.directory / "locks").glob("*"):
         with path.open() as file:
             try:
                 fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -524,7 +585,8 @@ def is_free(spool):
 def test_a_change_holds_the_lock_of_its_image(filtered, spool, change):
     free = []
     glance = Glance(before_answer=lambda: free.append(is_free(spool)))
-    call(filtered(glance), change_of(change, HTTP_USER_AGENT="glance-repl-mw"))
+    application = filtered(glance)
+    call(application, own(spool, change_of(change)))
     assert free == [False]
     assert is_free(spool)
 
@@ -533,12 +595,12 @@ ADDITION = b'[{"op": "add", "path": "/locations/-", "value": {"url": "http://a/b
 RENAMING = b'[{"op": "replace", "path": "/name", "value": "another"}]'
 
 
-@pytest.mark.parametrize("agent", [images.USER_AGENT, "curl/7"])
-def test_without_the_lock_of_all_nodes_locations_are_not_changed(filtered, spool, agent):
+@pytest.mark.parametrize("sender", [own, lambda _, environ: environ], ids=["ours", "a user's"])
+def test_without_the_lock_of_all_nodes_locations_are_not_changed(filtered, spool, sender):
     glance = Glance()
     application = filtered(glance, "coordination_url = redis://127.0.0.1:1")
     application._locks._wait_seconds = 0.1
-    status, headers, _ = call(application, change_of(CHANGES[0], ADDITION, HTTP_USER_AGENT=agent))
+    status, headers, _ = call(application, sender(spool, change_of(CHANGES[0], ADDITION)))
     assert status.startswith("503")
     assert dict(headers)["Retry-After"] == "5"
     assert glance.environ is None
@@ -576,20 +638,86 @@ def test_no_lock_is_held_while_a_client_sends_a_change(filtered, spool):
     assert set(free) == {True}
 
 
+CHUNKED = {"REQUEST_METHOD": "PATCH", "PATH_INFO": IMAGE_PATH}
+
+
 @pytest.mark.parametrize("body", [BODY, b""])
-def test_a_chunked_change_of_uwsgi(filtered, monkeypatch, body):
-    monkeypatch.setattr(replication, "uwsgi", Uwsgi(*filter(None, [body[:9], body[9:]]), b""))
+def test_a_chunked_change_of_uwsgi(filtered, under_uwsgi, body):
+    under_uwsgi(*filter(None, [body[:9], body[9:]]), b"", b"")
     glance = Glance()
-    environ = uwsgi_environ(REQUEST_METHOD="PATCH", PATH_INFO=IMAGE_PATH)
-    assert call(filtered(glance), environ)[0] == "204 No Content"
+    assert call(filtered(glance), uwsgi_environ(**CHUNKED))[0] == "204 No Content"
     assert glance.body == body
+    assert glance.environ["HTTP_TRANSFER_ENCODING"] == "Chunked"
+
+
+def test_a_chunked_change_of_another_server(filtered, spool):
+    free = []
+    glance = Glance(before_answer=lambda: free.append(is_free(spool)))
+    assert call(filtered(glance), gunicorn(**CHUNKED))[0] == "204 No Content"
+    assert (glance.body, free) == (BODY, [False])
+
+
+@pytest.mark.parametrize("serve", [uwsgi_environ, gunicorn, environ_of])
+def test_a_change_without_end_is_not_held_in_memory(filtered, spool, under_uwsgi, serve):
+    block, sent, free = bytes(1 << 20), [], []
+
+    class Endless(Uwsgi, io.RawIOBase):
+        def read(self, size=-1):
+            sent.append(size)
+            return block[:size]
+
+        def chunked_read(self):
+            sent.append(1)
+            return block
+
+    endless = Endless()
+    if serve is uwsgi_environ:
+        under_uwsgi(*[block] * 100, b"")
+
+    def glance(environ, start_response):
+        assert len(sent) <= 17, "more than a megabyte is read before Glance asks for it"
+        free.append(is_free(spool))
+        file = wsgi.Request(environ).body_file
+        assert [len(file.read(65536)) for _ in range(32)] == [65536] * 32
+        start_response("200 Fine", [])
+        return []
+
+    environ = {**serve(**CHUNKED), "wsgi.input": endless}
+    if serve is environ_of:
+        environ["CONTENT_LENGTH"] = str(600 << 20)
+    assert call(filtered(glance), environ)[0] == "200 Fine"
+    assert free == [True], "a lock would be held while the client sends"
+
+
+@pytest.mark.parametrize("change", [each for each in CHANGES if each.startswith("DELETE")])
+def test_what_has_no_body_for_glance_is_left_unread(filtered, change):
+    class Unread:
+        def read(self, *_):
+            raise AssertionError
+
+    def glance(environ, start_response):
+        start_response("204 No Content", [])
+        return []
+
+    sent = change_of(change, CONTENT_LENGTH=None, HTTP_TRANSFER_ENCODING="chunked")
+    sent |= {"wsgi.input": Unread(), "wsgi.input_terminated": True}
+    assert call(filtered(glance), sent)[0] == "204 No Content"
 
 
 def test_a_client_that_leaves_while_it_sends_a_change(filtered, spool):
-    glance = Glance()
-    with pytest.raises(OSError, match="disconnected"):
-        call(filtered(glance), change_of(CHANGES[0], b"half", CONTENT_LENGTH="8"))
-    assert glance.environ is None
+    """Glance meets it, as it does without the filter, and answers."""
+    error = OSError("client left")
+
+    class Broken(io.BytesIO):
+        def read(self, *size):
+            if self.tell():
+                raise error
+            return super().read(*size)
+
+    for broken in (Broken(b"half"), io.BytesIO(b"half")):
+        sent = change_of(CHANGES[0], b"half", CONTENT_LENGTH="8", **{"wsgi.input": broken})
+        with pytest.raises(OSError, match=r"client left|disconnected"):
+            call(filtered(Glance()), sent)
     assert notes(spool) == set()
 
 
@@ -604,7 +732,7 @@ def test_the_locks_are_left_alone_when_the_spool_is_tidied(filtered, spool):
     for path in (spool.directory / "locks", *(spool.directory / "locks").iterdir()):
         os.utime(path, (0, 0))
     spool.remove_half_made()
-    assert len(list((spool.directory / "locks").iterdir())) == 1
+    assert (spool.directory / "locks").is_dir()
     assert spool.uploads() == []
     assert spool.used_bytes() == 0
 
@@ -645,11 +773,37 @@ def test_other_requests_pass_untouched(filtered, spool, method, path):
     assert names(spool) == set()
 
 
-@pytest.mark.parametrize("path", [PATH, f"{PATH}/", f"/v2/images/{IMAGE.upper()}/file"])
+@pytest.mark.parametrize("path", [PATH, f"{PATH}/"])
 def test_what_is_an_upload(filtered, spool, path):
     call(filtered(Glance()), environ_of(path=path))
-    # Glance's ids keep their capitals, and so must ours.
-    assert only(spool).image_id == path.split("/")[3]
+    assert only(spool).image_id == IMAGE
+
+
+class Records:
+    """Tells that the image has this id, as databases do whatever capitals one asks with."""
+
+    def __init__(self, image_id):
+        self.image_id = image_id
+        self.glance = Glance()
+
+    def __call__(self, environ, start_response):
+        if environ["REQUEST_METHOD"] != "GET":
+            return self.glance(environ, start_response)
+        status = 200 if self.image_id else 404
+        answer = webob.Response(json_body={"id": self.image_id}, status=status)
+        return answer(environ, start_response)
+
+
+@pytest.mark.parametrize("known", [IMAGE, IMAGE.upper(), None])
+def test_capitals_of_an_id_are_those_that_glance_has(filtered, spool, known):
+    records = Records(known)
+    application = filtered(records)
+    asked = IMAGE.upper()
+    call(application, environ_of(path=f"/v2/images/{asked}/file"))
+    assert only(spool).image_id == (known or asked)
+    assert records.glance.body == BODY
+    call(application, environ_of(b"", f"/v2/images/{asked}", "DELETE"))
+    assert spool.take_notes() == [known or asked]
 
 
 # The embedded writer
@@ -694,11 +848,11 @@ def test_a_target_without_section_stops_the_start(filtered):
 
 
 @pytest.mark.parametrize(
-    ("agent", "local_target", "copied"),
-    [("curl/7", "site-a", True), (images.USER_AGENT, "site-a", False), ("curl/7", "", False)],
+    ("is_own", "local_target", "copied"),
+    [(False, "site-a", True), (True, "site-a", False), (False, "", False)],
 )
 def test_downloads_of_users_are_copied_for_the_local_target(
-    filtered, spool, agent, local_target, copied
+    filtered, spool, is_own, local_target, copied
 ):
     def glance(environ, start_response):
         environ["wsgiorg.routing_args"] = ((), {})
@@ -708,8 +862,9 @@ def test_downloads_of_users_are_copied_for_the_local_target(
     database = f"sqlite:///{spool.directory.parent}/replication.sqlite"
     schema.upgrade(schema.open_database(database))
     options = f"connection = {database}\nlocal_target = {local_target}"
-    environ = environ_of(b"", method="GET", HTTP_USER_AGENT=agent)
-    answer = call(filtered(glance, options), environ)
+    application = filtered(glance, options)
+    environ = environ_of(b"", method="GET", HTTP_USER_AGENT=images.USER_AGENT)
+    answer = call(application, own(spool, environ) if is_own else environ)
     assert answer == ("200 OK", [("Content-Length", str(len(BODY)))], BODY)
     assert [upload.origin for upload in spool.uploads()] == [Origin.DOWNLOAD] * copied
 
