@@ -65,23 +65,19 @@ def fetch(
         return Fetched()
     sources = Sources(tools, image, rows, reading)
     known = {name: getattr(image, name) for name in _KNOWN}
-    appender = Appender(
-        tools.spool,
-        image.image_id,
-        image.size,
-        sources.origin,
-        upload_id,
-        targets,
-        known,
-        held_back=held_back,
-    )
+    what = (image.image_id, image.size, sources.origin, upload_id, targets, known)
+    return _read(sources, Appender(tools.spool, *what, held_back=held_back))
+
+
+def _read(sources: Sources, appender: Appender) -> Fetched:
+    """Read from the sources into the spool; raises as ``fetch``."""
     try:
         for block in sources.blocks():
             appender.append(block)
     except exceptions.SourceFailed as error:
-        LOG.warning("Image %s cannot be fetched: %s", image.image_id, error)
+        LOG.warning("Image %s cannot be fetched: %s", error.image_id, error)
         appender.reject(str(error))
-        again = upload_id if error.others_are_left else None
+        again = appender.upload_id if error.others_are_left else None
         return Fetched(tuple(sources.suspects), again)
     except BaseException as error:
         appender.reject(f"the fetch was broken off: {error or type(error).__name__}")

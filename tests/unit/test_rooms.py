@@ -57,7 +57,7 @@ RANKS = {
     "background": 0,
     "concern": 4,
     "download": 4,
-    "checks": 4,
+    "checks": 4.5,
     "rest": 4,
     "api": 5,
     "filter": 6,
