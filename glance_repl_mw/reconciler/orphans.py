@@ -79,7 +79,8 @@ def find_orphans(tools: Tools, target: Target) -> Iterator[Orphan]:
     :raises oslo_db.exception.DBError:
     :raises Stopping: the writer ends
     """
-    names = iter(sorted(target.list()))
+    # Not all at once: who lists without an end would fill the memory.
+    names = iter(target.list())
     while page := list(itertools.islice(names, _IMAGES_PER_REQUEST)):
         tools.rest(0)
         parsed = {name: _parsed(name) for name in page}
