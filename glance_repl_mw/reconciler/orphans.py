@@ -76,6 +76,7 @@ def find_orphans(tools: Tools, target: Target) -> Iterator[Orphan]:
     :raises oslo_db.exception.DBError:
     :raises Stopping: the writer ends
     """
+    # Not all at once: who lists without an end would fill the memory.
     names = iter(target.list())
     while page := list(itertools.islice(names, _IMAGES_PER_REQUEST)):
         tools.rest(0)

@@ -2,6 +2,10 @@
 
 A driver moves bytes and translates errors. Hashing, retries, deadlines, proof and state live in
 the writer. Every call blocks, may be repeated, and may come from several threads at once.
+
+A driver also derives from ``targets.border.Bordered``, which makes every exception that is none of
+ours a ``TargetUnavailable``. What a server sends it reads within bounds (``targets.bounds``), and
+quotes only as ``foreign_text.printable`` leaves it.
 """
 
 from __future__ import annotations

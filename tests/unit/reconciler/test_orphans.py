@@ -65,6 +65,21 @@ def test_unfinished_object_of_no_image(lab):
     assert find(lab) == [Orphan(name, True, image_of(name))]
 
 
+def test_listing_is_read_in_pages(lab, monkeypatch):
+    given = []
+
+    def endless():
+        while True:
+            given.append(f"foreign-{len(given)}")
+            yield given[-1]
+
+    monkeypatch.setattr(lab.target, "list", endless)
+    found = find_orphans(lab.tools, lab.target)
+    assert [next(found).name for _ in range(3)] == given[:3]
+    assert len(given) <= 50
+    found.close()
+
+
 @pytest.mark.parametrize(
     "name",
     [
