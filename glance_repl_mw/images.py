@@ -21,6 +21,7 @@ from oslo_config import cfg
 
 from glance_repl_mw import bounded, credentials, exceptions, patches
 from glance_repl_mw.answers import Listing, image_of, listing_of, locations_of
+from glance_repl_mw.foreign_text import printable
 from glance_repl_mw.model import Image
 from glance_repl_mw.signing import without_signatures
 
@@ -33,6 +34,7 @@ _LIST = "list images"
 # So many images are looked at for one of another project, unless Glance shows fewer at once.
 _FOREIGN_PAGE = 100
 _FOREIGN_PAGES = 20
+_MOST_TEXT = 1000
 _PATCH_TYPE = "application/openstack-images-v2.1-json-patch"
 
 
@@ -365,4 +367,4 @@ def _is_too_large(error: BaseException | None) -> bool:
 
 
 def _text(error: Exception) -> str:
-    return without_signatures(" ".join(str(error).split())) or type(error).__name__
+    return printable(without_signatures(str(error)), _MOST_TEXT) or type(error).__name__

@@ -14,7 +14,7 @@ RANKS = {
     "policies": 0,
     "pace": 0,
     "signing": 0,
-    "osc": 0,
+    "osc": 1,
     "credentials": 1,
     "model": 1,
     "content": 2,

@@ -257,3 +257,12 @@ def test_glance_is_not_asked_about_replicas_in_hand(lab):
     ]
     assert outcomes == [Outcome.SKIPPED, Outcome.GOOD]
     assert lab.images.finds == [image_ids[1:]]
+
+
+def test_hash_that_a_user_gave_forges_no_log_line(lab):
+    image_id = lab.add()
+    lab.images.change(image_id, os_hash_value="0\nforged \x1b[31mline")
+    verdict = verify(lab, image_id, read_back=True)
+    assert verdict.outcome is Outcome.BAD
+    assert "\n" not in verdict.why
+    assert "\x1b" not in verdict.why
