@@ -9,8 +9,10 @@ from typing import Any, NamedTuple
 from oslo_utils import timeutils
 
 from glance_repl_mw import exceptions, patches
+from glance_repl_mw.foreign_text import printable
 from glance_repl_mw.model import Image
 
+_MOST_TEXT = 1000
 _TEXTS = (
     "checksum",
     "os_hash_algo",
@@ -41,7 +43,7 @@ def image_of(body: Any, image_id: str | None = None) -> Image:
     try:
         image = _image(body)
     except (LookupError, TypeError, ValueError, AttributeError) as error:
-        raise _wrong(image_id, f"an image's record: {error}") from error
+        raise _wrong(image_id, f"an image's record: {printable(str(error))}") from error
     if image_id is not None and not is_same_id(image.image_id, image_id):
         raise _wrong(image_id, f"what was asked for, but image {image.image_id}")
     return image
@@ -93,16 +95,23 @@ def _image(body: Any) -> Image:
         updated_at=_time(body.get("updated_at")),
         tags=frozenset(body.get("tags", ())),
         properties={name: value for name, value in body.items() if isinstance(value, str)},
-        **{name: _text(body, name) for name in _TEXTS if body.get(name) is not None},
-        **{name: None for name in _TEXTS if body.get(name) is None},
+        **{name: _text_or_none(body.get(name), name) for name in _TEXTS},
     )
 
 
 def _text(body: Mapping[str, Any], name: str) -> str:
-    value = body[name]
-    if not isinstance(value, str) or not value:
+    """A text that Glance makes itself, and that stands in log lines."""
+    value = _text_or_none(body[name], name)
+    if value is None or printable(value, _MOST_TEXT) != value:
         raise ValueError(f"{name} is no text")
     return value
+
+
+def _text_or_none(value: Any, name: str) -> str | None:
+    """Users may have a say in what stands there, so that no text makes a record a wrong one."""
+    if value is not None and not isinstance(value, str):
+        raise ValueError(f"{name} is no text")
+    return value or None
 
 
 def _size(value: Any) -> int | None:

@@ -38,6 +38,7 @@ _LIST = "list images"
 # So many images are looked at for one of another project, unless Glance shows fewer at once.
 _FOREIGN_PAGE = 100
 _FOREIGN_PAGES = 20
+_MOST_TEXT = 1000
 _PATCH_TYPE = "application/openstack-images-v2.1-json-patch"
 
 

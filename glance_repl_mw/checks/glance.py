@@ -75,16 +75,14 @@ def check_user_quota(deployment: Deployment, targets: Collection[str]) -> Iterat
     """Tell that replicas count against the quotas of those who upload."""
     conf = deployment.glance
     conf.register_opts(_USER_QUOTAS)
-    limits = [
-        name for name in ("user_storage_quota", "use_keystone_limits") if _is_set(conf, name)
-    ]
-    for option in limits if targets else ():
-        factor = 1 + len(targets)
-        yield note(
-            f"[DEFAULT] {option}",
-            f"Glance counts the size of an image once for each location, {factor} times for one "
-            f"at all targets: let the limits of storage be {factor} times what users are to have",
-        )
+    factor = 1 + len(targets)
+    text = (
+        "Glance counts the size of an image once for each of its locations, "
+        f"{factor} times for one at all targets: let the limits be {factor} times as high"
+    )
+    for option in _USER_QUOTAS:
+        if targets and _is_set(conf, option.name):
+            yield note(f"[DEFAULT] {option.name}", text)
 
 
 def _is_set(conf: cfg.ConfigOpts, name: str) -> bool:

@@ -10,6 +10,9 @@ from openstack import exceptions as sdk_exceptions
 from osc_lib import exceptions
 from osc_lib.command.command import Command
 
+from glance_repl_mw.foreign_text import printable
+
+_MOST = 1000
 _PASSING = (500, 502, 503, 504)
 
 
@@ -52,7 +55,8 @@ class ReplicaService:
 
     def replicas(self, image_id: str) -> list[dict[str, Any]]:
         """The replicas of an image at all targets."""
-        return self._request("GET", f"/images/{image_id}/replicas").json()["replicas"]
+        found = self._request("GET", f"/images/{image_id}/replicas").json()["replicas"]
+        return [_printable(replica) for replica in found]
 
     def replica(self, image_id: str, target: str, wait_seconds: int = 0) -> Answer:
         """One replica; the service may wait so long until it is active."""
@@ -69,24 +73,34 @@ class ReplicaService:
 
     def targets(self) -> list[dict[str, Any]]:
         """What the caller may know of every target."""
-        return self._request("GET", "/replication/targets").json()["targets"]
+        found = self._request("GET", "/replication/targets").json()["targets"]
+        return [_printable(target) for target in found]
 
     def _answer(self, method: str, image_id: str, target: str, **arguments: Any) -> Answer:
         response = self._request(method, _path(image_id, target), **arguments)
-        return Answer(response.json(), _retry_after(response.headers))
+        return Answer(_printable(response.json()), _retry_after(response.headers))
 
     def _request(self, method: str, path: str, **arguments: Any) -> Any:
         response = self._image_client.request(path, method, raise_exc=False, **arguments)
         try:
             sdk_exceptions.raise_from_response(response)
         except sdk_exceptions.HttpException as error:
-            message = f"{' '.join((error.details or '').split())} (HTTP {response.status_code})"
+            details = printable(str(error.details or ""), _MOST)
+            message = f"{details} (HTTP {response.status_code})"
             if response.status_code not in _PASSING:
                 raise exceptions.CommandError(message) from error
             unavailable = Unavailable(message)
             unavailable.retry_after_seconds = _retry_after(response.headers)
             raise unavailable from error
         return response
+
+
+def _printable(answer: dict[str, Any]) -> dict[str, Any]:
+    """What the service tells, with its texts, which come from servers, fit for a terminal."""
+    return {
+        name: printable(value, _MOST) if isinstance(value, str) else value
+        for name, value in answer.items()
+    }
 
 
 def _path(image_id: str, target: str) -> str:

@@ -14,6 +14,7 @@ from oslo_utils import timeutils
 
 from glance_repl_mw import exceptions
 from glance_repl_mw.content import ImageDigest
+from glance_repl_mw.foreign_text import printable
 from glance_repl_mw.model import Image, Replica, ReplicaStatus
 from glance_repl_mw.pace import Pace
 from glance_repl_mw.reconciler.tools import Stopping, Tools
@@ -244,5 +245,6 @@ def _await_grant(count: int, pace: Pace | None, stopping: threading.Event) -> No
 
 def _compare(replica: Replica, what: str, found: object, wanted: object) -> None:
     if found != wanted:
-        hint = f"the {what} of {replica.object_name} is {found}, not {wanted}"
+        told = f"{printable(str(found))}, not {printable(str(wanted))}"
+        hint = f"the {what} of {replica.object_name} is {told}"
         raise exceptions.TargetCorrupt(replica.image_id, replica.target, "verify", hint)

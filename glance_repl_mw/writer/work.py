@@ -10,6 +10,7 @@ from oslo_log import log
 
 from glance_repl_mw import exceptions
 from glance_repl_mw.content import ImageDigest
+from glance_repl_mw.foreign_text import printable
 from glance_repl_mw.images import ImageService
 from glance_repl_mw.model import Image
 from glance_repl_mw.spool.upload import Upload
@@ -71,7 +72,8 @@ def _digest(path: pathlib.Path, digest: ImageDigest) -> str:
 
 
 def _corrupt(image: Image, what: str, ours: object, theirs: object) -> NoReturn:
-    hint = f"the {what} of the spooled bytes is {ours}, Glance has {theirs}"
+    # A user may have given the hash, with a location.
+    hint = f"the {what} of the spooled bytes is {ours}, Glance has {printable(str(theirs))}"
     raise exceptions.SpoolCorrupt(image.image_id, None, "prove", hint)
 
 

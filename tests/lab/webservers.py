@@ -138,6 +138,40 @@ http {{
 """
 
 
+class SampleNginx(ConfiguredServer):
+    """Nginx as the sample of a plain target has it, without TLS."""
+
+    sample = Path(__file__).parents[2] / "etc/glance-repl-mw/nginx-target.conf.sample"
+
+    def __init__(self, directory: Path) -> None:
+        super().__init__(directory, "nginx", username="writer", password="lab-writer-password")
+
+    available = Nginx.available
+    command = Nginx.command
+
+    def config(self) -> str:
+        text = self.sample.read_text()
+        for ours, here in {
+            "listen 443 ssl;": f"listen {HOST}:{self.port};",
+            "ssl_certificate /etc/nginx/site-a.pem;": f"access_log {self.access_log} lab;",
+            "ssl_certificate_key /etc/nginx/site-a.key;": "",
+            "root /srv/replicas;": f"root {self.document_root};",
+            "/srv/replicas/.receiving": f"{self.document_root}/.receiving",
+            "/etc/nginx/replicas.htpasswd": str(self.password_file),
+        }.items():
+            assert ours in text, f"{ours} is not in {self.sample.name}"
+            text = text.replace(ours, here)
+        return f"""
+daemon off; master_process off; pid nginx.pid; error_log {self.log} info;
+events {{ worker_connections 512; }}
+http {{
+{temporary_paths().replace("  client_body_temp_path tmp/client_body;", "")}
+  log_format lab '$request_method $uri $status';
+{text}
+}}
+"""
+
+
 class Apache(ConfiguredServer):
     """Apache with mod_dav.
 

@@ -26,6 +26,9 @@ CHANGES = [
     {"id": None},
     {"id": 5},
     {"id": ""},
+    {"id": "a\nforged line"},
+    {"status": "\x1b[31mactive"},
+    {"status": "x" * 5000},
     {"status": None},
     {"status": ["active"]},
     {"size": "5"},
@@ -73,6 +76,12 @@ def test_record_that_lacks_what_every_image_has(name):
 def test_fields_of_wrong_types(change):
     with pytest.raises(exceptions.GlanceUnavailable):
         image_of({**RECORD, **change})
+
+
+@pytest.mark.parametrize("name", ["checksum", "os_hash_algo", "os_hash_value", "owner", "name"])
+@pytest.mark.parametrize("value", ["", "a\nforged line", "\x1b[31m", "x" * 70_000])
+def test_text_of_a_user_makes_no_record_a_wrong_one(name, value):
+    assert image_of({**RECORD, name: value}).image_id == IMAGE
 
 
 def test_record_of_another_image():

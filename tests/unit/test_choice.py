@@ -98,3 +98,9 @@ def test_image_is_asked_for_only_where_something_depends_on_it(obeys, options, d
     choice = choice_of(obeys=obeys, site=options, other=LAZY)
     assert choice.depends_on_image is depends
     assert "other" not in choice.eager
+
+
+def test_names_that_a_user_gives_forge_no_log_line():
+    (remark,) = choice_of(site={}).remarks(naming("nope\nsite-a is down\x1b[31m"))
+    assert "\n" not in remark
+    assert "\x1b" not in remark

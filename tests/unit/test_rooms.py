@@ -14,7 +14,7 @@ RANKS = {
     "policies": 0,
     "pace": 0,
     "signing": 0,
-    "osc": 0,
+    "osc": 1,
     "foreign_text": -1,
     "sizes": 0,
     "spare_threads": 1,

@@ -179,3 +179,10 @@ def test_targets(run, glance):
     rows, _, _ = run(target_commands.ListImageReplicaTarget, "--long")
     assert (rows[0]["URL"], rows[0]["Replicas"]) == ("https://a/", {"active": 2})
     assert (rows[0]["Nodes"], rows[1]["Nodes"]) == (nodes, None)
+
+
+def test_text_of_a_server_is_made_fit_for_a_terminal(run, glance):
+    error = "413\x1b]0;title\x07 \x1b[31mred\nsite-b: active"
+    glance.becomes("site-a", replica(status="error", error=error))
+    shown, _, _ = run(commands.ShowImageReplica, IMAGE, "site-a")
+    assert shown["error"] == "413 red site-b: active"

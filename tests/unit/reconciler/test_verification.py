@@ -303,3 +303,12 @@ def test_object_that_drips_is_not_waited_for(lab, monkeypatch):
     assert verdict.outcome is Outcome.UNKNOWN
     assert "too slowly: 2 bytes within 60 s" in verdict.why
     assert lab.row(image_id).status is ReplicaStatus.ACTIVE
+
+
+def test_hash_that_a_user_gave_forges_no_log_line(lab):
+    image_id = lab.add()
+    lab.images.change(image_id, os_hash_value="0\nforged \x1b[31mline")
+    verdict = verify(lab, image_id, read_back=True)
+    assert verdict.outcome is Outcome.BAD
+    assert "\n" not in verdict.why
+    assert "\x1b" not in verdict.why
