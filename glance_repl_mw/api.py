@@ -12,19 +12,23 @@ import webob.exc
 from oslo_config import cfg
 from oslo_db.sqlalchemy import enginefacade
 from oslo_log import log
+from oslo_policy import policy
 
 from glance_repl_mw.choice import Choice
 from glance_repl_mw.db.catalogue import ReplicaCatalogue
 from glance_repl_mw.db.demands import ReplicaDemands
 from glance_repl_mw.db.patience import Patience
 from glance_repl_mw.db.states import TargetStates
+from glance_repl_mw.foreign_text import printable
 from glance_repl_mw.rest import listing
 from glance_repl_mw.rest.answers import Answered, refused
+from glance_repl_mw.rest.beginning import or_nothing
 from glance_repl_mw.rest.questions import is_target_name
 from glance_repl_mw.rest.replicas import ImageReplicas
 from glance_repl_mw.rest.rights import Rights
 from glance_repl_mw.rest.targets import Targets
 from glance_repl_mw.rest.waiting import WaitingRoom
+from glance_repl_mw.spare_threads import SpareThreads
 from glance_repl_mw.spool.directory import Spool
 from glance_repl_mw.targets import loader
 
@@ -50,6 +54,7 @@ class ReplicaAPI:
 
     :param application: the rest of the pipeline, which knows who may see which image
     :param spool: where the writer of this node finds what was asked for
+    :param threads: those that may wait
     """
 
     def __init__(
@@ -58,15 +63,22 @@ class ReplicaAPI:
         application: WSGIApplication,
         spool: Spool,
         database: enginefacade._TransactionContextManager,
+        enforcer: policy.Enforcer,
+        threads: SpareThreads,
     ) -> None:
         patience = Patience()
         demands = ReplicaDemands(database, patience)
         catalogue = ReplicaCatalogue(database, patience)
         states = TargetStates(database, patience)
-        rights = Rights(conf)
+        rights = Rights(enforcer)
         targets = loader.load_targets(conf)
         options = conf.replication
-        room = WaitingRoom(demands.replicas, options.api_max_waiters, options.api_wait_max_seconds)
+        room = WaitingRoom(
+            lambda image_ids: or_nothing(lambda: demands.replicas(image_ids), []),
+            options.api_max_waiters,
+            options.api_wait_max_seconds,
+            threads,
+        )
         of_image = ImageReplicas(
             demands, rights, application, spool, targets, Choice(conf, targets), room
         )
@@ -94,7 +106,8 @@ class ReplicaAPI:
         except Answered as answered:
             return answered.response
         except oslo_db.exception.DBError as error:
-            LOG.error("%s %s cannot be answered: %s", request.method, request.path, error)
+            what = printable(f"{request.method} {request.path} cannot be answered: {error}", 500)
+            LOG.error("%s", what)
             why = "The database of the replicas cannot be asked now."
             kind = webob.exc.HTTPServiceUnavailable
             return refused(kind, why, _DATABASE_SECONDS).response

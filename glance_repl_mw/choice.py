@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 
 from oslo_config import cfg
 
+from glance_repl_mw.foreign_text import printable
 from glance_repl_mw.model import Image
 from glance_repl_mw.rules import Rule
 from glance_repl_mw.targets.base import Target
@@ -84,7 +85,8 @@ class Choice:
         if words and not self._obeys_property:
             return [f"its {PROPERTY} is ignored, as image_property_targets is off"]
         unknown = sorted(words - set(self._rules) - {_ALL, _NONE})
-        return [f"its {PROPERTY} names unknown targets: {', '.join(unknown)}"] if unknown else []
+        names = printable(", ".join(unknown))
+        return [f"its {PROPERTY} names unknown targets: {names}"] if unknown else []
 
     def _named(self, image: Image) -> set[str] | None:
         """The targets that the image names, None where that is left to their options."""

@@ -6,17 +6,18 @@ The answer stays Glance's own, with one header more::
 
 that is, of three replicas which the image is to have, two are locations of it. The header is
 missing where nothing could be learnt: the spool does not hold the upload, the database is away, no
-writer has seen the upload in time, or too many uploads wait already.
+writer has seen the upload in time, or too many requests wait already.
 """
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import enum
 import functools
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
 import oslo_db.exception
@@ -28,8 +29,10 @@ from oslo_policy import policy
 from glance_repl_mw import policies
 from glance_repl_mw.background import in_background
 from glance_repl_mw.db.store import ReplicaStore
+from glance_repl_mw.foreign_text import printable
 from glance_repl_mw.inquiry import record_request
 from glance_repl_mw.model import CLOSED, Replica, ReplicaStatus
+from glance_repl_mw.spare_threads import SpareThreads
 from glance_repl_mw.spool.directory import Spool
 
 if TYPE_CHECKING:
@@ -77,10 +80,17 @@ class AnswerHold:
     """Makes uploaders wait, each in the thread that serves the upload.
 
     :param application: the rest of the pipeline, which knows the image's properties
+    :param threads: those that may wait
     """
 
     def __init__(
-        self, conf: cfg.ConfigOpts, application: WSGIApplication, spool: Spool, store: ReplicaStore
+        self,
+        conf: cfg.ConfigOpts,
+        application: WSGIApplication,
+        spool: Spool,
+        store: ReplicaStore,
+        enforcer: policy.Enforcer,
+        threads: SpareThreads,
     ) -> None:
         self._concern = WriteConcern(conf.replication.write_concern)
         self._timeout_seconds = conf.replication.write_concern_timeout_seconds
@@ -89,8 +99,8 @@ class AnswerHold:
         self._application = application
         self._spool = spool
         self._store = store
-        self._enforcer = policy.Enforcer(conf)
-        self._enforcer.register_defaults(policies.list_rules())
+        self._enforcer = enforcer
+        self._threads = threads
 
     def question(self, environ: dict[str, Any], image_id: str) -> webob.Request | None:
         """The request for the image's record, where the uploader may choose the concern in it.
@@ -125,18 +135,32 @@ class AnswerHold:
             concern = self._chosen(image_id, question) or self._concern
             if concern is WriteConcern.NONE:
                 return
-            if not self._places.acquire(blocking=False):
-                LOG.warning("Image %s: too many uploads wait for replicas already", image_id)
-                return
-            try:
+            with self._place() as has_place:
+                if not has_place:
+                    LOG.warning("Image %s: too many uploads wait for replicas already", image_id)
+                    return
                 standing = self._wait(image_id, upload_id, concern)
-            finally:
-                self._places.release()
         except Exception:
             LOG.exception("Image %s: its replicas are not waited for", image_id)
             return
         if standing is not None:
             response.headers[HEADER] = f"active={standing.active}/{standing.total}"
+
+    @contextlib.contextmanager
+    def _place(self) -> Iterator[bool]:
+        """Gives whether the upload may wait."""
+        if not self._places.acquire(blocking=False):
+            yield False
+            return
+        try:
+            is_spare = self._threads.take()
+            try:
+                yield is_spare
+            finally:
+                if is_spare:
+                    self._threads.give_back()
+        finally:
+            self._places.release()
 
     def _may_choose(self, request: webob.Request, image_id: str) -> bool:
         context = getattr(request, "context", None)
@@ -158,7 +182,7 @@ class AnswerHold:
         try:
             return WriteConcern(value)
         except ValueError:
-            LOG.warning("Image %s: %s is ignored: %r", image_id, PROPERTY, value)
+            LOG.warning("Image %s: %s is ignored: %s", image_id, PROPERTY, printable(str(value)))
             return None
 
     def _wait(self, image_id: str, upload_id: str, concern: WriteConcern) -> Standing | None:

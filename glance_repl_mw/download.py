@@ -27,6 +27,7 @@ from glance_repl_mw.background import in_background
 from glance_repl_mw.db.nearby import NearbyReplicas
 from glance_repl_mw.db.store import ReplicaStore
 from glance_repl_mw.db.wishes import TargetWishes
+from glance_repl_mw.sizes import size_of
 from glance_repl_mw.spool.appender import Appender
 from glance_repl_mw.spool.behind import WriteBehind
 from glance_repl_mw.spool.directory import Spool
@@ -255,5 +256,4 @@ def _is_whole(status: str, headers: Mapping[str, str]) -> bool:
 
 def _size(headers: Mapping[str, str]) -> int | None:
     """The bytes of the answer; the image cache loses their number of what it keeps."""
-    length = headers.get("content-length", "")
-    return int(length) if length.isdecimal() else None
+    return size_of(headers.get("content-length"))

@@ -4,6 +4,10 @@ The type decides what happens next: ``TargetUnavailable`` is retried soon and ev
 slowly, ``TargetRefused`` only at the longest interval, since nothing but an operator helps.
 """
 
+from glance_repl_mw.foreign_text import printable
+
+_MOST_CHARACTERS = 2000
+
 
 class ReplicationError(Exception):
     """Something about the replication of an image failed.
@@ -34,7 +38,9 @@ class ReplicationError(Exception):
             if value
         ]
         parts = [", ".join(where), self.operation, self.hint]
-        return ": ".join(part for part in parts if part) or type(self).__name__
+        text = ": ".join(part for part in parts if part) or type(self).__name__
+        # Servers and users have a say in many a hint.
+        return printable(text, _MOST_CHARACTERS)
 
 
 class ConfigError(ReplicationError):

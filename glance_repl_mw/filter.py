@@ -35,7 +35,7 @@ from oslo_config import cfg
 from oslo_log import log
 from oslo_middleware import base
 
-from glance_repl_mw import bodies, images, nodes, opts, patches, proxying, routes
+from glance_repl_mw import bodies, images, nodes, opts, patches, policies, proxying, routes
 from glance_repl_mw.api import ReplicaAPI
 from glance_repl_mw.attempt import Attempt
 from glance_repl_mw.concern import AnswerHold
@@ -50,6 +50,7 @@ from glance_repl_mw.launcher import WriterLauncher
 from glance_repl_mw.locking import ImageLocks, NodeImageLocks
 from glance_repl_mw.own_requests import OwnRequests
 from glance_repl_mw.sizes import size_of
+from glance_repl_mw.spare_threads import SpareThreads
 from glance_repl_mw.spool.directory import Spool
 from glance_repl_mw.spool.upload import Origin
 from glance_repl_mw.targets import loader
@@ -100,7 +101,11 @@ class ReplicationFilter(base.ConfigurableMiddleware):
             images.ImageService(self.oslo_conf)
             self._launcher = WriterLauncher(self.oslo_conf)
         database = schema.open_database(options.connection)
-        self._api = ReplicaAPI(self.oslo_conf, application, self._spool, database)
+        enforcer = policies.enforcer(self.oslo_conf)
+        self._threads = SpareThreads(_most_waiting(options))
+        self._api = ReplicaAPI(
+            self.oslo_conf, application, self._spool, database, enforcer, self._threads
+        )
         store = ReplicaStore(database)
         self._downloads: Downloads | None = None
         if options.local_target:
@@ -109,7 +114,9 @@ class ReplicationFilter(base.ConfigurableMiddleware):
             self._downloads = Downloads(
                 self.oslo_conf, application, self._spool, store, wishes, nearby
             )
-        self._hold = AnswerHold(self.oslo_conf, application, self._spool, store)
+        self._hold = AnswerHold(
+            self.oslo_conf, application, self._spool, store, enforcer, self._threads
+        )
         self._unrecorded: collections.deque[tuple[str, str]] = collections.deque()
 
     def __call__(self, environ: dict[str, Any], start_response: Callable) -> Iterable[bytes]:
@@ -117,6 +124,7 @@ class ReplicationFilter(base.ConfigurableMiddleware):
             self._launcher.ensure_started()
         if self._unrecorded:
             self._record_again()
+        self._threads.learn(environ)
         is_own = self._own.recognise(environ)
         if self._api.serves(environ.get("PATH_INFO", "")):
             request = base.NoContentTypeRequest(environ)
@@ -225,6 +233,12 @@ class ReplicationFilter(base.ConfigurableMiddleware):
             except OSError:
                 self._unrecorded.append((image_id, error))
                 return
+
+
+def _most_waiting(options: cfg.ConfigOpts.GroupAttr) -> int:
+    """How many requests of a process the options let wait at once."""
+    uploads = options.write_concern_max_waiting if options.write_concern != "none" else 0
+    return options.api_max_waiters + uploads
 
 
 def _image_locks(coordination_url: str, spool: pathlib.Path) -> ImageLocks:

@@ -21,12 +21,14 @@ from oslo_config import cfg
 from oslo_utils import timeutils
 
 from glance_repl_mw import credentials, exceptions, patches
+from glance_repl_mw.foreign_text import printable
 from glance_repl_mw.model import Image
 from glance_repl_mw.own_requests import OwnRequests
 from glance_repl_mw.signing import without_signatures
 
 USER_AGENT = "glance-repl-mw"
 _CHANGE_ATTEMPTS = 5
+_MOST_OF_AN_ERROR = 500
 # Glance shows these for a moment, and for ever where it died in the middle of a delete.
 _BEING_DELETED = ("deleted", "pending_delete")
 _NO_PROPERTY = "glance_repl_no_such_property"
@@ -74,7 +76,8 @@ class ImageService:
             if missing:
                 path = f"/v2/images?visibility=all&limit={len(missing)}&id=in:{','.join(missing)}"
                 body = self._request(None, "list images", "GET", path + more)
-                images |= {each["id"]: image_of(each) for each in body["images"]}
+                found = {each["id"]: image_of(each) for each in body["images"]}
+                images |= found | _asked_otherwise(missing, found)
         return {
             image_id: image
             for image_id, image in images.items()
@@ -291,6 +294,19 @@ def _http_status(error: BaseException | None) -> int:
     return next((status for status in found if isinstance(status, int)), 0)
 
 
+def _asked_otherwise(asked: Sequence[str], found: Mapping[str, Image]) -> dict[str, Image]:
+    """By ids as they were asked for, images that Glance has with other capitals in their ids.
+
+    Some databases find them so; who asks must not take them for missing.
+    """
+    by_letters = {image_id.lower(): image for image_id, image in found.items()}
+    return {
+        image_id: by_letters[image_id.lower()]
+        for image_id in asked
+        if image_id not in found and image_id.lower() in by_letters
+    }
+
+
 _HASHES = ("checksum", "os_hash_algo", "os_hash_value")
 _AS_THEY_ARE = ("size", *_HASHES, "visibility", "owner", "container_format", "disk_format")
 
@@ -315,4 +331,4 @@ def _time(text: str | None) -> datetime.datetime | None:
 
 
 def _text(error: Exception) -> str:
-    return without_signatures(" ".join(str(error).split())) or type(error).__name__
+    return printable(without_signatures(str(error)), _MOST_OF_AN_ERROR) or type(error).__name__

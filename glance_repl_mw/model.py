@@ -8,6 +8,8 @@ import enum
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
+from glance_repl_mw.foreign_text import printable
+
 
 class ReplicaStatus(enum.StrEnum):
     """The state of one image at one target, in Glance's own kind of words."""
@@ -36,6 +38,8 @@ _TRANSITIONS: dict[ReplicaStatus, frozenset[ReplicaStatus]] = {
     _S.DELETED: frozenset({_S.PENDING}),
 }
 
+
+_MOST_OF_AN_ERROR = 2000
 
 # With a next attempt planned, and in no writer's hand, such a replica is to be fetched.
 WAITING_FOR_BYTES = (ReplicaStatus.PENDING, ReplicaStatus.ERROR)
@@ -178,7 +182,9 @@ class Replica:
 
     def as_dict(self) -> dict[str, Any]:
         """The replica as REST and the commands show it; times are ISO 8601 in UTC."""
-        return {name: _plain(getattr(self, name)) for name in _SHOWN}
+        shown = {name: _plain(getattr(self, name)) for name in _SHOWN}
+        # Rows may be older than the care with which they are written.
+        return shown | {"error": self.error and printable(self.error, _MOST_OF_AN_ERROR)}
 
 
 def counting(replicas: Iterable[Replica]) -> list[Replica]:

@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
+import stevedore.driver
+import stevedore.exception
+from oslo_config import cfg
 from oslo_policy import policy
 
 READ = "replication:replicas:get"
@@ -79,6 +83,24 @@ _RULES = [
         operations=[{"method": "PUT", "path": "/v2/images/{image_id}/file"}],
     ),
 ]
+
+
+def enforcer(conf: cfg.ConfigOpts) -> policy.Enforcer:
+    """Judges by the policy file that Glance has, which is about Glance's own rules too.
+
+    So it knows their defaults as well, where Glance is installed.
+    """
+    judge = policy.Enforcer(conf)
+    # What is to be said of Glance's rules, Glance says.
+    judge.suppress_deprecation_warnings = True
+    judge.suppress_default_change_warnings = True
+    judge.register_defaults(_RULES)
+    try:
+        glance = stevedore.driver.DriverManager[Any]("oslo.policy.policies", "glance")
+    except stevedore.exception.NoMatches:
+        return judge
+    judge.register_defaults(glance.driver())
+    return judge
 
 
 def list_rules() -> Sequence[policy.RuleDefault]:

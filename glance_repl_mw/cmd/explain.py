@@ -120,7 +120,7 @@ def _lines(
             verdict.wanted,
             verdict.why,
             replica.status if replica else None,
-            replica.error if replica else None,
+            replica.as_dict()["error"] if replica else None,
             follows,
         )
 

@@ -102,13 +102,13 @@ def _progress(records: Records, target: str, counts: Mapping[ReplicaStatus, int]
     line = f"Replicas left: {sum(counts.values())} ({details})"
     for replica in records.survey.page(target, [ReplicaStatus.DELETING], after=0, limit=1):
         if replica.attempts:
-            return f"{line}; the target is asked again: {replica.error}"
+            return f"{line}; the target is asked again: {replica.as_dict()['error']}"
     return line
 
 
 def _show_staying(target: str, staying: list[Replica]) -> None:
     print(f"Target {target} keeps these replicas, which are tried again every minute:")
     for replica in staying[:_SHOWN_AT_MOST]:
-        print(f"  image {replica.image_id} {replica.error}")
+        print(f"  image {replica.image_id} {replica.as_dict()['error']}")
     if len(staying) > _SHOWN_AT_MOST:
         print(f"  {len(staying)} in all; target list shows the others")

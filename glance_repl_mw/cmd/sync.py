@@ -129,7 +129,7 @@ def _wait(
                 word = replica.status if replica else "gone"
                 if replica is None or replica.attempts > failures[target]:
                     failed.add(target)
-                    word = f"failed: {replica.error if replica else 'it was removed'}"
+                    word = f"failed: {replica.as_dict()['error'] if replica else 'it was removed'}"
                 if shown.get(target) != word:
                     print(f"{target}: {word}", flush=True)
                 shown[target] = word

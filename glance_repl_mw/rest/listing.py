@@ -12,6 +12,7 @@ from glance_repl_mw import policies
 from glance_repl_mw.db.catalogue import ReplicaCatalogue
 from glance_repl_mw.model import ReplicaStatus
 from glance_repl_mw.rest.answers import json, refused
+from glance_repl_mw.rest.beginning import or_nothing
 from glance_repl_mw.rest.questions import is_target_name, parameters, whole_number
 from glance_repl_mw.rest.replicas import ADMINISTRATORS_ONLY
 from glance_repl_mw.rest.rights import Rights
@@ -37,7 +38,9 @@ class Listing:
         limit = min(whole_number(asked, "limit", _LIMIT), _MOST)
         status, target = _status(asked), _target(asked)
         after = whole_number(asked, "marker", 0)
-        found = self._catalogue.page(status, target, after=after, limit=limit + 1)
+        found = or_nothing(
+            lambda: self._catalogue.page(status, target, after=after, limit=limit + 1), []
+        )
         page = found[:limit]
         views = [replica.as_dict() for replica in page]
         if not self._rights.may(request, policies.READ_URLS, {}):

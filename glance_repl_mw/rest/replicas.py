@@ -12,8 +12,10 @@ from oslo_log import log
 from glance_repl_mw import policies
 from glance_repl_mw.choice import Choice
 from glance_repl_mw.db.demands import ReplicaDemands
+from glance_repl_mw.foreign_text import printable
 from glance_repl_mw.model import CLOSED, Replica, ReplicaStatus
 from glance_repl_mw.rest.answers import json, refused
+from glance_repl_mw.rest.beginning import or_nothing
 from glance_repl_mw.rest.questions import parameters, seconds
 from glance_repl_mw.rest.rights import Rights
 from glance_repl_mw.rest.visibility import SeenImage, seen_image
@@ -28,6 +30,8 @@ LOG = log.getLogger(__name__)
 ADMINISTRATORS_ONLY = ("location_url", "error")
 _IN_HAND_SECONDS = 10
 _DATA_COMES_SECONDS = 5
+_BEFORE_DATA = ("queued", "saving", "uploading", "importing")
+_EMPTY = "an empty image can have no replica"
 
 
 class ImageReplicas:
@@ -62,14 +66,51 @@ class ImageReplicas:
         """All replicas of the image."""
         image = self._readable(request, image_id)
         parameters(request, ())
-        replicas = self._demands.replicas([image.image_id])
+        replicas = self._replicas(image)
         return json({"replicas": self._views(request, image, replicas)})
 
     def show(self, request: webob.Request, image_id: str, target: str) -> webob.Response:
         """The replica at the target; with ``wait``, when that has come to something."""
         image = self._readable(request, image_id)
         wait = _wait(request)
-        return self._when_changed(request, image, self._replica(image, target), wait)
+        replica = self._found(image, target)
+        is_gone = replica is None or replica.status is ReplicaStatus.DELETED
+        if replica is None or (is_gone and wait > 0 and not image.image.has_data):
+            return self._when_there(request, image, target, wait)
+        return self._when_changed(request, image, replica, wait)
+
+    def _when_there(
+        self, request: webob.Request, image: SeenImage, target: str, wait: float
+    ) -> webob.Response:
+        """The replica that is not there yet, as it is after the wait.
+
+        :raises Answered: 404, at once where it never will be there
+        """
+        never = self._why_never(image, target)
+        if never is not None:
+            raise _no_replica(target, never)
+        pause = self._room.wait_for_new(image.image_id, target, wait)
+        replica = self._found(image, target)
+        if replica is None or replica.status is ReplicaStatus.DELETED:
+            now = self._readable(request, image.image_id) if wait > 0 and pause is None else image
+            yet = "there is none yet"
+            if not now.image.has_data:
+                yet = f"the image has no data yet, it is {now.status}"
+            raise _no_replica(target, yet, pause or _DATA_COMES_SECONDS)
+        return json(self._view(request, image, replica))
+
+    def _why_never(self, image: SeenImage, target: str) -> str | None:
+        """What keeps the target from having the image without being asked for it."""
+        if target not in self._targets:
+            return "there is no such target"
+        if or_nothing(lambda: self._demands.is_leaving(target), False):
+            return "the target is being emptied"
+        if image.status not in (*_BEFORE_DATA, "active"):
+            return f"the image is {image.status}"
+        if image.status == "active" and not image.image.size:
+            return _EMPTY
+        verdict = self._choice.verdict(image.image, target)
+        return printable(verdict.why) if verdict.wanted is False else None
 
     def synchronise(self, request: webob.Request, image_id: str, target: str) -> webob.Response:
         """200 where the replica is active; 202 where it is made, before everything else."""
@@ -96,7 +137,7 @@ class ImageReplicas:
                 webob.exc.HTTPConflict, "A deactivated image keeps its locations; reactivate it."
             )
         parameters(request, ())
-        rows = self._demands.rows(image.image_id, target)
+        rows = or_nothing(lambda: self._demands.rows(image.image_id, target), [])
         live = [row for row in rows if row.status not in CLOSED]
         _see_that_none_is_in_hand(live)
         _see_that_none_is_the_only_location(image, live)
@@ -146,10 +187,17 @@ class ImageReplicas:
         return image
 
     def _replica(self, image: SeenImage, target: str) -> Replica:
-        for replica in self._demands.replicas([image.image_id]):
-            if replica.target == target:
-                return replica
-        raise _no_replica(target)
+        replica = self._found(image, target)
+        if replica is None:
+            raise _no_replica(target)
+        return replica
+
+    def _found(self, image: SeenImage, target: str) -> Replica | None:
+        replicas = self._replicas(image)
+        return next((replica for replica in replicas if replica.target == target), None)
+
+    def _replicas(self, image: SeenImage) -> Sequence[Replica]:
+        return or_nothing(lambda: self._demands.replicas([image.image_id]), [])
 
     def _view(self, request: webob.Request, image: SeenImage, replica: Replica) -> dict[str, Any]:
         return self._views(request, image, [replica])[0]
@@ -185,7 +233,7 @@ def _size_of(image: SeenImage) -> int:
         wait = None if image.status == "queued" else _DATA_COMES_SECONDS
         raise refused(webob.exc.HTTPConflict, why, wait)
     if not image.image.size:
-        raise refused(webob.exc.HTTPConflict, "An empty image can have no replica.")
+        raise refused(webob.exc.HTTPConflict, f"{_EMPTY.capitalize()}.")
     return image.image.size
 
 
@@ -208,5 +256,7 @@ def _see_that_none_is_the_only_location(image: SeenImage, replicas: Sequence[Rep
         raise refused(webob.exc.HTTPConflict, "It is the only location of the image.")
 
 
-def _no_replica(target: str) -> Exception:
-    return refused(webob.exc.HTTPNotFound, f"The image has no replica at target {target}.")
+def _no_replica(target: str, why: str = "", retry_after_seconds: int | None = None) -> Exception:
+    text = f"The image has no replica at target {target}"
+    explained = f"{text}: {why}." if why else f"{text}."
+    return refused(webob.exc.HTTPNotFound, explained, retry_after_seconds)

@@ -6,19 +6,16 @@ from typing import Any
 
 import webob
 import webob.exc
-from oslo_config import cfg
 from oslo_policy import policy
 
-from glance_repl_mw import policies
 from glance_repl_mw.rest.answers import refused
 
 
 class Rights:
     """Decides by the policy file, with the caller's own context; used by any thread."""
 
-    def __init__(self, conf: cfg.ConfigOpts) -> None:
-        self._enforcer = policy.Enforcer(conf)
-        self._enforcer.register_defaults(policies.list_rules())
+    def __init__(self, enforcer: policy.Enforcer) -> None:
+        self._enforcer = enforcer
 
     def may(self, request: webob.Request, rule: str, target: dict[str, Any]) -> bool:
         """Whether the rule lets the caller do it to ``target``."""

@@ -14,6 +14,7 @@ from glance_repl_mw.db.catalogue import ReplicaCatalogue
 from glance_repl_mw.db.states import TargetStates, health
 from glance_repl_mw.model import TargetState
 from glance_repl_mw.rest.answers import json
+from glance_repl_mw.rest.beginning import or_nothing
 from glance_repl_mw.rest.rights import Rights
 from glance_repl_mw.targets.base import Target
 
@@ -43,7 +44,8 @@ class Targets:
     def answer(self, request: webob.Request) -> webob.Response:
         """All configured targets, in the order of ``enabled_targets``."""
         self._rights.demand(request, policies.TARGETS, {})
-        states = self._states.since(timeutils.utcnow() - _FRESH)
+        since = timeutils.utcnow() - _FRESH
+        states = or_nothing(lambda: self._states.since(since), [])
         of_target = {
             name: [state for state in states if state.target == name] for name in self._targets
         }
@@ -57,7 +59,8 @@ class Targets:
         return json({"targets": views})
 
     def _details(self, states: Mapping[str, list[TargetState]]) -> dict[str, dict[str, Any]]:
-        counts, wishes = self._catalogue.counts(), self._catalogue.wishes()
+        counts = or_nothing(self._catalogue.counts, {})
+        wishes = or_nothing(self._catalogue.wishes, {})
         return {
             name: {
                 "url": getattr(target.conf, "url", None),

@@ -12,6 +12,7 @@ from collections.abc import Callable, Collection, Iterator
 from oslo_log import log
 
 from glance_repl_mw.model import Replica, ReplicaStatus
+from glance_repl_mw.spare_threads import SpareThreads
 
 LOG = log.getLogger(__name__)
 
@@ -25,7 +26,10 @@ Key = tuple[str, str]
 
 
 def _goes_on(first: ReplicaStatus, now: ReplicaStatus) -> bool:
-    """Whether there is nothing to tell yet to somebody who has seen the status ``first``."""
+    """Whether there is nothing to tell yet to somebody who has seen the status ``first``.
+
+    To whoever has seen none, or one that is deleted, that is so until there is another one.
+    """
     return now is first or now in _ON_THE_WAY
 
 
@@ -37,6 +41,7 @@ class WaitingRoom:
     :param look: gives the replicas that count of images
     :param places: how many threads may wait at once
     :param most_seconds: how long one of them may wait
+    :param threads: those that may wait for anything
     """
 
     def __init__(
@@ -44,10 +49,12 @@ class WaitingRoom:
         look: Callable[[Collection[str]], Collection[Replica]],
         places: int,
         most_seconds: float,
+        threads: SpareThreads,
     ) -> None:
         self._look = look
         self._places = places
         self._most_seconds = most_seconds
+        self._threads = threads
         self._changed = threading.Condition()
         self._waiting: collections.Counter[Key] = collections.Counter()
         self._seen: dict[Key, ReplicaStatus] = {}
@@ -60,15 +67,23 @@ class WaitingRoom:
         What is active or deleted is not waited for. Returns after how many seconds to ask again
         where there is no place to wait now, else None.
         """
-        if replica.status in _SETTLED or seconds <= 0:
+        if replica.status in _SETTLED:
             return None
-        key = (replica.image_id, replica.target)
+        return self._wait((replica.image_id, replica.target), replica.status, seconds)
+
+    def wait_for_new(self, image_id: str, target: str, seconds: float) -> int | None:
+        """As above, for a replica that is not there yet, or deleted."""
+        return self._wait((image_id, target), ReplicaStatus.DELETED, seconds)
+
+    def _wait(self, key: Key, first: ReplicaStatus, seconds: float) -> int | None:
+        if seconds <= 0:
+            return None
         ends_at = time.monotonic() + min(seconds, self._most_seconds)
         with self._place(key) as has_place:
             if not has_place:
                 return self._pause_seconds()
             with self._changed:
-                while _goes_on(replica.status, self._seen.get(key, replica.status)):
+                while _goes_on(first, self._seen.get(key, first)):
                     left = ends_at - time.monotonic()
                     if left <= 0 or not self._watches:
                         break
@@ -78,7 +93,7 @@ class WaitingRoom:
     @contextlib.contextmanager
     def _place(self, key: Key) -> Iterator[bool]:
         with self._changed:
-            has_place = self._waiting.total() < self._places
+            has_place = self._waiting.total() < self._places and self._threads.take()
             if has_place:
                 self._waiting[key] += 1
                 self._watch()
@@ -86,6 +101,7 @@ class WaitingRoom:
             yield has_place
         finally:
             if has_place:
+                self._threads.give_back()
                 with self._changed:
                     self._leave(key)
 

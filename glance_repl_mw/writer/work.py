@@ -29,6 +29,10 @@ def prove(
     :raises OSError: the spool file cannot be read
     """
     image = _known(upload) or images.get(upload.image_id)
+    if image.image_id != upload.image_id:
+        # Some databases find it whatever capitals one asks with; rows under two ids would be two.
+        hint = f"Glance has it as {image.image_id}, under which it is replicated"
+        raise exceptions.ImageGone(upload.image_id, None, "prove", hint)
     if not image.has_data:
         raise exceptions.GlanceUnavailable(
             upload.image_id, None, "prove", f"the image is {image.status}, not active"

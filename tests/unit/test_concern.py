@@ -10,9 +10,10 @@ import webob
 from oslo_config import cfg
 from oslo_utils import timeutils
 
-from glance_repl_mw import concern, opts
+from glance_repl_mw import concern, opts, policies
 from glance_repl_mw.concern import HEADER, AnswerHold, WriteConcern
 from glance_repl_mw.model import Replica, ReplicaStatus
+from glance_repl_mw.spare_threads import SpareThreads
 from glance_repl_mw.spool.appender import Appender
 from glance_repl_mw.spool.directory import Spool
 
@@ -87,7 +88,9 @@ def answer_to(spool, upload_id):
         conf([], default_config_files=[])
         for name, value in options.items():
             conf.set_override(name, value, group=opts.GROUP)
-        hold = AnswerHold(conf, glance or Glance(), spool, store)
+        hold = AnswerHold(
+            conf, glance or Glance(), spool, store, policies.enforcer(conf), SpareThreads()
+        )
         request = webob.Request.blank(f"/v2/images/{IMAGE}/file?a=b", method="PUT")
         values = {"roles": list(roles)}
         request.context = types.SimpleNamespace(to_policy_values=lambda: values)
@@ -219,7 +222,9 @@ def test_only_so_many_uploads_wait(spool, upload_id):
             over.wait(30)
             return super().replicas(image_id)
 
-    hold = AnswerHold(conf, Glance(), spool, Held([ACTIVE]))
+    hold = AnswerHold(
+        conf, Glance(), spool, Held([ACTIVE]), policies.enforcer(conf), SpareThreads()
+    )
     first, second = webob.Response(), webob.Response()
     thread = threading.Thread(target=hold.keep, args=(first, IMAGE, upload_id, None))
     thread.start()

@@ -15,8 +15,9 @@ RANKS = {
     "pace": 0,
     "signing": 0,
     "osc": 0,
-    "foreign_text": 0,
+    "foreign_text": -1,
     "sizes": 0,
+    "spare_threads": 1,
     "credentials": 1,
     "model": 1,
     "spool": 1,
@@ -56,7 +57,7 @@ RANKS = {
 MODULES = [
     path for path in sorted(PACKAGE.rglob("*.py")) if path.name not in ("__init__.py", "env.py")
 ]
-MOST_LINES = 330
+MOST_LINES = 340
 MOST_FUNCTION_LINES = 45
 
 

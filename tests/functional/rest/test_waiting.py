@@ -61,6 +61,35 @@ def test_put_waits_too(quiet, waiting_image):
     assert wait_until_active(quiet, waiting_image)["status"] == "active"
 
 
+def test_who_asks_before_the_image_has_data_is_told_when_the_replica_is_there(quiet):
+    """A busy machine may take longer than the service keeps a request; then it asks again."""
+    image_id, found = quiet.create_image(), []
+
+    def consume():
+        while (answer := ask(quiet, image_id)).status_code == 404:
+            found.append(answer)
+            time.sleep(int(answer.headers["Retry-After"]) and 0.1)
+        found.append(answer)
+
+    client = threading.Thread(target=consume)
+    client.start()
+    # Its process has no place for others then; requests go to both processes.
+    wait_until(lambda: is_held(quiet, image_id) or found, 60, "it waits")
+    assert quiet.upload(image_id, b"some bytes").status_code == 204
+    client.join(150)
+    *early, last = found
+    assert last.status_code == 200
+    assert all(" yet" in answer.text for answer in early)
+    quiet.wait_replicated(image_id, ["site-a"])
+    quiet.forget(image_id)
+
+
+def is_held(cloud, image_id):
+    """Whether a request with a wait is turned away, since another one is kept."""
+    answer = ask(cloud, image_id, "?wait=0.001")
+    return answer.headers.get("Retry-After") not in (None, "5")
+
+
 @pytest.mark.parametrize("wait", ["-1", "NaN", "inf", "1e3", "9" * 40, "", "1&wait=1", "0x1"])
 def test_wait_that_makes_no_sense(quiet, waiting_image, wait):
     for method in ("GET", "PUT"):

@@ -9,6 +9,7 @@ import pytest
 from glance_repl_mw.model import Replica, ReplicaStatus
 from glance_repl_mw.rest import waiting
 from glance_repl_mw.rest.waiting import WaitingRoom
+from glance_repl_mw.spare_threads import SpareThreads
 from tests.lab.process import wait_until
 
 NOW = datetime.datetime(2026, 5, 4, 3, 2, 1)
@@ -73,7 +74,7 @@ def end(waiters):
 
 def test_all_are_told_of_a_change_by_the_same_looks():
     rows = Rows(replica("pending"), replica("pending", "other"))
-    room = WaitingRoom(rows, 8, LONG)
+    room = WaitingRoom(rows, 8, LONG, SpareThreads())
     waiters = [Waiter(room, each) for each in rows.replicas * 2]
     wait_until(lambda: rows.looks and rows.looks[-1] == {"image", "other"}, 60, "all are seen")
     rows.replicas = [replica("active"), replica("error", "other")]
@@ -87,18 +88,18 @@ def test_all_are_told_of_a_change_by_the_same_looks():
 @pytest.mark.parametrize("status", ["active", "deleted"])
 def test_what_is_settled_is_not_waited_for(status):
     rows = Rows()
-    assert WaitingRoom(rows, 1, LONG).wait(replica(status), LONG) is None
+    assert WaitingRoom(rows, 1, LONG, SpareThreads()).wait(replica(status), LONG) is None
     assert rows.looks == []
 
 
 def test_no_wait_is_longer_than_allowed():
     rows = Rows(replica("pending"))
-    end([Waiter(WaitingRoom(rows, 1, 0.05), rows.replicas[0])])
+    end([Waiter(WaitingRoom(rows, 1, 0.05, SpareThreads()), rows.replicas[0])])
 
 
 def test_who_finds_no_place_comes_again_later():
     rows = Rows(replica("pending"))
-    room = WaitingRoom(rows, 1, LONG)
+    room = WaitingRoom(rows, 1, LONG, SpareThreads())
     waiter = Waiter(room, rows.replicas[0])
     wait_until(lambda: rows.looks, 60, "it waits")
     pauses = [room.wait(rows.replicas[0], LONG) for _ in range(50)]
@@ -121,7 +122,7 @@ def test_who_finds_no_place_comes_again_later():
 )
 def test_steps_on_the_way_end_no_wait(first, on_the_way, last):
     rows = Rows(replica(first))
-    waiter = Waiter(WaitingRoom(rows, 1, LONG), rows.replicas[0])
+    waiter = Waiter(WaitingRoom(rows, 1, LONG, SpareThreads()), rows.replicas[0])
     for status in on_the_way:
         rows.replicas = [replica(status)]
         number = len(rows.looks)
@@ -131,15 +132,49 @@ def test_steps_on_the_way_end_no_wait(first, on_the_way, last):
     end([waiter])
 
 
+def new(room, image_id="image", target="a", seconds=LONG):
+    """Waits for a replica that is not there."""
+    waiter = Waiter.__new__(Waiter)
+    threading.Thread.__init__(waiter, daemon=True)
+    waiter.pause = "waits"
+    waiter._wait = lambda: room.wait_for_new(image_id, target, seconds)
+    waiter.start()
+    return waiter
+
+
+@pytest.mark.parametrize("before", [[], ["deleted"]])
+def test_replica_that_is_not_there_is_waited_for_until_it_is_active(before):
+    rows = Rows(*map(replica, before))
+    waiter = new(WaitingRoom(rows, 1, LONG, SpareThreads()))
+    for status in ("pending", "uploading"):
+        number = len(rows.looks)
+        wait_until(lambda number=number: len(rows.looks) > number + 1, 60, "it is looked for")
+        assert waiter.is_alive()
+        rows.replicas = [replica(status)]
+    rows.replicas = [replica("active")]
+    end([waiter])
+    assert waiter.pause is None
+
+
+def test_last_free_thread_of_a_process_never_waits():
+    rows = Rows(replica("pending"))
+    threads = SpareThreads()
+    threads.learn({"wsgi.multithread": False})
+    room = WaitingRoom(rows, 8, LONG, threads)
+    assert room.wait(rows.replicas[0], LONG) == 2
+    assert room.wait_for_new("image", "b", LONG) == 2
+    assert rows.looks == []
+
+
 def test_replica_that_is_gone_has_changed():
     rows = Rows()
-    end([Waiter(WaitingRoom(rows, 1, LONG), replica("pending"))])
+    end([Waiter(WaitingRoom(rows, 1, LONG, SpareThreads()), replica("pending"))])
 
 
 def test_nobody_waits_for_a_database_that_is_away():
     rows = Rows(replica("pending"))
     rows.error = oslo_db.exception.DBConnectionError()
-    room = WaitingRoom(rows, 1, LONG)
+    room = WaitingRoom(rows, 1, LONG, SpareThreads())
     end([Waiter(room, rows.replicas[0])])
     rows.error = None
     waiter = Waiter(room, rows.replicas[0])
