@@ -116,8 +116,8 @@ REPLICATION_OPTIONS: Sequence[cfg.Opt] = (
         default=2,
         min=1,
         help="How many uploads of one API process wait at once; further ones get their answer "
-        "without a wait. Keep it below the threads of the process: the writer needs one of them "
-        "to add locations.",
+        "without a wait. One thread of the process never waits, since the writer needs it to add "
+        "locations: with one thread, no upload waits.",
     ),
     cfg.IntOpt(
         "writer_nice",
@@ -185,8 +185,8 @@ REST_OPTIONS: Sequence[cfg.Opt] = (
         default=1,
         min=0,
         help="How many threads of each API process may be held by requests with wait= at once. "
-        "Others are answered immediately and told when to ask again. Leave threads for everybody "
-        "else.",
+        "Others are answered immediately and told when to ask again. One thread never waits: "
+        "with one thread, every request is answered immediately.",
     ),
 )
 

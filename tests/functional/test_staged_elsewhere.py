@@ -9,7 +9,7 @@ import pytest
 from tests.functional.cluster import Cluster
 from tests.functional.test_location_races import PATCH_TYPE
 from tests.lab.coordinators import Etcd, Redis
-from tests.lab.faults import HANGING, FaultyTarget
+from tests.lab.faults import HANGING, HEALTHY, FaultyTarget
 from tests.lab.webservers import Nginx
 
 BODY = b"some bytes of an image"
@@ -108,6 +108,5 @@ def test_a_change_that_hangs_holds_up_nobody_else(cluster):
         assert hanging.is_alive(), "the test is of no use"
         assert waits_for_locks(cluster) == waits
     finally:
-        site.stop()
+        site.switch(HEALTHY)
         hanging.join()
-        site.start()
