@@ -75,13 +75,18 @@ def fetch(
         known,
         held_back=held_back,
     )
+    return _read(sources, appender)
+
+
+def _read(sources: Sources, appender: Appender) -> Fetched:
+    """Bring the bytes of the sources into the spool, to the end or to a rejection."""
     try:
         for block in sources.blocks():
             appender.append(block)
     except exceptions.SourceFailed as error:
-        LOG.warning("Image %s cannot be fetched: %s", image.image_id, error)
+        LOG.warning("An image cannot be fetched: %s", error)
         appender.reject(str(error))
-        again = upload_id if error.others_are_left else None
+        again = appender.upload_id if error.others_are_left else None
         return Fetched(tuple(sources.suspects), again)
     except BaseException as error:
         appender.reject(f"the fetch was broken off: {error or type(error).__name__}")
