@@ -65,17 +65,26 @@ def fetch(
         return Fetched()
     sources = Sources(tools, image, rows, reading)
     known = {name: getattr(image, name) for name in _KNOWN}
-    what = (image.image_id, image.size, sources.origin, upload_id, targets, known)
-    return _read(sources, Appender(tools.spool, *what, held_back=held_back))
+    appender = Appender(
+        tools.spool,
+        image.image_id,
+        image.size,
+        sources.origin,
+        upload_id,
+        targets,
+        known,
+        held_back=held_back,
+    )
+    return _read(sources, appender)
 
 
 def _read(sources: Sources, appender: Appender) -> Fetched:
-    """Read from the sources into the spool; raises as ``fetch``."""
+    """Bring the bytes of the sources into the spool, to the end or to a rejection."""
     try:
         for block in sources.blocks():
             appender.append(block)
     except exceptions.SourceFailed as error:
-        LOG.warning("Image %s cannot be fetched: %s", error.image_id, error)
+        LOG.warning("An image cannot be fetched: %s", error)
         appender.reject(str(error))
         again = appender.upload_id if error.others_are_left else None
         return Fetched(tuple(sources.suspects), again)

@@ -11,11 +11,11 @@ from pathlib import Path
 import pytest
 from oslo_utils import timeutils
 
-from tests.functional.cloud import MIB, Cloud
+from tests.functional.cloud import MIB, WAIT_SECONDS, Cloud
 from tests.functional.test_spool import fill, mounted
 from tests.functional.test_target_faults import QUICK
 from tests.functional.test_writer import Writer
-from tests.lab.faults import DOWN, HEALTHY, Fault, FaultyTarget
+from tests.lab.faults import DOWN, HANGING, HEALTHY, Fault, FaultyTarget
 from tests.lab.images import image_bytes
 from tests.lab.process import wait_until
 from tests.lab.webservers import Nginx
@@ -173,6 +173,24 @@ def test_database_that_is_deleted_while_no_writer_runs(cloud):
         assert_all_complete(cloud, images)
         assert {image_id: cloud.replica_urls(image_id) for image_id in images} == urls
         assert all(len(cloud.puts(image_id, "site-a")) == 1 for image_id in images)
+
+
+def test_database_is_lost_while_a_target_hangs(cloud, held):
+    """That target costs one of its timeouts, a minute, and not one for each image."""
+    with Writer(cloud):
+        images = new_images(cloud, 4)
+        assert_all_complete(cloud, images)
+    database_of(cloud).unlink()
+    held.switch(HANGING)
+
+    def are_taken_up():
+        rows = [cloud.row(image_id, "site-a") for image_id in images]
+        return all(row is not None and row.status == "active" for row in rows)
+
+    with Writer(cloud):
+        wait_until(are_taken_up, WAIT_SECONDS, "the replicas elsewhere are taken up")
+        held.switch(HEALTHY)
+        assert_all_complete(cloud, images)
 
 
 def test_disk_of_the_database_is_full(cloud):

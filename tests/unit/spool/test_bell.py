@@ -44,13 +44,17 @@ def test_upload_rings_when_it_begins_and_when_it_ends(spool, rung):
     assert heard(rung)
 
 
-@pytest.mark.parametrize(("size", "at_begin"), [(1, 0), (TAIL_BYTES, 0), (TAIL_BYTES + 1, 1)])
+@pytest.mark.parametrize(
+    ("size", "held_back", "at_begin"),
+    [(1, False, 0), (TAIL_BYTES, False, 0), (TAIL_BYTES + 1, False, 1), (TAIL_BYTES + 1, True, 0)],
+)
 def test_upload_of_which_nothing_can_be_sent_early_rings_at_its_end(
-    spool, monkeypatch, size, at_begin
+    spool, monkeypatch, size, held_back, at_begin
 ):
     rings = []
     monkeypatch.setattr(spool.bell, "ring", lambda: rings.append(None))
-    appender = Appender(spool, IMAGE, size)
+    appender = Appender(spool, IMAGE, size, held_back=held_back)
+    assert spool.uploads()[0].can_be_sent_early == bool(at_begin)
     assert len(rings) == at_begin
     appender.accept()
     assert len(rings) == at_begin + 1
