@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import pathlib
+import time
 from collections.abc import Iterator
 
 import alembic.util
@@ -17,6 +18,11 @@ from glance_repl_mw.checks.finding import Finding, error, ok, warning
 from glance_repl_mw.checks.places import can_hold, existing
 from glance_repl_mw.db import schema
 from glance_repl_mw.db.models import ReplicaRow
+from glance_repl_mw.presence import local_writer
+
+# So long a writer of this node may take to make the tables of its SQLite file.
+_PATIENCE_SECONDS = 10.0
+_LOOK_SECONDS = 0.2
 
 PROBLEMS = (
     oslo_db.exception.DBError,
@@ -75,7 +81,7 @@ def check(deployment: Deployment) -> Iterator[Finding]:
         yield ok(where, f"{path} is made when it is first needed")
         return
     try:
-        current = schema.is_current(schema.open_database(connection))
+        current = _is_current(schema.open_database(connection), deployment, is_file=bool(path))
     except exceptions.ConfigError as problem:
         yield error(where, problem.hint.removeprefix(f"{where}: "), "correct it")
     except PROBLEMS as problem:
@@ -88,6 +94,19 @@ def check(deployment: Deployment) -> Iterator[Finding]:
         else:
             remedy = "run glance-repl-manage db sync"
             yield warning(where, "the schema is not that of this release", remedy)
+
+
+def _is_current(
+    database: enginefacade._TransactionContextManager, deployment: Deployment, *, is_file: bool
+) -> bool:
+    """Whether the schema is the newest; a writer that has just begun is given time to make it."""
+    spool = pathlib.Path(deployment.replication.replication.spool_dir)
+    end = time.monotonic() + _PATIENCE_SECONDS
+    while not (current := schema.is_current(database)) and is_file and time.monotonic() < end:
+        if not local_writer(spool).runs:
+            break
+        time.sleep(_LOOK_SECONDS)
+    return current
 
 
 def _exposure(where: str, path: pathlib.Path | None) -> Iterator[Finding]:
