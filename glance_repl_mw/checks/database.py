@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import pathlib
 import re
+import time
 from collections.abc import Iterator
 
 import alembic.util
@@ -18,6 +19,11 @@ from glance_repl_mw.checks.finding import Finding, error, ok, warning
 from glance_repl_mw.checks.places import can_hold, existing
 from glance_repl_mw.db import schema
 from glance_repl_mw.db.models import ReplicaRow
+from glance_repl_mw.presence import local_writer
+
+# So long a writer of this node may take to make the tables of its SQLite file.
+_PATIENCE_SECONDS = 10.0
+_LOOK_SECONDS = 0.2
 
 PROBLEMS = (
     oslo_db.exception.DBError,
@@ -80,7 +86,7 @@ def check(deployment: Deployment) -> Iterator[Finding]:
         return
     try:
         database = schema.open_database(connection)
-        current = schema.is_current(database)
+        current = _is_current(database, deployment, is_file=bool(path))
         in_cluster = list(_galera(where, database))
     except exceptions.ConfigError as problem:
         yield error(where, problem.hint.removeprefix(f"{where}: "), "correct it")
@@ -117,6 +123,19 @@ def _galera(where: str, database: enginefacade._TransactionContextManager) -> It
 def _loses_updates(release: str) -> bool:
     number = re.match(r"(\d+)\.(\d+)\.(\d+)", release)
     return number is not None and _FIRST_LOSING <= tuple(map(int, number.groups())) <= _LAST_LOSING
+
+
+def _is_current(
+    database: enginefacade._TransactionContextManager, deployment: Deployment, *, is_file: bool
+) -> bool:
+    """Whether the schema is the newest; a writer that has just begun is given time to make it."""
+    spool = pathlib.Path(deployment.replication.replication.spool_dir)
+    end = time.monotonic() + _PATIENCE_SECONDS
+    while not (current := schema.is_current(database)) and is_file and time.monotonic() < end:
+        if not local_writer(spool).runs:
+            break
+        time.sleep(_LOOK_SECONDS)
+    return current
 
 
 def _exposure(where: str, path: pathlib.Path | None) -> Iterator[Finding]:
