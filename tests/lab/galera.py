@@ -21,6 +21,7 @@ class GaleraNode(MariaDb):
     def __init__(self, directory: Path, name: str) -> None:
         super().__init__(directory, name)
         self.peers = ""
+        self.donors = ""
         self.founds_cluster = False
         self.cluster_port, self._increments_port, self._state_port = (
             free_port() for _ in range(3)
@@ -45,6 +46,7 @@ class GaleraNode(MariaDb):
             "wsrep-node-name": self.name,
             "wsrep-node-address": self.address,
             "wsrep-sst-method": "rsync",
+            "wsrep-sst-donor": self.donors,
             "wsrep-sst-receive-address": f"{HOST}:{self._state_port}",
             "wsrep-provider-options": provider,
             "wsrep-cluster-address": f"gcomm://{self.peers}",
@@ -71,6 +73,9 @@ class Galera:
         ]
         for node in self.nodes:
             node.peers = ",".join(each.address for each in self.nodes)
+            # A node that gives its state away stands still; the first is to be the last to do so.
+            donors = [each.name for each in self.nodes[1:] if each is not node]
+            node.donors = "".join(f"{name}," for name in donors)
 
     @classmethod
     def available(cls) -> str | None:
