@@ -16,6 +16,7 @@ import fcntl
 import json
 import os
 import pathlib
+import tempfile
 import time
 import uuid
 from collections.abc import Iterator
@@ -53,11 +54,10 @@ class Spool:
 
         :raises ConfigError: it cannot be used, or others may read it
         """
-        probe = self.directory / f".probe-{uuid.uuid4().hex}"
         try:
             self.directory.mkdir(mode=0o700, parents=True, exist_ok=True)
-            probe.touch(mode=0o600)
-            probe.unlink()
+            with tempfile.TemporaryFile(dir=self.directory, suffix=".tmp"):
+                pass
         except OSError as error:
             raise _unusable(f"{self.directory}: {error.strerror}") from error
         if self.directory.stat().st_mode & 0o077:
