@@ -13,7 +13,7 @@ from glance_repl_mw.db.deletions import DeletionRecords
 
 FACT = "deployment"
 # Beside the locks: all else in the spool comes and goes with uploads.
-FILE = "locks/deployment"
+FILE = "deployment"
 
 
 def deployment_id(conf: cfg.ConfigOpts, records: DeletionRecords) -> str:
@@ -41,7 +41,6 @@ def told(spool: pathlib.Path) -> str | None:
 
 
 def _write(spool: pathlib.Path, value: str) -> None:
-    (spool / FILE).parent.mkdir(mode=0o700, exist_ok=True)
     temporary = spool / f"{uuid.uuid4().hex}.tmp"
     with temporary.open("w") as file:
         os.fchmod(file.fileno(), 0o600)

@@ -1,9 +1,10 @@
 """A target whose collection is known to be its own.
 
 Each collection has a marker object that names its target and the deployment, written when the
-target is first used. Before anything is written or deleted there the marker is read, where it is
-written and with the same credentials. So a URL that leads to the collection of another target, of
-another deployment, or to one server under two names, does no harm.
+target is first used. Before the collection is used the marker is read, where it is written and
+with the same credentials. So a URL that leads to the collection of another target, of another
+deployment, or to one server under two names, does no harm. What such a place lacks says nothing of
+the replicas either, so that it is not looked at.
 """
 
 from __future__ import annotations
@@ -27,10 +28,11 @@ _MOST_BYTES = 4096
 # For so long a marker that was read is believed: before a delete, and before anything else.
 _DELETE_SECONDS = 30.0
 _USE_SECONDS = 300.0
+_SETTLE_SECONDS = 1.0
 
 
 class GuardedTarget(Target):
-    """Another target, which is written to only while its marker is right; used by any thread.
+    """Another target, which is used only while its marker is right; used by any thread.
 
     :param deployment: the id of the deployment, the same on all of its nodes
     :param obstacle: tells why the target must not be used at all; empty where it may be
@@ -57,9 +59,11 @@ class GuardedTarget(Target):
         return self._target.put(name, reader, size)
 
     def stat(self, name: str) -> Stored | None:
+        self.confirm("stat", _USE_SECONDS)
         return self._target.stat(name)
 
     def open(self, name: str, offset: int = 0) -> Iterator[bytes]:
+        self.confirm("open", _USE_SECONDS)
         return self._target.open(name, offset)
 
     def read(self, name: str, most_bytes: int) -> bytes | None:
@@ -76,6 +80,7 @@ class GuardedTarget(Target):
         return self._target.location(url)
 
     def list(self) -> Iterator[str]:
+        self.confirm("list", _USE_SECONDS)
         return self._target.list()
 
     def probe(self, name: str | None) -> None:
@@ -121,6 +126,8 @@ class GuardedTarget(Target):
         if found is None:
             LOG.info("Target %s: its collection gets a marker", self.name)
             self._write()
+            # Another target that has found none either writes its own meanwhile.
+            time.sleep(_SETTLE_SECONDS)
             found = self._target.read(MARKER, _MOST_BYTES)
         if found is None:
             hint = f"{MARKER} cannot be read after it was written"

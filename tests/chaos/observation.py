@@ -22,7 +22,7 @@ _BLOCK_BYTES = 1 << 20
 _READERS = 4
 _TIMEOUT_SECONDS = (5, 30)
 # They stay as long as the spool directory.
-_KEPT = {"writer.lock", "api.lock", "locks", "node", "bell"}
+_KEPT = {"writer.lock", "api.lock", "locks", "node", "bell", "deployment", "secret"}
 _STATUS = ("-m", "glance_repl_mw.cmd.manage")
 
 

@@ -39,7 +39,7 @@ MIB = 1 << 20
 CHUNK_BYTES = 256 << 10
 # Longer than a target may stall by default: such a push is tried again, and succeeds.
 WAIT_SECONDS = 150
-KEPT = {"writer.lock", "api.lock", "locks", "node", "bell"}
+KEPT = {"writer.lock", "api.lock", "locks", "node", "bell", "deployment", "secret"}
 TOP = Path(__file__).parents[2]
 PATIENT_SQLITE = ("--pythonpath", str(TOP), "--import", "tests.lab.patient_sqlite")
 CLOSED = (ReplicaStatus.ACTIVE, ReplicaStatus.DELETED)

@@ -36,7 +36,7 @@ class Node:
             f"spool_dir = {self.spool}\n"
             "enabled_targets = site-a:http,site-c:http\n"
             f"[replication:site-a]\nurl = {self.url}\n"
-            f"[replication:site-c]\nurl = {self.url}\n"
+            f"[replication:site-c]\nurl = {self.url}c/\n"
         )
 
     def run(self, *arguments):
@@ -69,7 +69,7 @@ def records(node):
     database = schema.open_database(f"sqlite:///{node.database_file}")
     schema.upgrade(database)
     survey, wishes = ReplicaSurvey(database), TargetWishes(database)
-    yield Records(survey, wishes, Outlooks(database), ReplicaDemands(database), {})
+    yield Records(survey, wishes, Outlooks(database), ReplicaDemands(database), {}, database)
     database.writer.get_engine().dispose()
 
 

@@ -44,5 +44,6 @@ def test_nothing_is_said_to_be_complete(lab, capsys):
 
 
 def test_others_are_cleaned(lab):
+    lab.add_witness()
     assert orphans.run(lab.tools, [OTHER, SITE], delete=True, as_json=False) == 2
     assert lab.target.objects == {}

@@ -38,9 +38,7 @@ def expected(cause, sight, naming, copies, tripped):
     return True, f"no location names it, and other readable copies: {copies}"
 
 
-TABLE = list(
-    itertools.product((DEMANDED, INFERRED), Sight, Naming, COPIES, (CLOSED, TRIPPED))
-)
+TABLE = list(itertools.product((DEMANDED, INFERRED), Sight, Naming, COPIES, (CLOSED, TRIPPED)))
 
 
 @pytest.mark.parametrize(("cause", "sight", "naming", "copies", "tripped"), TABLE)

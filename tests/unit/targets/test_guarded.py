@@ -53,6 +53,11 @@ class Memory(Target):
         return []
 
 
+@pytest.fixture(autouse=True)
+def patient(monkeypatch):
+    monkeypatch.setattr(guarded, "_SETTLE_SECONDS", 0.0)
+
+
 @pytest.fixture
 def memory():
     return Memory("site-a", {"replica": b"bytes"})
@@ -84,6 +89,9 @@ def test_first_use_marks_the_collection(memory):
         lambda target: target.put("new", guarded._Bytes(b"x"), 1),
         lambda target: target.probe(None),
         lambda target: target.check(),
+        lambda target: target.stat("replica"),
+        lambda target: target.open("replica"),
+        lambda target: target.list(),
     ],
 )
 def test_collection_of_somebody_else_is_left_alone(memory, marker, use):
@@ -147,9 +155,18 @@ def test_changed_place_stops_every_use_until_it_is_right(memory):
     target.delete("replica")
 
 
-def test_what_only_reads_needs_no_marker(memory):
-    target = GuardedTarget(memory, "d1")
-    assert b"".join(target.open("replica")) == b"bytes"
-    assert target.stat("replica").size == 5
-    assert list(target.list()) == ["replica"]
-    assert memory.reads == 0
+def test_what_another_place_lacks_says_nothing_of_the_replicas(memory):
+    target = GuardedTarget(memory, "d1", lambda: "[replication:site-a] url was changed")
+    for use in (target.stat, target.open):
+        with pytest.raises(exceptions.TargetMoved, match="was changed"):
+            use("replica that was not moved along")
+
+
+def test_targets_that_mark_one_place_at_the_same_time_are_one_too_many(memory, monkeypatch):
+    second = GuardedTarget(Memory("site-b", memory.objects), "d1")
+    # Both have found no marker, and the other one writes last.
+    monkeypatch.setattr(guarded.time, "sleep", lambda seconds: second._write())
+    with pytest.raises(exceptions.TargetMisplaced, match="'site-b'"):
+        GuardedTarget(memory, "d1").delete("replica")
+    second.delete("nothing")
+    assert "replica" in memory.objects
