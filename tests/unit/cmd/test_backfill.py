@@ -23,7 +23,7 @@ def glance(node, monkeypatch):
     special = {
         "empty": {"size": 0},
         "queued": {"status": "queued", "size": None},
-        "named": {"locations": (f"{node.url}named.u.1",)},
+        "named": {"locations": (f"{node.url}c/named.u.1",)},
         "closed": {"visibility": "public"},
     }
     shown = [image(name, **special.get(name, {})) for name in NAMES]
