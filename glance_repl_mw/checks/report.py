@@ -78,7 +78,7 @@ def _findings(deployment: Deployment, targets: dict[str, Target]) -> Iterator[Fi
         ("files", lambda: exposure.check_files(deployment.replication, targets.values())),
         ("targets", lambda: exposure.check_targets(targets.values())),
         ("targets", lambda: exposure.check_imports(deployment, targets.values())),
-        ("targets", lambda: identity.check(deployment, targets)),
+        ("targets", lambda: _identify(deployment, targets)),
         ("targets", lambda: _try_out(deployment, targets)),
         ("writer", lambda: writers.check(deployment)),
     ]
@@ -90,6 +90,14 @@ def _load(deployment: Deployment, targets: dict[str, Target]) -> list[Finding]:
     loaded, findings = target_checks.load(deployment.replication)
     targets.update(loaded)
     return findings
+
+
+def _identify(deployment: Deployment, targets: dict[str, Target]) -> Iterator[Finding]:
+    """Leaves in ``targets`` those whose collections may be written to."""
+    for finding in identity.check(deployment, dict(targets)):
+        if finding.level is Level.ERROR:
+            targets.pop(finding.where, None)
+        yield finding
 
 
 def _try_out(deployment: Deployment, targets: dict[str, Target]) -> Iterator[Finding]:
