@@ -26,6 +26,7 @@ from glance_repl_mw.checks.database import sqlite_file
 from glance_repl_mw.db import schema
 from glance_repl_mw.db.store import ReplicaStore
 from glance_repl_mw.model import Replica, ReplicaStatus
+from glance_repl_mw.targets.guarded import MARKER
 from tests.lab.copies import Copies
 from tests.lab.databases import DatabaseServer
 from tests.lab.faults import FaultyProxy
@@ -322,7 +323,9 @@ class Cloud:
         return (server.root / url.removeprefix(server.url)).read_bytes()
 
     def objects(self, image_id: str = "") -> dict[str, list[str]]:
-        """Names of the files by target, unfinished ones included; only targets that have some.
+        """Names of the files by target; only targets that have some.
+
+        Unfinished ones are among them, the markers are not.
 
         :param image_id: only files whose name holds it
         """
@@ -451,5 +454,5 @@ def merged(*layers: Options) -> dict[str, dict[str, str]]:
 def _files(server: Server, part: str) -> Iterator[str]:
     root: Path = server.root  # type: ignore[attr-defined]
     for path in root.rglob("*"):
-        if path.is_file() and part in path.name:
+        if path.is_file() and part in path.name and path.name != MARKER:
             yield path.name
