@@ -15,7 +15,7 @@ from glance_repl_mw.db.wishes import TargetWishes
 SCRIPTS = script.ScriptDirectory(str(Path(migrations.__file__).parent))
 REVISIONS = [each.revision for each in reversed(list(SCRIPTS.walk_revisions()))]
 MOMENT = datetime.datetime(2026, 5, 4, 3, 2, 1, 654321)
-WORDS = {"status": "active", "wish": "drain", "image_id": "image", "target": "site-a"}
+WORDS = {"status": "pending", "wish": "drain", "image_id": "image", "target": "site-a"}
 
 
 @pytest.fixture(params=["sqlite", "mariadb", "postgresql"])
@@ -88,6 +88,19 @@ def test_upgrade_keeps_rows_and_ends_in_what_the_models_say(database, revision):
         {"site-a"} if "target_wishes" in written else set()
     )
     schema.upgrade(database)
+
+
+def test_replica_of_a_missing_image_is_looked_at_afresh(database):
+    """An active replica had a next attempt where Glance did not have its image."""
+    schema.upgrade(database, "0005")
+    row = fill(database)["replicas"]
+    table = sa.table("replicas", sa.column("status"))
+    with database.writer.get_engine().begin() as connection:
+        connection.execute(sa.update(table).values(status="active"))
+    schema.upgrade(database)
+    (kept,) = content(database, "replicas")
+    assert (kept["error"], kept["next_attempt_at"]) == (None, None)
+    assert kept["object_name"] == row["object_name"]
 
 
 def test_text_of_mariadb_tells_apart_what_differs(mariadb):
