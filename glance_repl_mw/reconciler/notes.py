@@ -128,11 +128,12 @@ class Notes(WokenTask):
 
     def _purge(self, image_id: str) -> None:
         """A job of the image may come to an end that does not know of the delete: look again."""
+        # Nobody else looks after what was staged, and Glance has it as long as it has the image.
+        staging.drop(self.tools, image_id)
         seconds = None
         with reporting(image_id):
             purge = gone.purge(self.tools, image_id)
             if purge.is_gone:
-                staging.drop(self.tools, image_id)
                 self._on_gone(image_id)
             if purge.due_at is not None:
                 until = (purge.due_at - timeutils.utcnow()).total_seconds()

@@ -9,6 +9,7 @@ import oslo_db.exception
 import pytest
 
 from glance_repl_mw.reconciler import notes, tasks
+from glance_repl_mw.spool.upload import Upload, UploadState
 from tests.unit.reconciler.target_lab import Lab
 
 WAIT_SECONDS = 60
@@ -74,6 +75,19 @@ def test_deleted_image_is_looked_at_until_its_job_has_ended(lab, clock):
     task.run_once()
     assert lab.row(image_id).status == "deleting"
     assert not task._noted
+
+
+def test_what_was_staged_goes_with_an_image_that_is_shown_but_not_listed(lab, clock):
+    """So Glance leaves one whose DELETE it has broken off; nobody else looks after the bytes."""
+    image_id = lab.add()
+    lab.images.unlisted.add(image_id)
+    spool = lab.tools.spool
+    spool.write_sidecar(Upload("0" * 32, image_id, 5, UploadState.STAGED, 0.0))
+    spool.data_path("0" * 32).write_bytes(b"bytes")
+    notes.Notes(lab.tools, lambda image_id: None, lambda image_id: None).run_once()
+    assert spool.get("0" * 32) is None
+    assert not spool.data_path("0" * 32).exists()
+    assert lab.row(image_id).status == "active"
 
 
 def test_change_of_an_image_that_cannot_be_seen_is_no_delete(lab, clock):
