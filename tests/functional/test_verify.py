@@ -22,6 +22,7 @@ SCRUBBING = {
     "scrub_interval_seconds": "1",
     "scrub_bytes_per_second": str(64 << 20),
     "orphan_interval_seconds": "1",
+    "missing_image_delay_seconds": "2",
 }
 ALL = ("site-a", "site-b", "site-c")
 IMAGES = 9
