@@ -195,8 +195,8 @@ class FaultyProxy:
                 if self.fault.endless:
                     await _answer_endlessly(head, writer, self.fault.endless == "gzip")
                     return
-                if self.fault.endless is not None:
-                    await _send_for_ever(writer, *self.fault.endless)
+                if self.fault.dripping is not None:
+                    await _send_for_ever(writer, *self.fault.dripping)
                 if self.fault.status is not None:
                     await self._answer(reader, writer)
                     return
