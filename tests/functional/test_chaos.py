@@ -87,7 +87,8 @@ def was_tried(row):
 
 
 def is_left(row):
-    return row.status in ("deleted", "error", "pending")
+    """What a target lacks that is not its own can be deleted by nobody."""
+    return row.status in ("deleting", "deleted", "error", "pending")
 
 
 def run(plan, keystone, workdir, capsys):
