@@ -136,7 +136,10 @@ def test_database_that_is_locked_for_longer_than_one_tries(cloud, held):
         lock.execute("BEGIN EXCLUSIVE")
         try:
             held.switch(HEALTHY)
-            wait_until(lambda: CHANGE_WAITS.search(writer.log.read_text()), 60, "a change waits")
+            # Each transaction is given up after a minute, and another one may come first.
+            wait_until(
+                lambda: CHANGE_WAITS.search(writer.log.read_text()), WAIT_SECONDS, "a change waits"
+            )
             images |= new_images(cloud, 2)
             for each, body in images.items():
                 assert cloud.request("GET", f"v2/images/{each}/file").content == body
