@@ -365,12 +365,17 @@ class Cloud:
     def assert_no_trace(self, image_id: str, seconds: float = WAIT_SECONDS) -> None:
         """Wait until replication has ended with a refused upload, and see that it left nothing.
 
-        That is: an empty spool, no file at any target, no row other than a `deleted` one.
+        That is: an empty spool, no file at any target, no row other than a `deleted` one. What was
+        active already goes a little later.
         """
         self.wait_settled(seconds)
+        try:
+            wait_until(
+                lambda: set(self.statuses(image_id).values()) <= {"deleted"}, seconds, "deleted"
+            )
+        except TimeoutError as error:
+            raise TimeoutError(f"{image_id} is left: {self.statuses(image_id)}") from error
         assert not self.objects(image_id), self.objects(image_id)
-        statuses = self.statuses(image_id)
-        assert set(statuses.values()) <= {"deleted"}, statuses
 
     # Processes
 

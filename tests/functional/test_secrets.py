@@ -62,12 +62,18 @@ class Quoting(BaseHTTPRequestHandler):
 
     do_DELETE = do_MKCOL = do_PUT
 
+    def do_GET(self):
+        """It has no marker yet, so that one is to be written."""
+        self.send_response(404)
+        self.send_header("Content-Length", "0")
+        self.end_headers()
+
     def log_message(self, *_arguments):
         pass
 
 
 class QuotingServer:
-    """The server of a target that answers every request with its own credentials."""
+    """The server of a target that answers every write with its own credentials."""
 
     def __init__(self):
         self._server = ThreadingHTTPServer((HOST, 0), Quoting)
