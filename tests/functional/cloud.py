@@ -9,6 +9,7 @@
 Every wait ends with a TimeoutError that says what was waited for.
 """
 
+import functools
 import os
 import threading
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -350,10 +351,16 @@ class Cloud:
         self.wait_settled()
         for name, url in urls.items():
             assert self.object_bytes(name, url) == body, f"{name} has other bytes"
-            assert self.objects(image_id)[name] == [url.rpartition("/")[2]]
+            # What earlier attempts have left goes a little later.
+            only = [url.rpartition("/")[2]]
+            has_only = functools.partial(self._has, image_id, name, only)
+            wait_until(has_only, WAIT_SECONDS, f"{name} has only {only}")
             row = self.row(image_id, name)
             assert row and (row.attempts, row.error, row.next_attempt_at) == (0, None, None), row
         assert len(self.locations(image_id)) == 1 + len(urls)
+
+    def _has(self, image_id: str, target: str, names: list[str]) -> bool:
+        return self.objects(image_id).get(target) == names
 
     def downloads(self, image_id: str) -> list[Request]:
         """The requests for the image's data that Glance has in its log."""

@@ -98,13 +98,23 @@ def ask(cloud, method, path, user="admin", query=None, **names):
 
 def test_answers_about_a_replica_in_error_and_to_a_delete(quiet, failed_replica):
     names = {"image_id": failed_replica, "target": "site-b"}
-    shown = ask(quiet, "GET", REPLICA, **names).json()
-    assert (shown["status"], bool(shown["error"])) == ("error", True)
+
+    def is_shown():
+        shown = ask(quiet, "GET", REPLICA, **names).json()
+        return (shown["status"], bool(shown["error"])) == ("error", True)
+
+    def is_listed():
+        listed = ask(quiet, "GET", REPLICAS, image_id=failed_replica).json()["replicas"]
+        return "error" in {each["status"] for each in listed}
+
+    def is_found():
+        page = ask(quiet, "GET", LISTING, query={"status": "error", "target": "site-b"}).json()
+        return failed_replica in {each["image_id"] for each in page["replicas"]}
+
+    # During an attempt it is another status.
+    for look in (is_shown, is_listed, is_found):
+        wait_until(look, 60, look.__name__)
     assert ask(quiet, "GET", REPLICA, "alice", **names).json()["error"] is None
-    listed = ask(quiet, "GET", REPLICAS, image_id=failed_replica).json()["replicas"]
-    assert "error" in {each["status"] for each in listed}
-    page = ask(quiet, "GET", LISTING, query={"status": "error", "target": "site-b"}).json()
-    assert failed_replica in {each["image_id"] for each in page["replicas"]}
     made = ask(quiet, "PUT", REPLICA, "alice", **names)
     assert (made.status_code, made.json()["image_id"]) == (202, failed_replica)
     # The writer keeps the bytes for its next attempt.
