@@ -32,7 +32,7 @@ _held: contextvars.ContextVar[contextlib.ExitStack | None] = contextvars.Context
 
 
 class ImageLocks(abc.ABC):
-    """The locks of all images, one for each: whoever holds one holds up no other image.
+    """The locks of all images, one for each: a held lock delays changes of its own image only.
 
     :param wait_seconds: the longest time that a request waits for another one
     :ivar is_shared: by several nodes

@@ -26,7 +26,7 @@ HEADER = "X-Glance-Repl-Signature"
 SECRET_FILE = "secret"
 _VARIABLE = f"HTTP_{HEADER.upper().replace('-', '_')}"
 _PURPOSE = b"glance-repl-mw: requests of its own"
-# Whoever sees a signature could else try many passwords in a short time.
+# Slow to compute, so that a reader of one signature cannot try many passwords in a short time.
 _ROUNDS = 100_000
 # Clocks of nodes differ.
 _VALID_SECONDS = 300

@@ -1,4 +1,4 @@
-"""The one way by which objects are deleted: whoever wants one deleted has to ask here.
+"""Decides on every delete of an object: writer, reconciler and commands ask here first.
 
 Before an object goes, the image's record is read from the Glance that is known, and the evidence
 is put together on which ``replicas.deletion`` decides. The image's record must not name the

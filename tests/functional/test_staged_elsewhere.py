@@ -1,4 +1,4 @@
-"""Nodes with a coordinator, and staging areas of their own: nobody waits for a lock in vain."""
+"""Nodes with a coordinator, and staging areas of their own: no request waits for a lock of its own."""
 
 import threading
 import uuid
