@@ -1,7 +1,7 @@
 """Good replicas outlive wrong words: lost roles, another Glance, old rows, twin collections.
 
-The tests of lost roles, of another Glance and of rows that are older than the locations were seen to
-fail on the tree before these guards: it lost live objects there. The others were not run there.
+The tests of lost roles, of another Glance and of rows older than the locations were seen to fail
+on the tree before these guards: it lost live objects there. The others were not run there.
 """
 
 import contextlib

@@ -1,4 +1,4 @@
-"""Nodes with a coordinator, and staging areas of their own: no request waits for a lock of its own."""
+"""Nodes with a coordinator and staging areas of their own: no request waits for its own lock."""
 
 import threading
 import uuid
