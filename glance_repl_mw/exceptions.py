@@ -75,6 +75,10 @@ class ImageGone(ReplicationError):
     """Glance does not know the image any more."""
 
 
+class ImageHasOtherId(ReplicationError):
+    """Glance has the image under an id whose capitals differ from those that were asked for."""
+
+
 class SourceFailed(ReplicationError):
     """No source gives the bytes of an image.
 

@@ -139,6 +139,8 @@ class Job:
             self._pushes.start()
         elif isinstance(error, exceptions.SpoolCorrupt):
             self._give_up(str(error))
+        elif isinstance(error, exceptions.ImageHasOtherId):
+            self.refuse(str(error))
         else:
             self._proof.retry_later()
             LOG.warning("Image %s waits for its proof: %s", self.upload.image_id, error)

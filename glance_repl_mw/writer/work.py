@@ -29,6 +29,7 @@ def prove(
     :param hashed: the hex digest of the spooled bytes by its algorithm, None if it failed
     :raises SpoolCorrupt: they are not the bytes that Glance has
     :raises ImageGone: the image was deleted
+    :raises ImageHasOtherId:
     :raises GlanceUnavailable: Glance cannot be asked, or the image is not active yet
     :raises GlanceRefused:
     :raises OSError: the spool file cannot be read
@@ -37,7 +38,7 @@ def prove(
     if image.image_id != upload.image_id:
         # Some databases find it whatever capitals one asks with; rows under two ids would be two.
         hint = f"Glance has it as {image.image_id}, under which it is replicated"
-        raise exceptions.ImageGone(upload.image_id, None, "prove", hint)
+        raise exceptions.ImageHasOtherId(upload.image_id, None, "prove", hint)
     if not image.has_data:
         raise exceptions.GlanceUnavailable(
             upload.image_id, None, "prove", f"the image is {image.status}, not active"

@@ -35,7 +35,7 @@ class HostileTarget:
         self.url = f"http://{HOST}:{self.port}/images/"
         self.manner: Callable[[str], Iterator[bytes] | None] = serve_well
         self.pause_seconds = 0.0
-        self.objects: dict[str, int] = {}
+        self.objects: dict[str, bytes] = {}
         self.asked: list[str] = []
         self._listening: socket.socket | None = None
         self._stopped = threading.Event()
@@ -118,31 +118,30 @@ class HostileTarget:
     ) -> bytes:
         """Serve the request well; returns what came after it."""
         headers = dict(line.lower().split(": ", 1) for line in lines[1:])
-        left = int(headers.get("content-length", "0"))
-        total = left
-        while left > len(data):
-            left -= len(data)
-            data = sock.recv(_RECEIVE_BYTES)
-            if not data:
+        length = int(headers.get("content-length", "0"))
+        while len(data) < length:
+            more = sock.recv(_RECEIVE_BYTES)
+            if not more:
                 raise ConnectionError
-        data = data[left:]
-        status, size = "404 Not Found", 0
+            data += more
+        body, data = data[:length], data[length:]
+        status, found = "404 Not Found", b""
         if method == "PUT":
-            status, self.objects[name] = "201 Created", total
+            status, self.objects[name] = "201 Created", body
         elif method == "DELETE" and self.objects.pop(name, None) is not None:
             status = "204 No Content"
         elif method in ("HEAD", "GET") and name in self.objects:
-            status, size = "200 OK", self.objects[name]
+            status, found = "200 OK", self.objects[name]
         elif method in ("MOVE", "PROPFIND"):
             status = "405 Method Not Allowed"
-        sock.sendall(f"HTTP/1.1 {status}\r\nContent-Length: {size}\r\n\r\n".encode())
-        if method == "GET" and size:
-            sock.sendall(bytes(size))
+        sock.sendall(f"HTTP/1.1 {status}\r\nContent-Length: {len(found)}\r\n\r\n".encode())
+        if method == "GET":
+            sock.sendall(found)
         return data
 
 
 def serve_well(_method: str) -> None:
-    """Objects have the right sizes; all of their bytes are zeros."""
+    """Keep what is put, and give it back."""
 
 
 def endless_listing(method: str) -> Iterator[bytes] | None:

@@ -69,6 +69,17 @@ def test_refused_upload_is_taken_back(lab, targets):
     assert lab.spooled() == []
 
 
+def test_image_that_glance_has_under_other_capitals_is_left_to_that_id(lab, images, targets):
+    lab.accepted(BODY)
+    images.accept(BODY, image_id=IMAGE.upper())
+    lab.take_in_hand()
+    lab.until_done()
+    assert {row.status for row in lab.rows().values()} <= {"deleting", "deleted"}
+    assert all(IMAGE.upper() in row.error for row in lab.rows().values())
+    assert [target.objects for target in targets.values()] == [{}, {}]
+    assert lab.spooled() == []
+
+
 def test_refused_upload_that_was_never_pushed_is_closed(lab):
     appender = lab.receive(b"abc", 3)
     lab.take_in_hand()
