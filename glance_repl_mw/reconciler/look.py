@@ -164,9 +164,11 @@ class Look:
         survey = self._tools.survey
         if row.status is ReplicaStatus.STORED:
             if row.location_url in image.locations:
-                survey.change(
+                active = survey.change(
                     row, ReplicaStatus.ACTIVE, next_attempt_at=None, error=None, attempts=0
                 )
+                if active:
+                    self._clean_up(active)
             elif row.next_attempt_at is not None and image.status == "active":
                 survey.change(row, next_attempt_at=timeutils.utcnow())
         elif row.next_attempt_at is None and _is_forgotten(row):

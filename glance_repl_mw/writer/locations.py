@@ -38,6 +38,7 @@ class _Watched:
     url: str
     attempts: int
     known_lost: bool
+    has_former_objects: bool = False
 
 
 class LocationKeeper:
@@ -66,6 +67,7 @@ class LocationKeeper:
             replica.location_url or "",
             replica.attempts,
             known_lost=True,
+            has_former_objects=bool(replica.object_names[1:]),
         )
         known = {other.url for other in self._watched} | self._doubted
         if not self._looking and entry.url not in known:
@@ -176,6 +178,15 @@ class LocationKeeper:
 
     def _active(self, entry: _Watched) -> None:
         self._save(entry, ReplicaStatus.ACTIVE, attempts=0, error=None, next_attempt_at=None)
+        if entry.has_former_objects:
+            self._have_image_looked_at(entry.image_id)
+
+    def _have_image_looked_at(self, image_id: str) -> None:
+        """The look at an image deletes what earlier attempts have left; it comes soon."""
+        try:
+            self._crew.spool.note(image_id)
+        except OSError as error:
+            LOG.warning("Image %s is looked at later: %s", image_id, error)
 
     def _failed(self, entry: _Watched, problem: BaseException) -> None:
         LOG.warning("Image %s, target %s: %s", entry.image_id, entry.target, problem)

@@ -88,6 +88,17 @@ def test_location_without_a_row_is_taken_up(lab):
     assert row.location_url == url_of(name)
 
 
+def test_former_objects_go_once_the_stored_replica_is_seen_to_be_a_location(lab):
+    (image_id,) = lost(lab, 1)
+    at(lab, image_id)
+    lab.target.objects["former"] = b"broken"
+    lab.survey.change(lab.row(image_id), ReplicaStatus.STORED, former_objects="former")
+    at(lab, image_id)
+    row = lab.row(image_id)
+    assert (row.status, row.object_names) == ("active", [row.object_name])
+    assert list(lab.target.objects) == [row.object_name]
+
+
 def lost(lab, number):
     """So many images with a location at the target, of which the database knows no more."""
     image_ids = []

@@ -1,6 +1,7 @@
 """New locations are looked at once more, some seconds later."""
 
 import pytest
+from oslo_utils import timeutils
 
 from glance_repl_mw.model import ReplicaStatus
 from glance_repl_mw.writer import locations
@@ -39,3 +40,14 @@ def test_location_that_was_withdrawn_meanwhile_does_not_come_back(keeper, lab, c
     crew.store.update(bad.upload_id, [bad.target], ReplicaStatus.ERROR)
     look(keeper, crew)
     assert crew.images.image.locations == ("file:///primary", good.location_url)
+
+
+def test_image_is_looked_at_soon_for_what_earlier_attempts_have_left(keeper, lab, crew):
+    look(keeper, crew)
+    row = lab.rows()["site-a"]
+    stored = {"next_attempt_at": timeutils.utcnow(), "former_objects": "an earlier one"}
+    crew.store.update(row.upload_id, [row.target], ReplicaStatus.STORED, **stored)
+    keeper.retry(lab.rows()["site-a"])
+    look(keeper, crew)
+    assert lab.rows()["site-a"].status == "active"
+    assert crew.spool.take_notes() == [row.image_id]
