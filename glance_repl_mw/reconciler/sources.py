@@ -208,7 +208,7 @@ def verify(
         watched.begin(replica.target)
         pace = Watched(watched, image.size or 0)
         try:
-            verifier.verify(replica, image, read_back=True, pace=pace)
+            verifier.verify(replica, image, read_back=True, pace=pace, is_suspect=True)
         except (exceptions.SourceSlow, oslo_db.exception.DBError) as error:
             what = "Image %s, target %s: not known whether the replica is good: %s"
             LOG.warning(what, replica.image_id, replica.target, error)

@@ -55,7 +55,13 @@ class Verifier:
         self._tools = tools
 
     def verify(
-        self, replica: Replica, image: Image, *, read_back: bool, pace: Pace | None = None
+        self,
+        replica: Replica,
+        image: Image,
+        *,
+        read_back: bool,
+        pace: Pace | None = None,
+        is_suspect: bool = False,
     ) -> Verdict:
         """Examine a replica and act on what is found; blocks.
 
@@ -65,10 +71,11 @@ class Verifier:
 
         :param image: Glance's record of the replica's image
         :param pace: grants the bytes that are read back; None for no limit
+        :param is_suspect: it has given wrong bytes, so that it is examined also when just made
         :raises Stopping: the writer ends
         :raises oslo_db.exception.DBError:
         """
-        obstacle = self.obstacle(replica) or _obstacle_at(image)
+        obstacle = self.obstacle(replica, is_suspect=is_suspect) or _obstacle_at(image)
         if obstacle:
             return Verdict(Outcome.SKIPPED, obstacle)
         target = self._tools.targets[replica.target]
@@ -111,7 +118,7 @@ class Verifier:
                 else:
                     yield replica, self.verify(replica, image, read_back=read_back, pace=pace)
 
-    def obstacle(self, replica: Replica) -> str:
+    def obstacle(self, replica: Replica, *, is_suspect: bool = False) -> str:
         """Why the replica is not verified now, as its row says; empty where it can be."""
         if replica.status is not ReplicaStatus.ACTIVE:
             return f"the replica is {replica.status}"
@@ -119,7 +126,7 @@ class Verifier:
             return "the target is not configured"
         if self._tools.is_in_hand(replica):
             return "its upload is not finished"
-        return "it has just been made" if _is_fresh(replica) else ""
+        return "it has just been made" if _is_fresh(replica) and not is_suspect else ""
 
     def _withdraw(
         self, replica: Replica, error: exceptions.TargetError, read_back: bool

@@ -1,6 +1,9 @@
 """Where the bytes of a repair come from."""
 
+import datetime
+
 import pytest
+from oslo_utils import timeutils
 
 from glance_repl_mw import exceptions
 from glance_repl_mw.pace import Pace
@@ -77,8 +80,9 @@ def test_next_source_goes_on_where_one_fails(lab):
     assert lab.downloads == [image_id]
 
 
-def test_corrupt_replica_is_found_out(lab):
-    image_id = lab.add()
+@pytest.mark.parametrize("age", [datetime.timedelta(0), datetime.timedelta(days=20)])
+def test_corrupt_replica_is_found_out(lab, age):
+    image_id = lab.add(made_at=timeutils.utcnow() - age)
     lab.target.objects[lab.name(image_id)] = BODY[:-1] + b"x"
     found = sources(lab, image_id)
     with pytest.raises(exceptions.SourceFailed, match="sha512"):
