@@ -11,6 +11,7 @@ _HINT = (
     "holds a $, and what follows it is taken for the name of an option that is not there; "
     "write $$ for a $"
 )
+_NAMED = re.compile(r"Value for option (\S+) ")
 _NAME = re.compile(r"(?<![$\\])(?:\$\$)*\$(?:[A-Za-z_]|\{)")
 
 
@@ -19,6 +20,12 @@ def reason(error: Exception) -> str:
     if isinstance(error, _UNKNOWN):
         return _HINT
     return str(error).rpartition(" is not valid: ")[2]
+
+
+def reason_and_option(error: Exception) -> str:
+    """As ``reason``, with the option where the error names one."""
+    named = _NAMED.match(str(error))
+    return f"{named[1]}: {reason(error)}" if named else reason(error) or str(error)
 
 
 def is_in(value: str) -> bool:

@@ -111,7 +111,7 @@ def _guarded(area: str, step: Callable[[], Iterable[Finding]]) -> Iterator[Findi
     try:
         yield from step()
     except cfg.Error as problem:
-        yield error(area, substitution.reason(problem) or str(problem), "correct the value")
+        yield error(area, substitution.reason_and_option(problem), "correct the value")
     except PermissionError as problem:
         text = f"{problem.filename} may not be looked at"
         yield error(area, text, "run this check as the user of glance-api")

@@ -56,7 +56,7 @@ def manage(arguments: list[str]) -> int:
     except (exceptions.ReplicationError, OSError) as error:
         problem = str(error)
     except cfg.Error as error:
-        problem = substitution.reason(error) or str(error)
+        problem = substitution.reason_and_option(error)
     except database_checks.PROBLEMS as error:
         problem = f"[replication] connection: {database_checks.explain(error)}"
     text = printable(secrecy.redact(problem), _ERROR_CHARACTERS)

@@ -26,3 +26,15 @@ def test_a_dollar_counts_where_a_name_follows(value, counts):
 def test_reason_holds_nothing_of_the_value():
     assert "hush" not in substitution.reason(cfg.NoSuchOptError("hush"))
     assert substitution.reason(ValueError("5 is not valid: too small")) == "too small"
+
+
+def test_option_is_named_where_the_error_names_it(tmp_path):
+    (tmp_path / "conf").write_text("[DEFAULT]\nnumber = much\n")
+    conf = cfg.ConfigOpts()
+    conf.register_opt(cfg.IntOpt("number"))
+    conf(["--config-file", str(tmp_path / "conf")], default_config_dirs=[])
+    with pytest.raises(cfg.Error) as caught:
+        _ = conf.number
+    told = substitution.reason_and_option(caught.value)
+    assert told == "number: invalid literal for int() with base 10: 'much'"
+    assert substitution.reason_and_option(cfg.Error("another")) == "another"
