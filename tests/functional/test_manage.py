@@ -397,8 +397,9 @@ def test_spool_that_others_may_read_is_found(config, tmp_path, mode):
     spool.mkdir()
     spool.chmod(mode)
     config.edit(replication={"spool_dir": str(spool)})
-    (found,) = bad(check(config, 2))
+    found, no_writer = bad(check(config, 2))
     assert found.endswith(f"{spool}: has mode {mode:04o}; make its mode 0700")
+    assert no_writer.startswith("warning: writer: none runs on this node; ")
 
 
 def test_spool_that_cannot_be_made_is_found(config, tmp_path):
