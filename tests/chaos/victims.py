@@ -4,8 +4,6 @@ import dataclasses
 import random
 import signal
 import socket
-import subprocess
-import sys
 from collections.abc import Callable
 from contextlib import AbstractContextManager, suppress
 from pathlib import Path
@@ -13,13 +11,13 @@ from pathlib import Path
 import psutil
 
 from tests.functional.cloud import Cloud, writers_of
+from tests.lab import commands
 from tests.lab.faults import HEALTHY, FaultyTarget
 from tests.lab.faults import Fault as Behaviour
 from tests.lab.glance import Glance
-from tests.lab.process import HOST, clean_environment, wait_until
+from tests.lab.process import HOST, wait_until
 
 OF_OURS = "glance-repl-"
-_COMMAND_SECONDS = 120
 _END_SECONDS = 60
 
 # Strikes when it is entered; gives what it hit, for the log.
@@ -35,15 +33,7 @@ def signal_writers(cloud: Cloud, number: signal.Signals) -> str:
 
 def manage(cloud: Cloud, *arguments: str) -> str:
     """What an operator does meanwhile; returns the end of what the command says."""
-    command = [sys.executable, "-m", "glance_repl_mw.cmd.manage", "--config-file"]
-    process = subprocess.run(
-        [*command, str(cloud.glance.config_file), *arguments],
-        env=clean_environment(),
-        stdin=subprocess.DEVNULL,
-        capture_output=True,
-        text=True,
-        timeout=_COMMAND_SECONDS,
-    )
+    process = commands.manage("--config-file", cloud.glance.config_file, *arguments)
     lines = (process.stdout + process.stderr).strip().splitlines() or ["nothing to say"]
     return f"{lines[-1]} (status {process.returncode})"
 

@@ -7,16 +7,15 @@ on the tree before these guards: it lost live objects there. The others were not
 import contextlib
 import shutil
 import sqlite3
-import subprocess
-import sys
 
 import pytest
 
 from tests.functional.cloud import MIB, Cloud
+from tests.lab import commands
 from tests.lab.faults import DOWN, HEALTHY, FaultyProxy, FaultyTarget
 from tests.lab.glance import Glance
 from tests.lab.images import image_bytes
-from tests.lab.process import clean_environment, wait_until
+from tests.lab.process import wait_until
 from tests.lab.webservers import Nginx
 
 SITES = ("site-a", "site-b")
@@ -53,15 +52,7 @@ class Deletions(Cloud):
         self.glance.options["replication"]["endpoint_override"] = self.way.url
 
     def manage(self, *arguments):
-        command = [sys.executable, "-m", "glance_repl_mw.cmd.manage", "--config-file"]
-        return subprocess.run(
-            [*command, str(self.glance.config_file), *arguments],
-            env=clean_environment(),
-            stdin=subprocess.DEVNULL,
-            capture_output=True,
-            text=True,
-            timeout=120,
-        )
+        return commands.manage("--config-file", self.glance.config_file, *arguments)
 
     def sql(self, statement, *values):
         with contextlib.closing(sqlite3.connect(self.directory / "replication.sqlite")) as file:

@@ -4,15 +4,14 @@ import json
 import operator
 import re
 import shutil
-import subprocess
-import sys
 from configparser import ConfigParser
 from pathlib import Path
 
 import pytest
 
+from tests.lab import commands
 from tests.lab.images import image_bytes
-from tests.lab.process import clean_environment, free_port
+from tests.lab.process import free_port
 from tests.lab.webservers import Nginx, WsgiDav
 
 READY = "Everything is ready for the first upload."
@@ -39,14 +38,7 @@ DEAD_URL = f"http://127.0.0.1:{free_port()}/images/"
 
 def manage(*arguments, **environment):
     """Run the command; whatever it does, it shows no secret and no traceback."""
-    process = subprocess.run(
-        [sys.executable, "-m", "glance_repl_mw.cmd.manage", *map(str, arguments)],
-        env=clean_environment(**environment),
-        stdin=subprocess.DEVNULL,
-        capture_output=True,
-        text=True,
-        timeout=120,
-    )
+    process = commands.manage(*arguments, environment=environment)
     output = process.stdout + process.stderr
     assert not [secret for secret in SECRETS if secret in output], output
     assert "Traceback" not in output, output
