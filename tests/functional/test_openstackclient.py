@@ -147,7 +147,7 @@ def test_targets(cloud, alice, admin):
 def test_what_is_not_there(alice, image_id):
     nowhere = alice("show", image_id, "nowhere")
     assert nowhere.returncode == 1
-    assert "The image has no replica at target nowhere. (HTTP 404)" in nowhere.stderr
+    assert "The image has no replica at target nowhere: there is no such target" in nowhere.stderr
     unknown = alice("list", "no such image")
     assert unknown.returncode == 1
     assert "No Image found for no such image" in unknown.stderr
