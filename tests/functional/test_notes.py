@@ -58,11 +58,16 @@ def test_changes_are_noted(quiet, notes, image_id):
         lambda: send(quiet, "POST", f"{image}/actions/deactivate"),
         lambda: send(quiet, "POST", f"{image}/actions/reactivate"),
         lambda: send(quiet, "POST", f"{image}/import", json=copy),
-        lambda: send(quiet, "DELETE", image),
     ]
     for change in changes:
         change()
         assert notes() == [image_id]
+
+
+def test_a_delete_leaves_a_word_of_its_own(quiet, notes, image_id):
+    send(quiet, "DELETE", f"images/{image_id}")
+    assert notes() == []
+    assert Spool(str(quiet.spool)).deleted_images() == [image_id]
 
 
 def test_a_location_of_a_new_image_is_noted(quiet, notes):
