@@ -2,7 +2,6 @@
 
 import json
 import os
-import random
 import shutil
 import sqlite3
 import subprocess
@@ -35,7 +34,8 @@ PATCH = "application/openstack-images-v2.1-json-patch"
 
 def test_nothing_is_lost_and_nothing_left_over(keystone, workdir, require, capsys):
     require(Nginx)
-    plan = campaign.Plan(seed=random.randrange(1 << 32), rounds=30, rounds_per_check=15)
+    # Always the same faults here; tools/chaos draws others.
+    plan = campaign.Plan(seed=248664641, rounds=30, rounds_per_check=15)
     run(plan, keystone, workdir, capsys)
 
 
