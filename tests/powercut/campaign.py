@@ -41,6 +41,7 @@ from tests.chaos.observation import (
     spool_files,
 )
 from tests.chaos.watch import Watch
+from tests.functional.cloud import PATIENT_SQLITE
 from tests.lab.glance import Glance, Options
 from tests.lab.keystone import Keystone
 from tests.lab.process import ServerError, wait_until
@@ -282,7 +283,9 @@ def started(directory: Path, keystone: Keystone, plan: Plan) -> Iterator[PowerCu
     """All that a campaign needs, in a directory of its own."""
     targets = {name: Nginx(directory / name, autoindex=True) for name in _SITES}
     ports = [target.port for target in targets.values()]
-    glance = Glance(directory / "glance", keystone, target_ports=ports)
+    glance = Glance(
+        directory / "glance", keystone, target_ports=ports, uwsgi_arguments=PATIENT_SQLITE
+    )
     disk = LosingDisk(directory / "disk")
     with targets[_SITES[0]], targets[_SITES[1]], glance, disk:
         there = Node(directory, disk, glance, options_for(disk, glance, targets, keystone))
