@@ -84,7 +84,7 @@ class Plan:
     seed: int
     cuts: int = 40
     cuts_per_check: int = 10
-    rest_seconds: float = 90.0
+    rest_seconds: float = 300.0
 
 
 class Node:
