@@ -16,7 +16,7 @@ from glance_repl_mw.db.outlook import Outlooks
 from glance_repl_mw.db.survey import ReplicaSurvey
 from glance_repl_mw.db.wishes import TargetWishes
 from glance_repl_mw.model import CLOSED, Replica, ReplicaStatus
-from glance_repl_mw.reconciler.leaving import CANNOT_LEAVE
+from glance_repl_mw.reconciler.leaving import cannot_leave
 
 _PAGE = 500
 
@@ -67,7 +67,7 @@ class Records:
         after = 0
         statuses = [each for each in ReplicaStatus if each is not ReplicaStatus.DELETED]
         while page := self.survey.page(target, statuses, after=after, limit=_PAGE):
-            found += (row for row in page if (row.error or "").startswith(CANNOT_LEAVE))
+            found += filter(cannot_leave, page)
             after = page[-1].id
         return found
 

@@ -47,6 +47,11 @@ _NO_IMAGE = "Glance does not show the image; its replicas go when it is certain 
 _WHY = {Wish.DRAIN: "the target is drained", Wish.REMOVE: "the target was removed"}
 
 
+def cannot_leave(replica: Replica) -> bool:
+    """Whether it stays although its target shall be empty, for the reason in its ``error``."""
+    return (replica.error or "").startswith(CANNOT_LEAVE)
+
+
 class Leaving(WokenTask):
     """Sees to all wishes: locations first, then objects, which a removed target keeps.
 
@@ -106,7 +111,7 @@ class Leaving(WokenTask):
         is_over = replica.status is ReplicaStatus.ACTIVE  # even if the job waits for other targets
         if not is_over and self.tools.is_in_hand(replica):
             return False
-        if (replica.error or "").startswith(CANNOT_LEAVE):
+        if cannot_leave(replica):
             return not _has_changed_within(_LOOK_AGAIN, replica)
         return replica.status not in _WITH_OBJECT or not _has_changed_within(_SETTLED, replica)
 

@@ -17,6 +17,7 @@ from glance_repl_mw.content import ImageDigest
 from glance_repl_mw.foreign_text import printable
 from glance_repl_mw.model import Image, Replica, ReplicaStatus
 from glance_repl_mw.pace import Pace
+from glance_repl_mw.reconciler.leaving import cannot_leave
 from glance_repl_mw.reconciler.tools import Stopping, Tools
 from glance_repl_mw.targets.base import Target
 from glance_repl_mw.targets.bounds import TooLong, bounded_blocks
@@ -87,7 +88,9 @@ class Verifier:
         except exceptions.TargetError as error:
             return Verdict(Outcome.UNKNOWN, str(error))
         now = timeutils.utcnow()
-        changes: dict[str, Any] = {"verified_at": now, "error": None}
+        changes: dict[str, Any] = {"verified_at": now}
+        if not self._is_to_leave_and_cannot(replica):
+            changes["error"] = None
         if read_back:
             changes["read_back_at"] = now
         self._tools.survey.change(replica, **changes)
@@ -127,6 +130,10 @@ class Verifier:
         if self._tools.is_in_hand(replica):
             return "its upload is not finished"
         return "it has just been made" if _is_fresh(replica) and not is_suspect else ""
+
+    def _is_to_leave_and_cannot(self, replica: Replica) -> bool:
+        """Whether its error tells an operator, who still wants the target empty, why it stays."""
+        return cannot_leave(replica) and replica.target in self._tools.outlooks.now().wishes
 
     def _withdraw(
         self, replica: Replica, error: exceptions.TargetError, read_back: bool

@@ -84,6 +84,7 @@ class Plan:
     seed: int
     cuts: int = 40
     cuts_per_check: int = 10
+    # For 60 of them files that look half made stay in the spool.
     rest_seconds: float = 300.0
 
 

@@ -8,7 +8,8 @@ import types
 import pytest
 
 from glance_repl_mw import exceptions
-from glance_repl_mw.model import ReplicaStatus
+from glance_repl_mw.model import ReplicaStatus, Wish
+from glance_repl_mw.reconciler.leaving import CANNOT_LEAVE
 from glance_repl_mw.reconciler.tools import Stopping
 from glance_repl_mw.reconciler.verification import Outcome, Verifier, examine
 from glance_repl_mw.targets.bounds import bounded_blocks
@@ -59,6 +60,19 @@ def test_old_error_of_a_good_one_goes(lab):
     image_id = lab.add()
     with at(days(1)):
         lab.survey.change(lab.row(image_id), error="once it was bad")
+    verify(lab, image_id)
+    assert lab.row(image_id).error is None
+
+
+def test_why_a_good_one_cannot_leave_stays_as_long_as_it_is_to_leave(lab):
+    image_id = lab.add()
+    why = f"{CANNOT_LEAVE}it is the only location of the image"
+    with at(days(1)):
+        lab.survey.change(lab.row(image_id), error=why)
+    lab.tools.wishes.ask(SITE, Wish.DRAIN)
+    assert verify(lab, image_id).outcome is Outcome.GOOD
+    assert lab.row(image_id).error == why
+    lab.tools.wishes.take_back(SITE)
     verify(lab, image_id)
     assert lab.row(image_id).error is None
 
