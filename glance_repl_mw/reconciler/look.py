@@ -154,8 +154,8 @@ class Look:
                     close(self._tools, row, _REPLACED, Cause.SUPERSEDED)
             return self._active(image, mine, stays)
         for row in live:
-            is_known = row.location_url in image.locations
-            if is_known or not self._take_up(image, mine, row):
+            is_stored = row.status is ReplicaStatus.STORED and row.location_url in image.locations
+            if is_stored or not self._take_up(image, mine, row):
                 self._go_on(image, row)
         return False
 
@@ -175,7 +175,7 @@ class Look:
             survey.change(row, next_attempt_at=timeutils.utcnow())
 
     def _take_up(self, image: Image, mine: Sequence[Replica], row: Replica) -> bool:
-        """Whether the image has another location at the target, of which the row tells now."""
+        """Whether the image has a good location at the target, of which the row tells now."""
         try:
             return self._adoption.adopt_into(image, row, mine)
         except NotAsked:

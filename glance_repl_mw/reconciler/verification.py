@@ -144,11 +144,9 @@ class Verifier:
         is_news = survey.change(
             replica,
             ReplicaStatus.ERROR,
-            error=str(error),
             attempts=0,
             next_attempt_at=timeutils.utcnow(),
-            verified_at=None,
-            read_back_at=None,
+            **finding(replica, error),
         )
         if not is_news:
             return Verdict(Outcome.SKIPPED, "it has changed meanwhile")
@@ -165,6 +163,16 @@ class Verifier:
         except (exceptions.GlanceUnavailable, exceptions.GlanceRefused) as error:
             return error.hint
         return "it is the only one of the image" if stays else ""
+
+
+def finding(replica: Replica, error: exceptions.TargetError) -> dict[str, Any]:
+    """What the row of a replica that was found to be bad says from then on."""
+    return {
+        "error": str(error),
+        "former_objects": " ".join(replica.object_names) or None,
+        "verified_at": None,
+        "read_back_at": None,
+    }
 
 
 def _is_fresh(replica: Replica) -> bool:

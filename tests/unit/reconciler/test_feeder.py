@@ -204,6 +204,21 @@ def test_what_is_a_location_is_taken_up_and_not_fetched(lab):
     assert not lab.fetched
 
 
+def test_own_location_is_taken_up_unless_its_object_was_found_to_be_bad(lab):
+    image_ids = [lab.add(), lab.add()]
+    for image_id in image_ids:
+        row = lab.survey.change(lab.row(image_id), ReplicaStatus.ERROR)
+        is_bad = image_id == image_ids[1]
+        former = row.object_name if is_bad else None
+        lab.survey.change(row, next_attempt_at=row.created_at, former_objects=former)
+    assert lab.started() == 2
+    lab.pool.run()
+    assert [lab.row(image_id).status for image_id in image_ids] == ["active", "pending"]
+    assert lab.is_location(image_ids[0])
+    assert not lab.is_location(image_ids[1])
+    assert lab.fetched == image_ids[1:]
+
+
 def test_location_of_an_object_that_is_replaced_goes_first(lab):
     image_id = lab.add()
     lab.target.objects[lab.name(image_id)] = b"too short"
