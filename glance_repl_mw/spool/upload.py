@@ -82,13 +82,15 @@ class Upload:
         return not is_staged and not self.is_provisional
 
 
-def upload_of(fields: dict[str, Any]) -> Upload:
+def upload_of(fields: object) -> Upload:
     """The upload of which ``fields`` came out of a sidecar.
 
     :raises ValueError: a state or origin is unknown
-    :raises TypeError: a field is missing or unknown
+    :raises TypeError: a field is missing or unknown, or these are no fields
     :raises KeyError: the state is missing
     """
+    if not isinstance(fields, dict):
+        raise TypeError("these are no fields")
     targets = fields.get("targets")
     return Upload(
         **{

@@ -10,6 +10,7 @@ from collections.abc import Mapping
 
 from oslo_log import log
 
+from glance_repl_mw import exceptions
 from glance_repl_mw.spool.upload import Upload, UploadState
 from glance_repl_mw.writer import work
 from glance_repl_mw.writer.crew import Crew
@@ -53,17 +54,17 @@ class Recovery:
         self._is_ending = is_ending
         self._forget_ended()
         for upload_id, job in self._jobs.items():
-            if not self._is_due(upload_id) or not self._crew.spool.is_abandoned(job.upload):
+            if not self._is_due(upload_id):
                 continue
-            upload = self._crew.spool.get(upload_id)
-            if upload is None or not self._crew.spool.is_abandoned(upload):
+            try:
+                upload = self._abandoned(job.upload)
+            except (exceptions.SidecarUnreadable, OSError) as error:
+                LOG.error(
+                    "Image %s: its upload is looked at later: %s", job.upload.image_id, error
+                )
                 continue
-            question = self._questions.setdefault(upload_id, _Question())
-            question.ask_at = math.inf
-            self._crew.at_glance(
-                functools.partial(self._ask_glance, upload),
-                functools.partial(self._answered, upload, question),
-            )
+            if upload is not None:
+                self._ask_about(upload)
 
     def tidy(self) -> None:
         """Remove what dead processes left and nobody waits for.
@@ -74,6 +75,24 @@ class Recovery:
         for upload in self._crew.spool.uploads():
             if upload.is_provisional and self._crew.spool.is_abandoned(upload):
                 self._crew.spool.remove(upload.upload_id)
+
+    def _abandoned(self, upload: Upload) -> Upload | None:
+        """The upload as its sidecar tells it now, None where it is not abandoned.
+
+        :raises SidecarUnreadable:
+        :raises OSError:
+        """
+        spool = self._crew.spool
+        now = spool.get(upload.upload_id) if spool.is_abandoned(upload) else None
+        return now if now is not None and spool.is_abandoned(now) else None
+
+    def _ask_about(self, upload: Upload) -> None:
+        question = self._questions.setdefault(upload.upload_id, _Question())
+        question.ask_at = math.inf
+        self._crew.at_glance(
+            functools.partial(self._ask_glance, upload),
+            functools.partial(self._answered, upload, question),
+        )
 
     def _forget_ended(self) -> None:
         for upload_id, question in list(self._questions.items()):
