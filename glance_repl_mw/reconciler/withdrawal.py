@@ -17,7 +17,7 @@ from glance_repl_mw import exceptions
 from glance_repl_mw.model import Image, Replica, ReplicaStatus
 from glance_repl_mw.reconciler.tasks import Task
 from glance_repl_mw.reconciler.tools import Tools
-from glance_repl_mw.reconciler.verification import examine, finding
+from glance_repl_mw.reconciler.verification import acquittal, examine, finding
 
 LOG = log.getLogger(__name__)
 
@@ -191,7 +191,7 @@ class Withdrawal(Task):
         else:
             LOG.info("Image %s returns to target %s", image.image_id, self._target)
             plan |= {"error": None, "verified_at": now, "read_back_at": now}
-            self._change(replica, ReplicaStatus.STORED, **plan)
+            self._change(replica, ReplicaStatus.STORED, **plan, **acquittal(replica))
         return True
 
     def _examine(self, replica: Replica, image: Image) -> None:

@@ -279,6 +279,30 @@ def test_replica_that_was_found_to_be_bad_is_not_taken_up(lab):
     assert row.object_names == [row.object_name]
 
 
+@pytest.mark.parametrize("heal", [True, False])
+@pytest.mark.parametrize("error", ["the sha512 is another", None])
+def test_bad_replica_does_not_come_back_where_its_withdrawal_was_cut_short(
+    lab, monkeypatch, heal, error
+):
+    image_id = lose_location(lab, monkeypatch, heal_removed_locations=heal)
+    row = lab.row(image_id)
+    lab.survey.change(row, error=error, former_objects=row.object_name)
+    at(lab, image_id)
+    row = lab.row(image_id)
+    assert (row.status, row.is_bad, row.next_attempt_at is None) == ("error", True, False)
+    assert row.error == (error or look._BAD)
+
+
+def test_former_objects_of_a_bad_replica_stay(lab):
+    image_id = lab.add()
+    row = lab.row(image_id)
+    lab.target.objects["former"] = b"broken"
+    lab.survey.change(row, former_objects=f"{row.object_name} former")
+    at(lab, image_id)
+    assert "former" in lab.target.objects
+    assert lab.row(image_id).is_bad
+
+
 def demanded_removal(lab, image_id):
     row = lab.row(image_id)
     return lab.survey.change(row, ReplicaStatus.DELETING, next_attempt_at=None, withheld=True)
