@@ -14,7 +14,6 @@ from glance_repl_mw.reconciler.look import Look, images_in_spool
 from glance_repl_mw.reconciler.tasks import WokenTask, reporting
 from glance_repl_mw.reconciler.tools import Tools
 from glance_repl_mw.spool.news import News
-from glance_repl_mw.spool.upload import UploadState
 
 _INTERVAL_SECONDS = 0.5
 _IDLE_SECONDS = 10.0
@@ -62,7 +61,7 @@ class Notes(WokenTask):
         self._noted: dict[str, _Noted] = {}
         self._news = News(tools.spool)
         for upload in tools.spool.uploads():
-            if upload.state in (UploadState.STAGING, UploadState.STAGED):
+            if upload.is_staged:
                 self._note(upload.image_id)
 
     def run_once(self) -> float:

@@ -167,6 +167,15 @@ class Spool:
         awaited = upload.state in (UploadState.RECEIVING, UploadState.STAGING)
         return awaited and not self._is_locked(upload.upload_id)
 
+    def awaits_import(self, upload: Upload) -> bool:
+        """Whether only an import can use it: staged, or left by who died while it staged it.
+
+        :raises OSError:
+        """
+        return upload.is_staged and (
+            upload.state is UploadState.STAGED or self.is_abandoned(upload)
+        )
+
     def received_bytes(self, upload_id: str) -> int:
         """Bytes in the data file, 0 where there is none."""
         try:

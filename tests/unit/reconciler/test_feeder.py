@@ -158,13 +158,26 @@ def test_image_that_the_spool_has_no_room_for_waits_and_asks_for_room(lab):
     assert (row.status, row.attempts) == ("error", 1)
 
 
-@pytest.mark.parametrize("state", [UploadState.RECEIVING, UploadState.STAGED])
-def test_image_whose_bytes_are_coming_is_not_fetched(lab, state):
+def test_image_whose_bytes_are_coming_is_not_fetched(lab):
     (image_id,) = lab.plan()
-    upload_id = lab.spool(image_id, state)
+    upload_id = lab.spool(image_id)
     assert lab.started() == 0
     lab.tools.spool.remove(upload_id)
     assert lab.started() == 1
+
+
+@pytest.mark.parametrize("state", [UploadState.STAGED, UploadState.STAGING])
+@pytest.mark.parametrize("has_data", [True, False], ids=["imported", "not yet imported"])
+def test_staged_image_is_fetched_once_it_has_data(lab, state, has_data):
+    """As where another node has imported what was staged here."""
+    (image_id,) = lab.plan()
+    lab.spool(image_id, state)
+    if not has_data:
+        lab.images.change(image_id, status="uploading", size=None)
+    assert lab.started() == 1
+    lab.pool.run()
+    assert lab.fetched == ([image_id] if has_data else [])
+    assert (lab.row(image_id).next_attempt_at is None) == has_data
 
 
 def test_replica_at_a_target_that_is_down_waits(lab):
