@@ -55,6 +55,10 @@ class SpoolCorrupt(ReplicationError):
     """The spooled bytes are not the bytes that Glance accepted."""
 
 
+class SidecarUnreadable(ReplicationError):
+    """What the spool holds of an upload cannot be known now; it stays, and a retry can help."""
+
+
 class UploadCut(ReplicationError):
     """The upload that a reader follows was refused, broken off or handed back."""
 

@@ -147,7 +147,8 @@ class Replica:
     :ivar read_back_at: when all of its bytes were last found right; likewise
     :ivar node: whose writer has it in hand, None where no writer has
     :ivar former_objects: names of objects of earlier attempts that may still be at the target,
-        separated by blanks; they go once the replica is active
+        separated by blanks; they go once the replica is active. The present object is among them
+        once it was found to be bad
     :ivar cause: why the object is to be deleted, a ``Cause``; None in rows of earlier releases
     :ivar version: counts the changes of status and owner, so that none is made after another
     """
@@ -179,7 +180,13 @@ class Replica:
     @property
     def object_names(self) -> list[str]:
         """The names of all objects that the row accounts for, the present one first."""
-        return [*filter(None, [self.object_name]), *(self.former_objects or "").split()]
+        names = [*filter(None, [self.object_name]), *(self.former_objects or "").split()]
+        return list(dict.fromkeys(names))
+
+    @property
+    def is_bad(self) -> bool:
+        """Whether its object was found to have other bytes than the image, or none."""
+        return self.object_name in (self.former_objects or "").split()
 
     @property
     def progress(self) -> float:

@@ -1,8 +1,9 @@
 """Takes up replicas that are locations, but of which the rows do not tell.
 
-So it is after a database was lost, refused writes, or was brought back from an older copy. What is
-a location is never written again and never deleted: its size is looked at now, and as its row says
-that it was never verified, all of its bytes are read back soon.
+So it is after a database was lost, refused writes, or was brought back from an older copy, and
+where a location was added by a request whose end nobody saw. What is a location is never written
+again and never deleted, unless it was found to be bad: its size is looked at now, and as its row
+says that it was never verified, all of its bytes are read back soon.
 """
 
 from __future__ import annotations
@@ -50,14 +51,15 @@ class Adoption:
     def adopt_into(self, image: Image, row: Replica, here: Collection[Replica]) -> bool:
         """Let the row tell of the location that the image has at its target; raises as ``adopt``.
 
-        Returns whether it has one, so that there is nothing to be made. A row that knows its
-        location knows what is wrong with it: that one is left alone.
+        Returns whether it has one, so that there is nothing to be made. The row's own location
+        counts, unless its object was found to be bad; those that other rows know are left alone.
 
         :param row: it is not active, or its own location is not there
         :param here: all rows of the image at the target
         """
         survey = self._tools.survey
-        for url, name, _ in self._found(image, row.target, here):
+        known = [each for each in here if each.id != row.id or not self._may_be_good(row)]
+        for url, name, _ in self._found(image, row.target, known):
             former = [each for each in row.object_names if each != name]
             values = {
                 "object_name": name,
@@ -73,6 +75,11 @@ class Adoption:
             # A row that has changed meanwhile is looked at again.
             return True
         return False
+
+    def _may_be_good(self, row: Replica) -> bool:
+        """Whether nothing is known against what the row's location names."""
+        named = self._tools.targets[row.target].object_name(row.location_url or "")
+        return named == row.object_name and not row.is_bad
 
     def _found(
         self, image: Image, target: str, known: Collection[Replica]

@@ -120,10 +120,12 @@ class Feeder(WokenTask):
         targets: dict[str, list[str]] = {each: list(at_once[each]) for each in at_once}
         for row in due:
             targets.setdefault(row.image_id, []).append(row.target)
+        # What is staged comes only with an import: that has ended where the image has data, and
+        # an image without data is not read.
         coming = {
             upload.image_id
             for upload in self.tools.spool.uploads()
-            if upload.state is not UploadState.ACCEPTED and not upload.is_provisional
+            if upload.state is UploadState.RECEIVING and not upload.is_provisional
         }
         return {
             image_id: list(dict.fromkeys(names))

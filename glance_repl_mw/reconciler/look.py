@@ -29,6 +29,7 @@ _ABOUT_TO_BE_FETCHED = datetime.timedelta(minutes=1)
 _SECOND_LOOK_SECONDS = 2.0
 _ONLY_LOCATION = "not deleted yet: it is the only location of the image"
 _LOST = "its location was removed by someone else"
+_BAD = "it was found to be bad, and is repaired"
 _SIZELESS = "Image %s is %s, but Glance does not tell its size: it is not replicated until it does"
 _REPLACED = "another replica took its place"
 
@@ -154,8 +155,8 @@ class Look:
                     close(self._tools, row, _REPLACED, Cause.SUPERSEDED)
             return self._active(image, mine, stays)
         for row in live:
-            is_known = row.location_url in image.locations
-            if is_known or not self._take_up(image, mine, row):
+            is_stored = row.status is ReplicaStatus.STORED and row.location_url in image.locations
+            if is_stored or not self._take_up(image, mine, row):
                 self._go_on(image, row)
         return False
 
@@ -175,7 +176,7 @@ class Look:
             survey.change(row, next_attempt_at=timeutils.utcnow())
 
     def _take_up(self, image: Image, mine: Sequence[Replica], row: Replica) -> bool:
-        """Whether the image has another location at the target, of which the row tells now."""
+        """Whether the image has a good location at the target, of which the row tells now."""
         try:
             return self._adoption.adopt_into(image, row, mine)
         except NotAsked:
@@ -201,18 +202,27 @@ class Look:
         image = self._tools.images.get(image.image_id)
         if row.location_url in image.locations or self._take_up(image, mine, row):
             return False
-        LOG.warning("Image %s, target %s: %s", image.image_id, row.target, _LOST)
+        self._lost(row)
+        return False
+
+    def _lost(self, row: Replica) -> None:
+        """The location of an active replica is gone: add it again, repair or end the replica."""
         now = timeutils.utcnow()
+        if row.is_bad:
+            # Who withdrew it died before the row said so.
+            why = row.error or _BAD
+            self._tools.survey.change(row, ReplicaStatus.ERROR, error=why, next_attempt_at=now)
+            return
+        LOG.warning("Image %s, target %s: %s", row.image_id, row.target, _LOST)
         if self._tools.conf.replication.heal_removed_locations:
             self._tools.survey.change(row, ReplicaStatus.STORED, error=_LOST, next_attempt_at=now)
         else:
             close(self._tools, row, _LOST, Cause.LOCATION_REMOVED, withheld=True)
-        return False
 
     def _clean_up(self, row: Replica) -> None:
-        """Delete the objects of earlier attempts, now that this one is a location."""
+        """Delete the objects of earlier attempts, now that this one is a good location."""
         former = row.object_names[1:]
-        if not former or not self._tools.health[row.target].is_up:
+        if not former or row.is_bad or not self._tools.health[row.target].is_up:
             return
         seen = self._tools.guard.look(row.image_id)
         target = self._tools.targets[row.target]

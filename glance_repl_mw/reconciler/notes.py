@@ -14,7 +14,6 @@ from glance_repl_mw.reconciler.look import Look, images_in_spool
 from glance_repl_mw.reconciler.tasks import WokenTask, reporting
 from glance_repl_mw.reconciler.tools import Tools
 from glance_repl_mw.spool.news import News
-from glance_repl_mw.spool.upload import UploadState
 
 _INTERVAL_SECONDS = 0.5
 _IDLE_SECONDS = 10.0
@@ -62,19 +61,31 @@ class Notes(WokenTask):
         self._noted: dict[str, _Noted] = {}
         self._news = News(tools.spool)
         for upload in tools.spool.uploads():
-            if upload.state in (UploadState.STAGING, UploadState.STAGED):
+            if upload.is_staged:
                 self._note(upload.image_id)
 
     def run_once(self) -> float:
         if self._news.have_come():
-            for image_id in self.tools.spool.take_notes():
-                self._note(image_id)
-            self._take_deletes()
+            try:
+                self._take_news()
+            except Exception:
+                self._news.expect()
+                raise
         now = time.monotonic()
         due = [image_id for image_id, noted in self._noted.items() if noted.due_at <= now]
         if due:
             self._look_at(due[:_AT_ONCE])
         return self._rest_seconds()
+
+    def _take_news(self) -> None:
+        """Take the notes, and what is known of deletes.
+
+        :raises OSError:
+        :raises oslo_db.exception.DBError:
+        """
+        for image_id in self.tools.spool.take_notes():
+            self._note(image_id)
+        self._take_deletes()
 
     def _take_deletes(self) -> None:
         """Remember that Glance was seen to delete images, before that word is taken away."""

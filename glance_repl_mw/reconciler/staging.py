@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import datetime
+
 from oslo_log import log
+from oslo_utils import timeutils
 
 from glance_repl_mw.content import ImageDigest
 from glance_repl_mw.model import Image
@@ -10,6 +13,9 @@ from glance_repl_mw.reconciler.tools import Tools
 from glance_repl_mw.spool.upload import Upload, UploadState
 
 LOG = log.getLogger(__name__)
+
+# Who looks at an import that this node knows of has seen its end by then.
+_ENDED_LONG_AGO = datetime.timedelta(seconds=60)
 
 
 def settle(tools: Tools, image: Image) -> None:
@@ -41,11 +47,7 @@ def _staged(tools: Tools, image_id: str) -> list[Upload]:
     return [
         upload
         for upload in tools.spool.uploads()
-        if upload.image_id == image_id
-        and (
-            upload.state is UploadState.STAGED
-            or (upload.state is UploadState.STAGING and tools.spool.is_abandoned(upload))
-        )
+        if upload.image_id == image_id and tools.spool.awaits_import(upload)
     ]
 
 
@@ -55,3 +57,42 @@ def _has_the_bytes(tools: Tools, upload: Upload, image: Image) -> bool:
     digest = ImageDigest.of(image)
     with tools.spool.data_path(upload.upload_id).open("rb") as file:
         return digest.matches(digest.of_file(file))
+
+
+class ForgottenStaging:
+    """Finds staged bytes that nobody looks after, in one pass over all images of Glance.
+
+    So they are where another node has imported or deleted the image, and where a process died
+    while it staged. This node's spool holds them, whichever node looks after the image. Glance is
+    asked for nothing: what is to be settled is noted.
+
+    :raises OSError: as each of its calls
+    """
+
+    def __init__(self, tools: Tools) -> None:
+        self._tools = tools
+        staged = [upload for upload in tools.spool.uploads() if upload.is_staged]
+        self._unseen = {upload.image_id for upload in staged}
+
+    def see(self, image: Image) -> None:
+        """Glance has the image: what is left of its staging is used or goes."""
+        if image.image_id not in self._unseen:
+            return
+        self._unseen.remove(image.image_id)
+        if not image.has_data:
+            self._drop_abandoned(image.image_id)
+        elif image.updated_at is None or image.updated_at < timeutils.utcnow() - _ENDED_LONG_AGO:
+            self._tools.spool.note(image.image_id)
+
+    def end(self) -> None:
+        """Glance has listed all of its images."""
+        for image_id in self._unseen:
+            self._tools.spool.note(image_id)
+
+    def _drop_abandoned(self, image_id: str) -> None:
+        """What is not whole is of no use to an import that comes later."""
+        spool = self._tools.spool
+        for upload in _staged(self._tools, image_id):
+            if upload.state is UploadState.STAGING:
+                LOG.warning("Image %s: the process that staged it has died", image_id)
+                spool.remove(upload.upload_id)

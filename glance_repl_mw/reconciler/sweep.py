@@ -9,6 +9,7 @@ from glance_repl_mw.model import Image
 from glance_repl_mw.reconciler import gone
 from glance_repl_mw.reconciler.look import Look, images_in_spool
 from glance_repl_mw.reconciler.pages import pages
+from glance_repl_mw.reconciler.staging import ForgottenStaging
 from glance_repl_mw.reconciler.tasks import Task, reporting
 from glance_repl_mw.reconciler.tools import Tools
 
@@ -30,12 +31,15 @@ class Sweep(Task):
     def run_once(self) -> float:
         look_again = False
         choice = self.tools.guard.glance.choice()
+        staging = ForgottenStaging(self.tools)
         for page in pages(self.tools.images):
             for image in page:
                 choice.add(image)
+                staging.see(image)
             mine = [image for image in page if self.tools.nodes.looks_after(image.image_id)]
             look_again |= self._compare(mine)
             self.tools.rest(_REST_SECONDS)
+        staging.end()
         self.tools.guard.glance.learn(choice)
         self._look_at_missing()
         interval = min(

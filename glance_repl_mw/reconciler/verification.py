@@ -49,6 +49,9 @@ class Verdict:
     why: str = ""
 
 
+_CHANGED = Verdict(Outcome.SKIPPED, "it has changed meanwhile")
+
+
 class Verifier:
     """Verifies replicas, one at a time, and withdraws those that are bad; used by one thread."""
 
@@ -92,7 +95,7 @@ class Verifier:
         if not self._is_to_leave_and_cannot(replica):
             changes["error"] = None
         if read_back:
-            changes["read_back_at"] = now
+            changes |= {"read_back_at": now, **acquittal(replica)}
         self._tools.survey.change(replica, **changes)
         return Verdict(Outcome.GOOD)
 
@@ -129,7 +132,8 @@ class Verifier:
             return "the target is not configured"
         if self._tools.is_in_hand(replica):
             return "its upload is not finished"
-        return "it has just been made" if _is_fresh(replica) and not is_suspect else ""
+        is_known = is_suspect or replica.is_bad
+        return "it has just been made" if _is_fresh(replica) and not is_known else ""
 
     def _is_to_leave_and_cannot(self, replica: Replica) -> bool:
         """Whether its error tells an operator, who still wants the target empty, why it stays."""
@@ -138,27 +142,26 @@ class Verifier:
     def _withdraw(
         self, replica: Replica, error: exceptions.TargetError, read_back: bool
     ) -> Verdict:
-        """Take the location away and have the replica repaired."""
+        """Take the location away and have the replica repaired.
+
+        What was found is in the row before the location goes: if this process dies in between,
+        nobody takes the location for lost and adds it again.
+        """
         survey = self._tools.survey
-        obstacle = self._remove_location(replica)
+        noted = survey.change(replica, **finding(replica, error))
+        if noted is None:
+            return _CHANGED
+        obstacle = self._remove_location(noted)
         if obstacle:
             why = f"{error}; its location stays: {obstacle}"
-            never = {"read_back_at" if read_back else "verified_at": None}
-            changed = survey.change(replica, error=why, **never)
+            verified: dict[str, Any] = {"verified_at": replica.verified_at} if read_back else {}
+            changed = survey.change(noted, error=why, **verified)
             if changed and replica.error != why:
                 LOG.error("A bad replica: %s", why)
             return Verdict(Outcome.BAD, why)
-        is_news = survey.change(
-            replica,
-            ReplicaStatus.ERROR,
-            error=str(error),
-            attempts=0,
-            next_attempt_at=timeutils.utcnow(),
-            verified_at=None,
-            read_back_at=None,
-        )
-        if not is_news:
-            return Verdict(Outcome.SKIPPED, "it has changed meanwhile")
+        now = timeutils.utcnow()
+        if not survey.change(noted, ReplicaStatus.ERROR, attempts=0, next_attempt_at=now):
+            return _CHANGED
         LOG.warning("A bad replica is withdrawn: %s", error)
         return Verdict(Outcome.BAD, str(error))
 
@@ -172,6 +175,21 @@ class Verifier:
         except (exceptions.GlanceUnavailable, exceptions.GlanceRefused) as error:
             return error.hint
         return "it is the only one of the image" if stays else ""
+
+
+def finding(replica: Replica, error: exceptions.TargetError) -> dict[str, Any]:
+    """What the row of a replica that was found to be bad says from then on."""
+    return {
+        "error": str(error),
+        "former_objects": " ".join(replica.object_names) or None,
+        "verified_at": None,
+        "read_back_at": None,
+    }
+
+
+def acquittal(replica: Replica) -> dict[str, Any]:
+    """What changes in the row of a replica whose bytes were read and are right."""
+    return {"former_objects": " ".join(replica.object_names[1:]) or None}
 
 
 def _is_fresh(replica: Replica) -> bool:

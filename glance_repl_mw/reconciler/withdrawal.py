@@ -17,7 +17,7 @@ from glance_repl_mw import exceptions
 from glance_repl_mw.model import Image, Replica, ReplicaStatus
 from glance_repl_mw.reconciler.tasks import Task
 from glance_repl_mw.reconciler.tools import Tools
-from glance_repl_mw.reconciler.verification import examine
+from glance_repl_mw.reconciler.verification import acquittal, examine, finding
 
 LOG = log.getLogger(__name__)
 
@@ -183,8 +183,7 @@ class Withdrawal(Task):
             self._examine(replica, image)
         except (exceptions.ReplicaMissing, exceptions.TargetCorrupt) as error:
             LOG.warning("Image %s: does not return, is repaired: %s", image.image_id, error)
-            plan |= {"error": str(error), "verified_at": None, "read_back_at": None}
-            self._change(replica, ReplicaStatus.ERROR, **plan)
+            self._change(replica, ReplicaStatus.ERROR, **plan, **finding(replica, error))
         except exceptions.TargetError as error:
             LOG.warning("Image %s does not return now: %s", image.image_id, error)
             self._try_later(replica)
@@ -192,7 +191,7 @@ class Withdrawal(Task):
         else:
             LOG.info("Image %s returns to target %s", image.image_id, self._target)
             plan |= {"error": None, "verified_at": now, "read_back_at": now}
-            self._change(replica, ReplicaStatus.STORED, **plan)
+            self._change(replica, ReplicaStatus.STORED, **plan, **acquittal(replica))
         return True
 
     def _examine(self, replica: Replica, image: Image) -> None:

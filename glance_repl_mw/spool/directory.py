@@ -21,9 +21,13 @@ import time
 import uuid
 from collections.abc import Iterator
 
+from oslo_log import log
+
 from glance_repl_mw import exceptions
 from glance_repl_mw.spool.bell import Bell
 from glance_repl_mw.spool.upload import Upload, UploadState, upload_of
+
+LOG = log.getLogger(__name__)
 
 DATA_SUFFIX = ".data"
 SIDECAR_SUFFIX = ".json"
@@ -40,6 +44,7 @@ class Spool:
     :param min_free_bytes: bytes to leave free on the file system
     :ivar bell: is rung when a sidecar has come or changed of which somebody needs to know, and
         when word was left
+    :ivar failed_reads: how many sidecars the system could not read so far
     """
 
     def __init__(self, directory: str, max_bytes: int = 0, min_free_bytes: int = 0) -> None:
@@ -47,7 +52,9 @@ class Spool:
         self.max_bytes = max_bytes
         self.min_free_bytes = min_free_bytes
         self.bell = Bell(self.directory)
+        self.failed_reads = 0
         self._seen: dict[str, tuple[tuple[int, int], Upload | None]] = {}
+        self._unreadable: set[str] = set()
 
     def prepare(self) -> None:
         """Make the directory where it is missing and see that it can be written.
@@ -98,27 +105,55 @@ class Spool:
             self.bell.ring()
 
     def uploads(self) -> list[Upload]:
-        """All uploads that have a sidecar, oldest first; broken sidecars are left out."""
+        """All uploads that have a sidecar, oldest first.
+
+        Sidecars that are cut off, or that cannot be read now, are left out; of the latter the log
+        tells once.
+
+        :raises OSError:
+        """
         seen: dict[str, tuple[tuple[int, int], Upload | None]] = {}
+        unreadable = set()
         for entry in self._entries(SIDECAR_SUFFIX):
-            with contextlib.suppress(FileNotFoundError):
+            try:
                 status = entry.stat()
                 version = (status.st_ino, status.st_mtime_ns)
                 known = self._seen.get(entry.name)
                 if known is None or known[0] != version:
                     known = (version, self.get(entry.name.removesuffix(SIDECAR_SUFFIX)))
                 seen[entry.name] = known
-        self._seen = seen
+            except FileNotFoundError:
+                continue
+            except exceptions.SidecarUnreadable as error:
+                unreadable.add(entry.name)
+                if entry.name not in self._unreadable:
+                    LOG.error("An upload is left alone: %s", error)
+        self._seen, self._unreadable = seen, unreadable
         found = (upload for _, upload in seen.values() if upload)
         return sorted(found, key=lambda upload: upload.created_at)
 
     def get(self, upload_id: str) -> Upload | None:
-        """The upload as its sidecar tells it, None where it is gone or unreadable."""
+        """The upload as its sidecar tells it, None where that is gone, empty or cut off.
+
+        :raises SidecarUnreadable: the system cannot read it, or it is of a later release
+        """
+        path = self.sidecar_path(upload_id)
         try:
-            fields = json.loads(self.sidecar_path(upload_id).read_bytes())
-            return upload_of(fields)
-        except (OSError, ValueError, TypeError, KeyError):
+            text = path.read_bytes()
+        except FileNotFoundError:
             return None
+        except OSError as error:
+            self.failed_reads += 1
+            raise _unreadable(path, error.strerror) from error
+        try:
+            fields = json.loads(text)
+        except ValueError:
+            return None
+        try:
+            return upload_of(fields)
+        except (ValueError, TypeError, KeyError) as error:
+            hint = f"this release does not understand it, a later one may: {error}"
+            raise _unreadable(path, hint) from error
 
     def stamp(self) -> int:
         """A number that changes when a sidecar or data file comes or goes.
@@ -131,6 +166,15 @@ class Spool:
         """Whether nobody appends any more although Glance's answer is not recorded."""
         awaited = upload.state in (UploadState.RECEIVING, UploadState.STAGING)
         return awaited and not self._is_locked(upload.upload_id)
+
+    def awaits_import(self, upload: Upload) -> bool:
+        """Whether only an import can use it: staged, or left by who died while it staged it.
+
+        :raises OSError:
+        """
+        return upload.is_staged and (
+            upload.state is UploadState.STAGED or self.is_abandoned(upload)
+        )
 
     def received_bytes(self, upload_id: str) -> int:
         """Bytes in the data file, 0 where there is none."""
@@ -258,7 +302,10 @@ class Spool:
         self.sidecar_path(upload_id).unlink(missing_ok=True)
 
     def remove_half_made(self) -> None:
-        """Remove what a process left that died while it made or replaced a sidecar."""
+        """Remove what a process left that died while it made or replaced a sidecar.
+
+        :raises OSError:
+        """
         for path in self.directory.iterdir():
             with contextlib.suppress(FileNotFoundError):
                 old = time.time() - path.stat().st_mtime > _HALF_MADE_SECONDS
@@ -269,12 +316,18 @@ class Spool:
         if path.suffix == ".tmp":
             return True
         if path.suffix == SIDECAR_SUFFIX:
-            return self.get(path.stem) is None
+            return self._is_cut_off(path.stem)
         return (
             path.suffix == DATA_SUFFIX
             and not self.sidecar_path(path.stem).exists()
             and not self._is_locked(path.stem)
         )
+
+    def _is_cut_off(self, upload_id: str) -> bool:
+        try:
+            return self.get(upload_id) is None
+        except exceptions.SidecarUnreadable:
+            return False
 
     def _is_locked(self, upload_id: str) -> bool:
         try:
@@ -296,6 +349,10 @@ class Spool:
             os.fsync(descriptor)
         finally:
             os.close(descriptor)
+
+
+def _unreadable(path: pathlib.Path, why: str | None) -> exceptions.SidecarUnreadable:
+    return exceptions.SidecarUnreadable(operation=f"read {path}", hint=why or "")
 
 
 def _unusable(hint: str) -> exceptions.ConfigError:

@@ -70,6 +70,11 @@ class Upload:
         return self.origin is Origin.DOWNLOAD and self.state is UploadState.RECEIVING
 
     @property
+    def is_staged(self) -> bool:
+        """Whether it is of an image that is to be imported: staged, or being staged."""
+        return self.state in (UploadState.STAGING, UploadState.STAGED)
+
+    @property
     def can_be_sent_early(self) -> bool:
         """Whether it still comes, and targets may have the beginning before Glance has it."""
         is_coming = self.state is UploadState.RECEIVING and not self.held_back
@@ -78,17 +83,18 @@ class Upload:
     @property
     def is_for_writer(self) -> bool:
         """Whether the writer takes it in hand as it is."""
-        is_staged = self.state in (UploadState.STAGING, UploadState.STAGED)
-        return not is_staged and not self.is_provisional
+        return not self.is_staged and not self.is_provisional
 
 
-def upload_of(fields: dict[str, Any]) -> Upload:
+def upload_of(fields: object) -> Upload:
     """The upload of which ``fields`` came out of a sidecar.
 
     :raises ValueError: a state or origin is unknown
-    :raises TypeError: a field is missing or unknown
+    :raises TypeError: a field is missing or unknown, or these are no fields
     :raises KeyError: the state is missing
     """
+    if not isinstance(fields, dict):
+        raise TypeError("these are no fields")
     targets = fields.get("targets")
     return Upload(
         **{

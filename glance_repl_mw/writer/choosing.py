@@ -9,10 +9,10 @@ from collections.abc import Collection
 
 from oslo_log import log
 
-from glance_repl_mw import exceptions
 from glance_repl_mw.choice import Choice
 from glance_repl_mw.model import Image
 from glance_repl_mw.spool.upload import Upload, UploadState
+from glance_repl_mw.writer import work
 from glance_repl_mw.writer.crew import Crew
 
 LOG = log.getLogger(__name__)
@@ -23,6 +23,7 @@ class _Question:
     """What Glance was asked about the image of one upload.
 
     :ivar ask_at: when to ask, on the monotonic clock; None where it is asked or was answered
+    :ivar is_gone: nobody doubts that there is no such image any more
     """
 
     ask_at: float | None = 0.0
@@ -82,7 +83,9 @@ class Choosing:
         if question.ask_at is not None and question.ask_at <= time.monotonic():
             question.ask_at = None
             self._crew.at_glance(
-                functools.partial(self._crew.images.get, upload.image_id),
+                functools.partial(
+                    work.look_up, self._crew.images, self._crew.guard, upload.image_id
+                ),
                 functools.partial(self._answered, upload, question),
             )
         return None
@@ -96,7 +99,7 @@ class Choosing:
     ) -> None:
         self._has_news = True
         question.image = image
-        question.is_gone = isinstance(error, exceptions.ImageGone)
+        question.is_gone = image is None and error is None
         if image is not None:
             for remark in self._choice.remarks(image):
                 LOG.warning("Image %s: %s", upload.image_id, remark)

@@ -29,7 +29,10 @@ Change = tuple[ReplicaStatus, dict[str, Any]]
 def closing(ending: Ending, push: Push, reason: str, pause_seconds: float) -> Change | None:
     """What the row of ``push`` becomes, None where it stays as it is.
 
-    :param pause_seconds: until the reconciler takes up what was given up or handed over
+    What is stored stays so: Glance may have its location, as of a request whose answer was lost.
+
+    :param pause_seconds: until the reconciler takes up what was given up or handed over, or the
+        location of what is stored is asked for
     """
     now = timeutils.utcnow()
     if ending is Ending.HANDED_BACK:
@@ -47,11 +50,12 @@ def closing(ending: Ending, push: Push, reason: str, pause_seconds: float) -> Ch
             "cause": Cause.REFUSED_UPLOAD,
         }
     later = now + datetime.timedelta(seconds=pause_seconds)
-    next_attempt_at = None if ending is Ending.IMPOSSIBLE else later
-    return ReplicaStatus.ERROR, {
+    values: dict[str, Any] = {
         "error": reason,
-        "bytes_sent": 0,
         "attempts": push.attempts,
-        "next_attempt_at": next_attempt_at,
+        "next_attempt_at": None if ending is Ending.IMPOSSIBLE else later,
         "node": None,
     }
+    if push.status is ReplicaStatus.STORED:
+        return ReplicaStatus.STORED, values
+    return ReplicaStatus.ERROR, {**values, "bytes_sent": 0}

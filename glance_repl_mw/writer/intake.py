@@ -43,7 +43,7 @@ class Intake:
         self._choosing = Choosing(crew)
         self._courtesy = Courtesy(_longest_wait_seconds(crew.conf), lambda: crew.request_seconds)
         self.some_wait = False
-        self._some_are_left_to_others = False
+        self._some_are_left_to_others = self._some_are_unread = False
         self._look_at = 0.0
         self._news = News(crew.spool)
 
@@ -59,10 +59,13 @@ class Intake:
         self._news.expect()
 
     def tick(self) -> None:
-        """Ask Glance again what could not be answered, and look what others have done."""
+        """Ask Glance again what could not be answered, and look what others have done.
+
+        What could not be read is read again: no event tells when it can be.
+        """
         self._choosing.tick()
-        if self._some_are_left_to_others:
-            self._some_are_left_to_others = False
+        if self._some_are_left_to_others or self._some_are_unread:
+            self._some_are_left_to_others = self._some_are_unread = False
             self.expect()
 
     def has_news(self) -> bool:
@@ -81,8 +84,11 @@ class Intake:
 
         :param wishes: what operators want of targets, by their names
         :param all_at_once: also what should give way
+        :raises OSError:
         """
+        failed_reads = self._crew.spool.failed_reads
         uploads = [upload for upload in self._crew.spool.uploads() if upload.is_for_writer]
+        self._some_are_unread = self._crew.spool.failed_reads != failed_reads
         self._look_at = time.monotonic() + _LOOK_SECONDS
         self.some_wait = False
         for upload in uploads:

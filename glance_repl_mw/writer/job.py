@@ -214,10 +214,10 @@ class Job:
             self._complete()
 
     def _registered(self, outcomes: Mapping[Push, BaseException | None]) -> None:
+        self._activate([push for push, error in outcomes.items() if error is None])
         if self._ending:
             self._end()
         else:
-            self._activate([push for push, error in outcomes.items() if error is None])
             for push, error in outcomes.items():
                 if error is not None:
                     push.is_doubted = isinstance(error, exceptions.GlanceRefused)
@@ -359,7 +359,8 @@ class Job:
             self._crew.spool.remove(self.upload.upload_id)
 
     def _close(self, push: Push, ending: Ending) -> None:
-        in_vain = ending is Ending.HANDED_OVER or self.upload.is_fetched
+        is_stored = push.status is ReplicaStatus.STORED
+        in_vain = ending is Ending.HANDED_OVER or self.upload.is_fetched or is_stored
         pause = self._crew.pause_seconds(max(1, push.attempts)) if in_vain else 0.0
         change = closing(ending, push, self._reason, pause)
         if change is not None:

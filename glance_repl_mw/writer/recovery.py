@@ -2,17 +2,36 @@
 
 from __future__ import annotations
 
+import dataclasses
 import functools
+import math
+import time
 from collections.abc import Mapping
 
 from oslo_log import log
 
 from glance_repl_mw import exceptions
 from glance_repl_mw.spool.upload import Upload, UploadState
+from glance_repl_mw.writer import work
 from glance_repl_mw.writer.crew import Crew
 from glance_repl_mw.writer.job import Job
 
 LOG = log.getLogger(__name__)
+
+
+@dataclasses.dataclass
+class _Question:
+    """What Glance is asked about one abandoned upload.
+
+    :ivar ask_at: when to ask, on the monotonic clock; infinite while it is asked
+    """
+
+    ask_at: float = 0.0
+    failures: int = 0
+
+    @property
+    def is_asked(self) -> bool:
+        return self.ask_at == math.inf
 
 
 class Recovery:
@@ -24,26 +43,28 @@ class Recovery:
     def __init__(self, crew: Crew, jobs: Mapping[str, Job]) -> None:
         self._crew = crew
         self._jobs = jobs
-        self._asking: set[str] = set()
+        self._questions: dict[str, _Question] = {}
         self._is_ending = False
 
     def tick(self, *, is_ending: bool) -> None:
-        """Look for uploads that nobody appends to any more.
+        """Look for uploads that nobody appends to any more, and ask again what is due.
 
         :param is_ending: the writer ends, and hands back what Glance cannot tell now
         """
         self._is_ending = is_ending
+        self._forget_ended()
         for upload_id, job in self._jobs.items():
-            if upload_id in self._asking or not self._crew.spool.is_abandoned(job.upload):
+            if not self._is_due(upload_id):
                 continue
-            upload = self._crew.spool.get(upload_id)
-            if upload is None or not self._crew.spool.is_abandoned(upload):
+            try:
+                upload = self._abandoned(job.upload)
+            except (exceptions.SidecarUnreadable, OSError) as error:
+                LOG.error(
+                    "Image %s: its upload is looked at later: %s", job.upload.image_id, error
+                )
                 continue
-            self._asking.add(upload_id)
-            self._crew.at_glance(
-                functools.partial(self._ask_glance, upload),
-                functools.partial(self._answered, upload),
-            )
+            if upload is not None:
+                self._ask_about(upload)
 
     def tidy(self) -> None:
         """Remove what dead processes left and nobody waits for.
@@ -55,22 +76,53 @@ class Recovery:
             if upload.is_provisional and self._crew.spool.is_abandoned(upload):
                 self._crew.spool.remove(upload.upload_id)
 
+    def _abandoned(self, upload: Upload) -> Upload | None:
+        """The upload as its sidecar tells it now, None where it is not abandoned.
+
+        :raises SidecarUnreadable:
+        :raises OSError:
+        """
+        spool = self._crew.spool
+        now = spool.get(upload.upload_id) if spool.is_abandoned(upload) else None
+        return now if now is not None and spool.is_abandoned(now) else None
+
+    def _ask_about(self, upload: Upload) -> None:
+        question = self._questions.setdefault(upload.upload_id, _Question())
+        question.ask_at = math.inf
+        self._crew.at_glance(
+            functools.partial(self._ask_glance, upload),
+            functools.partial(self._answered, upload, question),
+        )
+
+    def _forget_ended(self) -> None:
+        for upload_id, question in list(self._questions.items()):
+            if upload_id not in self._jobs and not question.is_asked:
+                del self._questions[upload_id]
+
+    def _is_due(self, upload_id: str) -> bool:
+        """A writer that ends waits for no pause."""
+        question = self._questions.get(upload_id, _Question())
+        return not question.is_asked and (self._is_ending or question.ask_at <= time.monotonic())
+
     def _ask_glance(self, upload: Upload) -> UploadState:
         """Runs in the pool: whether Glance has the image.
 
         Whether it has the bytes that were spooled is proven later, as for every upload; if not,
         the reconciler reads them elsewhere.
         """
-        try:
-            image = self._crew.images.get(upload.image_id)
-        except exceptions.ImageGone:
-            return UploadState.REJECTED
-        return UploadState.ACCEPTED if image.has_data else UploadState.REJECTED
+        image = work.look_up(self._crew.images, self._crew.guard, upload.image_id)
+        has_data = image is not None and image.has_data
+        return UploadState.ACCEPTED if has_data else UploadState.REJECTED
 
     def _answered(
-        self, upload: Upload, state: UploadState | None, error: BaseException | None
+        self,
+        upload: Upload,
+        question: _Question,
+        state: UploadState | None,
+        error: BaseException | None,
     ) -> None:
-        self._asking.discard(upload.upload_id)
+        question.failures += 1
+        question.ask_at = time.monotonic() + self._crew.pause_seconds(question.failures)
         job = self._jobs.get(upload.upload_id)
         if state is None:
             LOG.warning("Image %s: its broken upload waits: %s", upload.image_id, error)

@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from oslo_log import log
 
 from glance_repl_mw.reconciler.tools import Shortage
-from glance_repl_mw.spool.upload import Upload, UploadState
+from glance_repl_mw.spool.upload import Upload
 from glance_repl_mw.writer.crew import Crew
 from glance_repl_mw.writer.job import Job
 
@@ -42,7 +42,7 @@ class Relief:
             return
         before = time.time() - _IMPORT_SECONDS
         uploads = self._crew.spool.uploads()
-        staged = [upload for upload in uploads if upload.state is UploadState.STAGED]
+        staged = [upload for upload in uploads if self._crew.spool.awaits_import(upload)]
         accepted = sorted(
             (job for job in self._jobs.values() if job.is_accepted),
             key=lambda job: job.upload.created_at,

@@ -101,6 +101,7 @@ class WriterService:
             self._look_into_spool()
         except OSError as error:
             LOG.error("The spool cannot be read: %s", error)
+            self._intake.expect()
             time.sleep(_CHORES_SECONDS)
         now = time.monotonic()
         if now >= self._chores_at:
@@ -160,10 +161,18 @@ class WriterService:
             if job.upload.image_id == image_id:
                 job.retry()
 
-    def _forget_lost_uploads(self) -> None:
-        """Leave rows whose spooled bytes are gone to the reconciler."""
+    def _forget_lost_uploads(self) -> bool:
+        """Leave rows whose spooled bytes are gone to the reconciler; returns whether it is done.
+
+        :raises oslo_db.exception.DBError:
+        """
+        is_done = True
         for row in self._crew.store.unfinished():
-            if self._crew.spool.get(row.upload_id) is None:
+            try:
+                is_lost = self._crew.spool.get(row.upload_id) is None
+            except exceptions.SidecarUnreadable:
+                is_lost = is_done = False
+            if is_lost:
                 self._crew.save(
                     row.upload_id,
                     [row.target],
@@ -171,6 +180,7 @@ class WriterService:
                     error="the spooled bytes are gone",
                     next_attempt_at=timeutils.utcnow(),
                 )
+        return is_done
 
     # Whatever is done once a second or more rarely
 
@@ -189,8 +199,7 @@ class WriterService:
         self._retry_at_targets_that_are_back()
         try:
             if not self._knows_lost:
-                self._forget_lost_uploads()
-                self._knows_lost = True
+                self._knows_lost = self._forget_lost_uploads()
             self._retry_due()
             self._leave_targets()
             self._relief.tick()

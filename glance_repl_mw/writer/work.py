@@ -13,9 +13,27 @@ from glance_repl_mw.content import ImageDigest
 from glance_repl_mw.foreign_text import printable
 from glance_repl_mw.images import ImageService
 from glance_repl_mw.model import Image
+from glance_repl_mw.reconciler.deletion_guard import DeletionGuard
 from glance_repl_mw.spool.upload import Upload
 
 LOG = log.getLogger(__name__)
+
+
+def look_up(images: ImageService, guard: DeletionGuard, image_id: str) -> Image | None:
+    """Glance's record of an image, None where it is gone as far as anybody can know.
+
+    :raises ImageGone: Glance does not show it, which is a claim: the hint tells what it lacks
+    :raises GlanceUnavailable:
+    :raises GlanceRefused:
+    :raises oslo_db.exception.DBError:
+    """
+    try:
+        return images.get(image_id)
+    except exceptions.ImageGone as error:
+        seen = guard.look(image_id)
+        if seen.record is None and not seen.is_gone:
+            raise exceptions.ImageGone(image_id, None, error.operation, seen.doubt) from error
+        return seen.record
 
 
 def prove(

@@ -33,6 +33,19 @@ def test_every_state_may_stay():
 
 
 @pytest.mark.parametrize(
+    ("former", "names", "is_bad"),
+    [
+        (None, ["now"], False),
+        ("before", ["now", "before"], False),
+        ("now before", ["now", "before"], True),
+    ],
+)
+def test_object_that_was_found_to_be_bad_counts_among_the_former_ones(former, names, is_bad):
+    row = replica(object_name="now", former_objects=former)
+    assert (row.object_names, row.is_bad) == (names, is_bad)
+
+
+@pytest.mark.parametrize(
     ("status", "size", "sent", "progress"),
     [
         ("uploading", 200, 50, 0.25),

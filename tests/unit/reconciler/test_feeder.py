@@ -158,13 +158,26 @@ def test_image_that_the_spool_has_no_room_for_waits_and_asks_for_room(lab):
     assert (row.status, row.attempts) == ("error", 1)
 
 
-@pytest.mark.parametrize("state", [UploadState.RECEIVING, UploadState.STAGED])
-def test_image_whose_bytes_are_coming_is_not_fetched(lab, state):
+def test_image_whose_bytes_are_coming_is_not_fetched(lab):
     (image_id,) = lab.plan()
-    upload_id = lab.spool(image_id, state)
+    upload_id = lab.spool(image_id)
     assert lab.started() == 0
     lab.tools.spool.remove(upload_id)
     assert lab.started() == 1
+
+
+@pytest.mark.parametrize("state", [UploadState.STAGED, UploadState.STAGING])
+@pytest.mark.parametrize("has_data", [True, False], ids=["imported", "not yet imported"])
+def test_staged_image_is_fetched_once_it_has_data(lab, state, has_data):
+    """As where another node has imported what was staged here."""
+    (image_id,) = lab.plan()
+    lab.spool(image_id, state)
+    if not has_data:
+        lab.images.change(image_id, status="uploading", size=None)
+    assert lab.started() == 1
+    lab.pool.run()
+    assert lab.fetched == ([image_id] if has_data else [])
+    assert (lab.row(image_id).next_attempt_at is None) == has_data
 
 
 def test_replica_at_a_target_that_is_down_waits(lab):
@@ -202,6 +215,21 @@ def test_what_is_a_location_is_taken_up_and_not_fetched(lab):
     assert (row.status, row.location_url, row.verified_at) == ("active", before[-1], None)
     assert lab.image(image_id).locations == before
     assert not lab.fetched
+
+
+def test_own_location_is_taken_up_unless_its_object_was_found_to_be_bad(lab):
+    image_ids = [lab.add(), lab.add()]
+    for image_id in image_ids:
+        row = lab.survey.change(lab.row(image_id), ReplicaStatus.ERROR)
+        is_bad = image_id == image_ids[1]
+        former = row.object_name if is_bad else None
+        lab.survey.change(row, next_attempt_at=row.created_at, former_objects=former)
+    assert lab.started() == 2
+    lab.pool.run()
+    assert [lab.row(image_id).status for image_id in image_ids] == ["active", "pending"]
+    assert lab.is_location(image_ids[0])
+    assert not lab.is_location(image_ids[1])
+    assert lab.fetched == image_ids[1:]
 
 
 def test_location_of_an_object_that_is_replaced_goes_first(lab):

@@ -9,8 +9,9 @@ from glance_repl_mw import exceptions
 from glance_repl_mw.model import Priority, ReplicaStatus, Wish
 from glance_repl_mw.reconciler import look, strays
 from glance_repl_mw.reconciler.look import Look
+from glance_repl_mw.reconciler.verification import Verifier
 from glance_repl_mw.spool.upload import Upload, UploadState
-from tests.unit.reconciler.target_lab import BODY, PRIMARY, SECTION, SITE, Lab, url_of
+from tests.unit.reconciler.target_lab import BODY, PRIMARY, SECTION, SITE, Lab, days, url_of
 
 
 @pytest.fixture
@@ -239,6 +240,67 @@ def test_error_without_a_next_attempt_is_taken_up(lab):
     lab.survey.change(lab.row(image_id), ReplicaStatus.ERROR, next_attempt_at=None)
     at(lab, image_id)
     assert lab.row(image_id).next_attempt_at is not None
+
+
+@pytest.mark.parametrize("others", [(PRIMARY,), ()], ids=["one of two", "only location"])
+def test_location_of_a_replica_in_error_is_taken_up_where_nothing_is_known_against_it(lab, others):
+    """As where the answer to the request that added it was lost."""
+    image_id = lab.add(verified_at=days(1), read_back_at=days(1))
+    row = lab.survey.change(lab.row(image_id), ReplicaStatus.ERROR, error="no answer")
+    lab.images.change(image_id, locations=(*others, row.location_url))
+    at(lab, image_id)
+    row = lab.row(image_id)
+    assert (row.status, row.error, row.next_attempt_at) == ("active", None, None)
+    assert (row.verified_at, row.read_back_at) == (None, None)
+    assert lab.image(image_id).locations == (*others, row.location_url)
+
+
+def test_replica_in_error_whose_object_has_another_size_loses_its_location(lab):
+    image_id = lab.add()
+    lab.target.objects[lab.name(image_id)] = BODY[:-1]
+    lab.survey.change(lab.row(image_id), ReplicaStatus.ERROR, error="no answer")
+    at(lab, image_id)
+    assert lab.image(image_id).locations == (PRIMARY,)
+    row = lab.row(image_id)
+    assert (row.status, row.next_attempt_at is None) == ("error", False)
+
+
+def test_replica_that_was_found_to_be_bad_is_not_taken_up(lab):
+    """Its location was there when the image was read, or somebody has added it again."""
+    image_id = lab.add()
+    located = lab.image(image_id).locations
+    lab.target.objects[lab.name(image_id)] = BODY[::-1]
+    row, image = lab.row(image_id), lab.image(image_id)
+    Verifier(lab.tools).verify(row, image, read_back=True)
+    lab.images.change(image_id, locations=located)
+    at(lab, image_id)
+    row = lab.row(image_id)
+    assert (row.status, row.next_attempt_at is None) == ("error", False)
+    assert row.object_names == [row.object_name]
+
+
+@pytest.mark.parametrize("heal", [True, False])
+@pytest.mark.parametrize("error", ["the sha512 is another", None])
+def test_bad_replica_does_not_come_back_where_its_withdrawal_was_cut_short(
+    lab, monkeypatch, heal, error
+):
+    image_id = lose_location(lab, monkeypatch, heal_removed_locations=heal)
+    row = lab.row(image_id)
+    lab.survey.change(row, error=error, former_objects=row.object_name)
+    at(lab, image_id)
+    row = lab.row(image_id)
+    assert (row.status, row.is_bad, row.next_attempt_at is None) == ("error", True, False)
+    assert row.error == (error or look._BAD)
+
+
+def test_former_objects_of_a_bad_replica_stay(lab):
+    image_id = lab.add()
+    row = lab.row(image_id)
+    lab.target.objects["former"] = b"broken"
+    lab.survey.change(row, former_objects=f"{row.object_name} former")
+    at(lab, image_id)
+    assert "former" in lab.target.objects
+    assert lab.row(image_id).is_bad
 
 
 def demanded_removal(lab, image_id):

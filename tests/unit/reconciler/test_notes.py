@@ -117,10 +117,27 @@ def test_word_of_a_delete_stays_until_the_database_has_it(lab, clock, monkeypatc
             task.run_once()
     assert lab.tools.spool.deleted_images() == [image_id]
     clock.seconds += 1
-    task._news.expect()
     task.run_once()
     assert lab.row(image_id).status == "deleting"
     assert lab.tools.spool.deleted_images() == []
+
+
+def test_notes_that_cannot_be_taken_now_are_taken_later(lab, clock, monkeypatch):
+    looked_at = []
+    task = notes.Notes(lab.tools, looked_at.append, lambda image_id: None)
+    image_id = lab.add()
+    lab.tools.spool.note(image_id)
+    with monkeypatch.context() as patch:
+        patch.setattr(lab.tools.spool, "take_notes", fail)
+        with pytest.raises(OSError, match="too many"):
+            task.run_once()
+    clock.seconds += 5
+    task.run_once()
+    assert looked_at == [image_id]
+
+
+def fail():
+    raise OSError("too many open files")
 
 
 def test_image_on_its_way_lets_the_task_rest_until_its_next_look(lab, clock):

@@ -156,6 +156,43 @@ def test_location_that_glance_does_not_remove_stays(lab, kind):
     assert verdict.outcome is Outcome.BAD
     assert (row.status, row.error) == (ReplicaStatus.ACTIVE, verdict.why)
     assert row.read_back_at is None
+    assert row.is_bad
+
+
+class Killed(Exception):
+    pass
+
+
+def kill(*_, **__):
+    raise Killed
+
+
+@pytest.mark.parametrize("read_back", [True, False])
+def test_finding_is_in_the_row_before_the_location_goes(lab, read_back):
+    image_id = lab.add(verified_at=days(1), read_back_at=days(1))
+    name = lab.name(image_id)
+    lab.target.objects[name] = FLIPPED if read_back else BODY[:-1]
+    lab.images.remove_locations = kill
+    with pytest.raises(Killed):
+        verify(lab, image_id, read_back=read_back)
+    row = lab.row(image_id)
+    assert (row.status, row.is_bad, name in row.error) == (ReplicaStatus.ACTIVE, True, True)
+    assert (row.verified_at, row.read_back_at) == (None, None)
+    del lab.images.remove_locations
+    assert_withdrawn(lab, image_id, verify(lab, image_id, read_back=read_back))
+
+
+def test_only_reading_acquits_a_replica_that_was_found_to_be_bad(lab):
+    image_id = lab.add(locations=())
+    name = lab.name(image_id)
+    lab.target.objects[name] = FLIPPED
+    assert verify(lab, image_id, read_back=True).outcome is Outcome.BAD
+    assert verify(lab, image_id).outcome is Outcome.GOOD
+    assert lab.row(image_id).is_bad
+    lab.target.objects[name] = BODY
+    assert verify(lab, image_id, read_back=True).outcome is Outcome.GOOD
+    row = lab.row(image_id)
+    assert (row.is_bad, row.former_objects) == (False, None)
 
 
 def test_image_that_was_deleted_meanwhile(lab):

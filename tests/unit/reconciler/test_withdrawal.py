@@ -268,6 +268,15 @@ def test_nothing_returns_before_the_target_was_proven_up(lab, withdrawn):
     assert not lab.target.read
 
 
+def test_replica_that_was_found_to_be_bad_is_acquitted_when_all_of_it_was_read(lab, withdrawn):
+    row = lab.row(withdrawn[0])
+    lab.survey.change(row, former_objects=f"{row.object_name} former")
+    lab.bring_back()
+    lab.run()
+    row = lab.row(withdrawn[0])
+    assert (row.status, row.is_bad, row.former_objects) == ("stored", False, "former")
+
+
 def damage(body):
     return b"x" + body[1:]
 

@@ -1,6 +1,9 @@
 """Appending, settling, recovery, quota: one process writes, others look."""
 
+import errno
+import json
 import os
+import pathlib
 import subprocess
 import sys
 import time
@@ -136,6 +139,74 @@ def test_half_made_files_go_after_a_while_and_nothing_else(spool):
     assert not any(path.exists() for path in leftovers)
     assert spool.uploads() == [upload]
     appender.reject()
+
+
+def make_old(spool):
+    for path in spool.directory.iterdir():
+        os.utime(path, (time.time() - 120, time.time() - 120))
+
+
+@pytest.fixture
+def unread(monkeypatch):
+    """Sidecars that the system cannot read, and why."""
+    unread, read = {}, pathlib.Path.read_bytes
+
+    def read_bytes(path):
+        if path.stem in unread:
+            raise OSError(unread[path.stem], os.strerror(unread[path.stem]))
+        return read(path)
+
+    monkeypatch.setattr(pathlib.Path, "read_bytes", read_bytes)
+    return unread
+
+
+@pytest.mark.parametrize("number", [errno.EMFILE, errno.EIO])
+def test_sidecar_that_cannot_be_read_stays_and_is_read_again(spool, unread, caplog, number):
+    appender = Appender(spool, IMAGE, 3)
+    appender.append(b"abc")
+    appender.accept()
+    (path,) = spool.directory.glob("*.json")
+    unread[path.stem] = number
+    make_old(spool)
+    for _ in range(2):
+        assert spool.uploads() == []
+        spool.remove_half_made()
+    with pytest.raises(exceptions.SidecarUnreadable, match=os.strerror(number)):
+        spool.get(path.stem)
+    assert len([line for line in caplog.messages if path.name in line]) == 1
+    unread.clear()
+    (upload,) = spool.uploads()
+    assert upload == spool.get(path.stem)
+    assert spool.data_path(path.stem).read_bytes() == b"abc"
+
+
+@pytest.mark.parametrize(
+    "change",
+    [{"compression": "zstd"}, {"state": "resting"}, {"origin": "tape"}],
+    ids=["field", "state", "origin"],
+)
+def test_sidecar_of_a_later_release_stays_and_is_told_of_once(spool, caplog, change):
+    appender = Appender(spool, IMAGE, 3)
+    appender.append(b"abc")
+    appender.accept()
+    (path,) = spool.directory.glob("*.json")
+    path.write_text(json.dumps({**json.loads(path.read_text()), **change}))
+    make_old(spool)
+    for _ in range(2):
+        assert spool.uploads() == []
+        spool.remove_half_made()
+    assert sorted(each.suffix for each in spool.directory.iterdir()) == [".data", ".json"]
+    assert len([line for line in caplog.messages if path.name in line]) == 1
+
+
+@pytest.mark.parametrize("text", [b"", b'{"upload_id": "', bytes(200)])
+def test_sidecar_that_is_cut_off_goes(spool, text):
+    (spool.directory / "c.json").write_bytes(text)
+    make_old(spool)
+    assert spool.uploads() == []
+    assert spool.get("c") is None
+    spool.remove_half_made()
+    assert list(spool.directory.iterdir()) == []
 
 
 def test_stamp_changes_with_every_settling(spool):

@@ -146,9 +146,23 @@ def test_glance_that_cannot_be_asked_is_asked_again(crew, rule, upload, images):
     assert decided(crew, choosing, upload) == ["site-a"]
 
 
-def test_image_that_is_gone_goes_nowhere(crew, rule, upload):
+def test_image_that_was_deleted_goes_nowhere(crew, rule, upload, records):
     rule("tag:golden")
+    records.note_deleted(IMAGE)
     assert decided(crew, Choosing(crew), upload) == []
+
+
+def test_image_that_only_seems_to_be_gone_is_asked_for_again(crew, rule, upload, images, caplog):
+    """As while the service user has lost its role."""
+    rule("tag:golden")
+    choosing = Choosing(crew)
+    for _ in range(2):
+        assert served(crew, choosing, upload) is None
+        time.sleep(0.5)
+    assert f"Image {IMAGE}: its targets are not known" in caplog.text
+    assert "is believed to be gone from" in caplog.text
+    images.accept(BODY)
+    assert decided(crew, choosing, upload) == ["site-a"]
 
 
 def test_refused_upload_goes_nowhere_and_glance_is_not_asked(crew, rule, upload, asked):

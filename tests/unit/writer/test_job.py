@@ -2,6 +2,7 @@
 
 import hashlib
 import os
+import threading
 
 import oslo_db.exception
 import pytest
@@ -10,7 +11,7 @@ from glance_repl_mw import exceptions
 from glance_repl_mw.model import ReplicaStatus
 from glance_repl_mw.spool.upload import UploadState
 from glance_repl_mw.writer.job import EMPTY_IMAGE
-from tests.unit.writer.conftest import IMAGE
+from tests.unit.writer.conftest import IMAGE, WAIT_SECONDS
 
 BODY = os.urandom(300_000)
 DOWN = exceptions.TargetUnavailable(target="site-b", operation="put", hint="down")
@@ -406,4 +407,44 @@ def test_image_that_was_never_spooled_says_so(lab, spool):
     lab.until_done()
     rows = lab.crew.store.replicas("image")
     assert {(str(row.status), row.error) for row in rows} == {("error", "the disk was full")}
+    assert lab.spooled() == []
+
+
+@pytest.mark.parametrize("ending", ["hand_over", "refuse", "hand_back"])
+def test_locations_that_glance_adds_while_the_upload_ends_are_active(lab, images, ending):
+    begun, may_end, add = threading.Event(), threading.Event(), images.add_locations
+
+    def add_slowly(image_id, urls):
+        begun.set()
+        assert may_end.wait(WAIT_SECONDS)
+        return add(image_id, urls)
+
+    images.add_locations = add_slowly
+    lab.accepted(BODY)
+    job = lab.take_in_hand()
+    lab.until(begun.is_set)
+    getattr(job, ending)(*(["Glance has deleted the image"] if ending == "refuse" else []))
+    may_end.set()
+    lab.until_done()
+    assert lab.statuses() == {"site-a": "active", "site-b": "active"}
+    assert sorted(lab.activated) == ["site-a", "site-b"]
+
+
+def test_what_may_be_a_location_stays_stored_when_the_spool_needs_the_room(lab, images):
+    """Glance has done what was asked, but the answer was lost."""
+    add = images.add_locations
+
+    def add_and_say_nothing(image_id, urls):
+        add(image_id, urls)
+        raise exceptions.GlanceUnavailable(image_id, None, "add locations", "no answer")
+
+    images.add_locations = add_and_say_nothing
+    lab.accepted(BODY)
+    job = lab.take_in_hand()
+    lab.until(lambda: all(row.attempts for row in lab.rows().values()))
+    job.hand_over()
+    lab.until_done()
+    assert lab.statuses() == {"site-a": "stored", "site-b": "stored"}
+    assert all(row.next_attempt_at > row.updated_at for row in lab.rows().values())
+    assert {row.node for row in lab.rows().values()} == {None}
     assert lab.spooled() == []

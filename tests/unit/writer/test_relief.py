@@ -1,5 +1,6 @@
 """What leaves a crowded spool, and in which order."""
 
+import fcntl
 import time
 import types
 
@@ -45,7 +46,7 @@ class ReliefLab:
 
     def add(self, name, size, state=UploadState.ACCEPTED, minutes_ago=0):
         created_at = time.time() - minutes_ago * MINUTES
-        origin = Origin.STAGE if state is UploadState.STAGED else Origin.UPLOAD
+        origin = Origin.UPLOAD if state is UploadState.ACCEPTED else Origin.STAGE
         upload = Upload(name, name, size, state, created_at, size, origin=origin)
         self.spool.data_path(name).write_bytes(bytes(size))
         self.spool.write_sidecar(upload)
@@ -81,6 +82,15 @@ def test_staged_images_that_nobody_imports_go_first_as_many_as_needed(lab):
     lab.push("waiting", 200, waits=True, minutes_ago=1000)
     lab.shortage.demand("image", 300)
     assert lab.left() == {"staged 2", "staged 3", "waiting"}
+
+
+def test_what_a_dead_process_had_staged_goes_with_the_staged_images(lab):
+    lab.add("abandoned", 400, UploadState.STAGING, minutes_ago=60)
+    lab.add("being staged", 400, UploadState.STAGING, minutes_ago=60)
+    with lab.spool.data_path("being staged").open("rb") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        lab.shortage.demand("image", 700)
+        assert lab.left() == {"being staged"}
 
 
 def test_fresh_staged_images_go_after_what_waits_for_a_target(lab):

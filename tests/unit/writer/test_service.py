@@ -1,6 +1,8 @@
 """The main loop, turn by turn."""
 
+import errno
 import os
+import pathlib
 import threading
 import time
 
@@ -75,6 +77,47 @@ def test_upload_in_the_spool_is_taken_in_hand(service, spool, images, store):
     spool_upload(spool, images)
     until(service, lambda: set(statuses(store).values()) == {"active"})
     until(service, lambda: not spool.uploads())
+
+
+@pytest.mark.parametrize("failing", ["read_bytes", "scandir"])
+def test_upload_that_cannot_be_read_for_a_moment_is_taken_in_hand(
+    service, spool, images, store, monkeypatch, failing
+):
+    place = pathlib.Path if failing == "read_bytes" else os
+    real, failures = getattr(place, failing), [errno.EMFILE] * 2
+
+    def fail_at_first(path, *arguments):
+        if failures and str(path).startswith(str(spool.directory)):
+            number = failures.pop()
+            raise OSError(number, os.strerror(number))
+        return real(path, *arguments)
+
+    monkeypatch.setattr(place, failing, fail_at_first)
+    spool_upload(spool, images)
+    until(service, lambda: set(statuses(store).values()) == {"active"})
+    assert failures == []
+
+
+def test_rows_of_an_upload_that_cannot_be_read_are_not_given_up(
+    service, spool, images, store, targets, monkeypatch
+):
+    spool_upload(spool, images)
+    (upload,) = spool.uploads()
+    store.begin(upload, targets)
+    real, unread = pathlib.Path.read_bytes, [True]
+
+    def read_bytes(path):
+        if unread and path.suffix == ".json":
+            raise OSError(errno.EIO, os.strerror(errno.EIO))
+        return real(path)
+
+    monkeypatch.setattr(pathlib.Path, "read_bytes", read_bytes)
+    spool._seen.clear()
+    for _ in range(10):
+        service.run_once()
+    assert set(statuses(store).values()) == {"pending"}
+    unread.clear()
+    until(service, lambda: set(statuses(store).values()) == {"active"})
 
 
 @pytest.fixture
