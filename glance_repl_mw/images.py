@@ -156,7 +156,7 @@ class ImageService:
                     image_id, None, operation, "Glance answers without data"
                 )
             with response:
-                while block := response.raw.read1(_BLOCK_BYTES, decode_content=True):
+                while block := bounded.part(response, _BLOCK_BYTES):
                     yield block
 
     def remove_locations(self, image_id: str, urls: Collection[str]) -> Collection[str]:

@@ -16,11 +16,11 @@ from urllib3.exceptions import HTTPError, ReadTimeoutError
 from urllib3.util import Timeout
 
 from glance_repl_mw import exceptions, network_errors
+from glance_repl_mw.connections import KeptAdapter
 from glance_repl_mw.foreign_text import gist, printable
 from glance_repl_mw.signing import without_signatures
 from glance_repl_mw.targets import bodies, httperrors
 from glance_repl_mw.targets.access import Access
-from glance_repl_mw.targets.connections import KeptAdapter
 from glance_repl_mw.targets.headers import encoding
 from glance_repl_mw.targets.httpconfig import origin
 from glance_repl_mw.targets.retryafter import retry_after_seconds

@@ -10,7 +10,7 @@ import glance_repl_mw
 PACKAGE = Path(glance_repl_mw.__file__).parent
 RANKS = {
     "background": 0,
-    "bounded": 0,
+    "connections": 0,
     "db.migrations": 0,
     "foreign_text": 0,
     "inquiry": 0,
@@ -26,6 +26,7 @@ RANKS = {
     "substitution": 0,
     "tee": 0,
     "bodies": 1,
+    "bounded": 1,
     "exceptions": 1,
     "launcher": 1,
     "model": 1,
