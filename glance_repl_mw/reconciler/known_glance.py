@@ -23,6 +23,7 @@ LOG = log.getLogger(__name__)
 
 _ANSWERS = "glance_tells_deployment"
 _EACH_KIND = 4
+_FEW_IMAGES = 10
 _BELIEVED_SECONDS = 20.0
 _ASK_AGAIN_SECONDS = 2.0
 _UNKNOWN = "no image is known yet by which this Glance could be told from another"
@@ -112,6 +113,21 @@ class KnownGlance:
         """Whether Glance has ever shown another project's image."""
         project = self._images.project_id()
         return any(each.owner not in (None, project) for each in self._records.witnesses())
+
+    def overlooks_capitals(self) -> bool:
+        """Whether Glance finds an image whatever capitals its id is given in. Blocks.
+
+        That depends on its database; no image says nothing, and passes for "no".
+
+        :raises GlanceUnavailable:
+        :raises GlanceRefused:
+        """
+        for image in self._images.page(None, _FEW_IMAGES):
+            other = image.image_id.swapcase()
+            if other != image.image_id:
+                found = self._images.find([other]).get(other)
+                return found is not None and found.image_id == image.image_id
+        return False
 
     def choice(self) -> WitnessChoice:
         """What chooses witnesses among images of which it is told."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from oslo_log import log
 
+from glance_repl_mw.answers import is_same_id
 from glance_repl_mw.content import ImageDigest
 from glance_repl_mw.model import Image
 from glance_repl_mw.reconciler.tools import Tools
@@ -41,7 +42,7 @@ def _staged(tools: Tools, image_id: str) -> list[Upload]:
     return [
         upload
         for upload in tools.spool.uploads()
-        if upload.image_id == image_id
+        if is_same_id(upload.image_id, image_id)
         and (
             upload.state is UploadState.STAGED
             or (upload.state is UploadState.STAGING and tools.spool.is_abandoned(upload))

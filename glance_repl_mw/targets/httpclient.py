@@ -15,12 +15,12 @@ from requests import adapters, auth
 from urllib3.exceptions import HTTPError, ReadTimeoutError
 from urllib3.util import Timeout
 
-from glance_repl_mw import exceptions
+from glance_repl_mw import exceptions, network_errors
+from glance_repl_mw.connections import KeptAdapter
 from glance_repl_mw.foreign_text import gist, printable
 from glance_repl_mw.signing import without_signatures
 from glance_repl_mw.targets import bodies, httperrors
 from glance_repl_mw.targets.access import Access
-from glance_repl_mw.targets.connections import KeptAdapter
 from glance_repl_mw.targets.headers import encoding
 from glance_repl_mw.targets.httpconfig import origin
 from glance_repl_mw.targets.retryafter import retry_after_seconds
@@ -328,7 +328,7 @@ class Client:
         try:
             return self._send(self._kept, request, anonymous, seconds)
         except requests.ConnectionError as error:
-            if not isinstance(httperrors.root_of(error), ConnectionError):
+            if not isinstance(network_errors.root_of(error), ConnectionError):
                 raise
         return self._send(self._kept, request, anonymous, seconds)
 
@@ -425,7 +425,7 @@ class Client:
             return f"no connection within {min(longest, self._access.connect_seconds):g} s"
         if isinstance(error, requests.ReadTimeout | ReadTimeoutError):
             return f"no answer for {min(longest, self._access.stall_seconds):g} s"
-        return httperrors.explained(error, url)
+        return network_errors.explained(error, url)
 
 
 class _Authorization(auth.AuthBase):

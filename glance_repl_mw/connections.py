@@ -69,9 +69,11 @@ class BoundedResponse(http.client.HTTPResponse):
         self.fp.close()
         self._input = BoundedInput(sock)
         self.fp = io.BufferedReader(self._input)
+        self.allow()
 
-    def allow(self, seconds: float) -> None:
-        """Let what is read from now on take so long altogether."""
+    def allow(self, seconds: float | None = None) -> None:
+        """Let what is read from now on take so long altogether; by default the timeout."""
+        seconds = self._input.silence_seconds if seconds is None else seconds
         self._input.deadline = time.monotonic() + seconds
 
     def begin(self) -> None:
@@ -81,7 +83,6 @@ class BoundedResponse(http.client.HTTPResponse):
         :raises TimeoutError:
         """
         if self.headers is None:
-            self.allow(self._input.silence_seconds)
             super().begin()
             # urllib3 would log what it makes of odd headers, with the whole URL.
             self.msg.defects.clear()
