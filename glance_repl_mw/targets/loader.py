@@ -10,7 +10,7 @@ import stevedore
 from oslo_config import cfg
 from stevedore.exception import NoMatches
 
-from glance_repl_mw import exceptions, opts, substitution
+from glance_repl_mw import exceptions, opts, values
 from glance_repl_mw.rules import Rule
 from glance_repl_mw.targets.base import Target
 from glance_repl_mw.targets.opts import TARGET_OPTIONS
@@ -56,12 +56,13 @@ def _check_place(targets: Mapping[str, Target], target: Target) -> None:
 
 
 def check_values(conf: cfg.ConfigOpts) -> None:
-    """See that every option of ``[replication]`` has a value of its kind.
+    """See that every option of ``[replication]`` has a value that can be worked with.
+
+    Those of a plugin of keystoneauth are seen to where it is loaded.
 
     :raises ConfigError: names the section and the option
     """
-    options = [*opts.REPLICATION_OPTIONS, *opts.REST_OPTIONS, *opts.RECONCILER_OPTIONS]
-    _check_values(conf, opts.GROUP, options)
+    values.require_right_values(conf, opts.GROUP, [*opts.OPTIONS, *opts.KEYSTONE_OPTIONS])
 
 
 def check_local_target(conf: cfg.ConfigOpts, targets: Collection[str]) -> None:
@@ -95,7 +96,7 @@ def _load(conf: cfg.ConfigOpts, name: str, driver: str) -> Target:
         )
     options = [*TARGET_OPTIONS, *driver_class.options]
     conf.register_opts(options, group=group)
-    _check_values(conf, group, options)
+    values.require_right_values(conf, group, options)
     try:
         _check_rule(conf[group].replicate_if)
         return driver_class(name, conf[group])
@@ -103,16 +104,6 @@ def _load(conf: cfg.ConfigOpts, name: str, driver: str) -> Target:
         raise exceptions.ConfigError(
             target=name, operation="read configuration", hint=f"[{group}] {error}"
         ) from error
-
-
-def _check_values(conf: cfg.ConfigOpts, group: str, options: Sequence[cfg.Opt]) -> None:
-    """Read every option now: oslo.config complains about a value only when it is used."""
-    for option in options:
-        try:
-            conf[group][option.dest]
-        except (cfg.Error, ValueError) as error:
-            hint = f"[{group}] {option.name}: {substitution.reason(error)}"
-            raise exceptions.ConfigError(operation="read configuration", hint=hint) from None
 
 
 def _check_rule(text: str) -> None:
