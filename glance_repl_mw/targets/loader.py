@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import itertools
 import re
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from typing import Any
 
 import stevedore
@@ -31,28 +32,50 @@ def load_targets(conf: cfg.ConfigOpts) -> dict[str, Target]:
 
     :raises ConfigError: names the section and the option that is missing or wrong
     """
-    targets: dict[str, Target] = {}
-    for name, driver in _enabled(conf.replication.enabled_targets):
-        if name in targets:
-            raise _wrong("enabled_targets", f"target {name!r} is named twice")
-        targets[name] = _load(conf, name, driver)
-        _check_place(targets, targets[name])
+    targets, problems = load_singly(conf)
+    if problems:
+        raise problems[0]
     return targets
 
 
-def _check_place(targets: Mapping[str, Target], target: Target) -> None:
-    """See that the target shares its place with no other one.
+def load_singly(conf: cfg.ConfigOpts) -> tuple[dict[str, Target], list[exceptions.ConfigError]]:
+    """The targets that are configured well, as by ``load_targets``, and what is wrong with others.
 
-    :raises ConfigError:
+    Of targets that share a place, none is configured well.
     """
-    for other in targets.values():
-        if other is not target and set(other.places) & set(target.places):
-            raise exceptions.ConfigError(
-                target=target.name,
-                operation="read configuration",
-                hint=f"[{section(target.name)}] url: leads to the same place as that of "
-                f"[{section(other.name)}]; each target needs a collection of its own",
-            )
+    targets: dict[str, Target] = {}
+    problems: list[exceptions.ConfigError] = []
+    names: set[str] = set()
+    for entry in conf.replication.enabled_targets:
+        try:
+            name, driver = _parsed(entry)
+            if name in names:
+                raise _wrong("enabled_targets", f"target {name!r} is named twice")
+            names.add(name)
+            targets[name] = _load(conf, name, driver)
+        except exceptions.ConfigError as problem:
+            problems.append(problem)
+    for one, other in list(_sharing(targets.values())):
+        problems.append(_share_a_place(one, other))
+        for each in (one, other):
+            targets.pop(each.name, None)
+    return targets, problems
+
+
+def _sharing(targets: Iterable[Target]) -> Iterator[tuple[Target, Target]]:
+    """Pairs of targets that have a place in common."""
+    for one, other in itertools.combinations(targets, 2):
+        if set(one.places) & set(other.places):
+            yield one, other
+
+
+def _share_a_place(one: Target, other: Target) -> exceptions.ConfigError:
+    return exceptions.ConfigError(
+        target=other.name,
+        operation="read configuration",
+        hint=f"[{section(other.name)}] url: leads to the same place as that of "
+        f"[{section(one.name)}]; each target needs a collection of its own",
+    )
 
 
 def check_values(conf: cfg.ConfigOpts) -> None:
@@ -75,14 +98,15 @@ def check_local_target(conf: cfg.ConfigOpts, targets: Collection[str]) -> None:
         raise _wrong("local_target", f"{name!r} is not in enabled_targets")
 
 
-def _enabled(entries: Sequence[str]) -> list[tuple[str, str]]:
-    pairs = []
-    for entry in entries:
-        name, separator, driver = entry.partition(":")
-        if not separator or not driver or not _NAME.fullmatch(name):
-            raise _wrong("enabled_targets", f"{entry!r} is not of the form NAME:DRIVER")
-        pairs.append((name, driver))
-    return pairs
+def _parsed(entry: str) -> tuple[str, str]:
+    """Name and driver of an entry of ``enabled_targets``.
+
+    :raises ConfigError:
+    """
+    name, separator, driver = entry.partition(":")
+    if not separator or not driver or not _NAME.fullmatch(name):
+        raise _wrong("enabled_targets", f"{entry!r} is not of the form NAME:DRIVER")
+    return name, driver
 
 
 def _load(conf: cfg.ConfigOpts, name: str, driver: str) -> Target:
