@@ -321,6 +321,8 @@ KEYSTONE_OPTIONS: Sequence[cfg.Opt] = (
 )
 """Those of keystoneauth that are there whatever the plugin is."""
 
+SECTION_OPTIONS: Sequence[cfg.Opt] = (*OPTIONS, *KEYSTONE_OPTIONS)
+
 # Glance's own, which rule how long a deleted image can be restored, and how images are hashed.
 GLANCE_OPTIONS: Sequence[cfg.Opt] = (
     cfg.StrOpt("hashing_algorithm", default="sha512"),
@@ -342,9 +344,8 @@ def register_opts(conf: cfg.ConfigOpts) -> None:
 
 def list_opts() -> Sequence[tuple[str, Sequence[cfg.Opt]]]:
     """For oslo-config-generator."""
-    keystone = [
+    plugin = [
         *loading.get_auth_common_conf_options(),
         *loading.get_auth_plugin_conf_options("password"),
-        *KEYSTONE_OPTIONS,
     ]
-    return [(GROUP, [*OPTIONS, *keystone])]
+    return [(GROUP, [*OPTIONS, *plugin, *KEYSTONE_OPTIONS])]

@@ -85,7 +85,7 @@ def check_values(conf: cfg.ConfigOpts) -> None:
 
     :raises ConfigError: names the section and the option
     """
-    values.require_right_values(conf, opts.GROUP, [*opts.OPTIONS, *opts.KEYSTONE_OPTIONS])
+    values.require_right_values(conf, opts.GROUP, opts.SECTION_OPTIONS)
 
 
 def check_local_target(conf: cfg.ConfigOpts, targets: Collection[str]) -> None:
