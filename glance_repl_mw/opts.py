@@ -17,7 +17,8 @@ REPLICATION_OPTIONS: Sequence[cfg.Opt] = (
         default=[],
         sample_default=["site-a:http", "site-b:http"],
         help="The targets that hold replicas, as NAME:DRIVER pairs separated by commas. Each "
-        "target has a section [replication:NAME] of its own.",
+        "target has a section [replication:NAME] of its own. A NAME has at most 128 letters, "
+        "digits, dots, hyphens and underscores.",
     ),
     cfg.StrOpt(
         "spool_dir",

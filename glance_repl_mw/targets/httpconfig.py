@@ -17,6 +17,9 @@ from glance_repl_mw.targets.access import Access
 
 _KEY = re.compile(r"[A-Za-z0-9+/=_.~-]{16,}")
 _PORTS = {"http": 80, "https": 443}
+_HOST = re.compile(
+    r"(?:[A-Za-z0-9_][A-Za-z0-9._-]*|\[[0-9A-Fa-f:.]+(?:%25[A-Za-z0-9._~-]+)?\])(?::[0-9]*)?"
+)
 _ESCAPE = re.compile(r"%([0-9A-Fa-f]{2})")
 _UNRESERVED = re.compile(r"[A-Za-z0-9._~-]")
 
@@ -110,6 +113,8 @@ def collection_url(conf: cfg.ConfigOpts.GroupAttr, option: str) -> str:
         raise ValueError(f"{option}: is not a URL of the form http(s)://HOST[:PORT]/PATH/")
     if "@" in parts.netloc:
         raise ValueError(f"{option}: must not hold credentials; there are options for them")
+    if not _HOST.fullmatch(parts.netloc):
+        raise ValueError(f"{option}: its host is neither a name nor an address")
     if "?" in value or "#" in value:
         raise ValueError(f"{option}: must have neither query nor fragment")
     value = _with_small_host(value)

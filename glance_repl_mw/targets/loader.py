@@ -12,12 +12,14 @@ from oslo_config import cfg
 from stevedore.exception import NoMatches
 
 from glance_repl_mw import exceptions, opts, values
+from glance_repl_mw.replicas.name import LONGEST_TARGET
 from glance_repl_mw.rules import Rule
 from glance_repl_mw.targets.base import Target
 from glance_repl_mw.targets.opts import TARGET_OPTIONS
 
 NAMESPACE = "glance_repl_mw.targets"
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
+_SHOWN_CHARACTERS = 40
 
 
 def section(name: str) -> str:
@@ -106,6 +108,9 @@ def _parsed(entry: str) -> tuple[str, str]:
     name, separator, driver = entry.partition(":")
     if not separator or not driver or not _NAME.fullmatch(name):
         raise _wrong("enabled_targets", f"{entry!r} is not of the form NAME:DRIVER")
+    if len(name) > LONGEST_TARGET:
+        hint = f"has {len(name)} characters; give it one of at most {LONGEST_TARGET}"
+        raise _wrong("enabled_targets", f"the name {name[:_SHOWN_CHARACTERS]}... {hint}")
     return name, driver
 
 

@@ -1,10 +1,14 @@
 """What stops the start: options of the node and of its targets that cannot work."""
 
+import uuid
+
 import pytest
 
 from glance_repl_mw import exceptions
 from glance_repl_mw.checks.deployment import read
+from glance_repl_mw.replicas.name import LONGEST_TARGET, LONGEST_WITHOUT_TARGET, ObjectName
 from glance_repl_mw.targets import loader
+from glance_repl_mw.targets.http import PARTIAL
 from tests.unit.checks.config import make_conf
 
 SECTION = {"url": "http://127.0.0.1:1/images/"}
@@ -52,3 +56,25 @@ def test_value_of_a_target_likewise(configure, option, value):
     says = rf"\[replication:site-a\] {option}: must be .*{value}"
     with pytest.raises(exceptions.ConfigError, match=says):
         loader.load_targets(configure(**{"replication:site-a": {**SECTION, option: value}}))
+
+
+def test_name_of_a_target_leaves_room_in_names_of_objects(configure):
+    name = "a" * LONGEST_TARGET
+    conf = configure(
+        replication={"enabled_targets": f"{name}:http"}, **{f"replication:{name}": SECTION}
+    )
+    assert list(loader.load_targets(conf)) == [name]
+    longest = str(ObjectName(str(uuid.uuid4()), name, uuid.uuid4().hex, 10**18 - 1))
+    assert len(longest) == LONGEST_WITHOUT_TARGET + LONGEST_TARGET
+    assert len(longest + PARTIAL) <= 255
+
+
+@pytest.mark.parametrize("count", [LONGEST_TARGET + 1, 300])
+def test_longer_name_of_a_target_stops_the_start(configure, count):
+    name = "a" * count
+    conf = configure(
+        replication={"enabled_targets": f"{name}:http"}, **{f"replication:{name}": SECTION}
+    )
+    says = rf"enabled_targets: the name a+\.\.\. has {count} characters; .* at most 128"
+    with pytest.raises(exceptions.ConfigError, match=says):
+        loader.load_targets(conf)
