@@ -158,3 +158,35 @@ class KeptAdapter(HTTPAdapter):
     def init_poolmanager(self, *args: Any, **kwargs: Any) -> None:
         super().init_poolmanager(*args, **kwargs)
         self.poolmanager.pool_classes_by_scheme = self.pools
+
+
+class _FirstAnswer(BoundedResponse):
+    """An answer that comes at once: an interim one asks for a body that is never sent."""
+
+    def _read_status(self) -> tuple[str, int, str]:
+        version, status, reason = super(BoundedResponse, self)._read_status()  # type: ignore[misc]
+        if 100 <= status < 200:
+            raise http.client.HTTPException("the server wants the body")
+        return version, status, reason
+
+
+class _ExpectingConnection(KeptConnection):
+    response_class = _FirstAnswer
+
+
+class _ExpectingTLSConnection(_ExpectingConnection, KeptTLSConnection):
+    """The same over TLS."""
+
+
+class _ExpectingPool(HTTPConnectionPool):
+    ConnectionCls = _ExpectingConnection
+
+
+class _ExpectingTLSPool(HTTPSConnectionPool):
+    ConnectionCls = _ExpectingTLSConnection
+
+
+class ExpectingAdapter(KeptAdapter):
+    """For requests with ``Expect: 100-continue`` whose body is never sent."""
+
+    pools = {"http": _ExpectingPool, "https": _ExpectingTLSPool}
