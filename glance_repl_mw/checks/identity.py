@@ -12,7 +12,6 @@ from glance_repl_mw.checks.finding import Finding, error, note, ok, warning
 from glance_repl_mw.db.deletions import DeletionRecords
 from glance_repl_mw.db.survey import ReplicaSurvey
 from glance_repl_mw.reconciler.place import PlaceCheck, RememberedMarking
-from glance_repl_mw.spool.directory import Spool
 from glance_repl_mw.targets.base import Target
 from glance_repl_mw.targets.guarded import MARKER, GuardedTarget, Marking
 
@@ -28,15 +27,13 @@ def check(deployment: Deployment, targets: Mapping[str, Target]) -> Iterator[Fin
             return
         records = DeletionRecords(rows)
         yield from _check_breaker(records)
-        known = records.fact(deployments.FACT)
+        known = deployments.known_id(deployment.replication, records)
         survey = ReplicaSurvey(rows)
         obstacles = {
             name: PlaceCheck(target, records, survey)() for name, target in targets.items()
         }
     except (exceptions.ConfigError, *database.PROBLEMS):
         return  # the check of the database says so
-    spool = Spool(deployment.replication.replication.spool_dir)
-    known = known or deployments.told(spool.directory)
     for name, target in targets.items():
         if obstacles[name]:
             yield error(name, obstacles[name], _UNUSED)

@@ -27,11 +27,10 @@ def records(tmp_path):
 def find(tmp_path):
     """The findings where a target answers so to the question for its marker."""
 
-    def find(marker):
-        connection = f"sqlite:///{tmp_path}/replication.sqlite"
-        conf = make_conf(
-            tmp_path, replication={"connection": connection, "spool_dir": str(tmp_path)}
-        )
+    def find(marker, **options):
+        options["connection"] = f"sqlite:///{tmp_path}/replication.sqlite"
+        options["spool_dir"] = str(tmp_path)
+        conf = make_conf(tmp_path, replication=options)
         target = types.SimpleNamespace(
             name="a",
             conf=None,
@@ -61,3 +60,9 @@ def test_collection_of_its_own_is_fine(find, records):
     assert find(b'{"target": "a", "deployment": "d1"}') == [
         "ok: a: its collection is marked as its own"
     ]
+
+
+def test_copy_with_an_id_of_its_own_is_told_before_it_starts(find, records):
+    (found,) = find(b'{"target": "a", "deployment": "d1"}', deployment_id="d2")
+    assert found.startswith("error: a: its collection is marked as that of target 'a' of deploy")
+    assert records.fact(deployment.FACT) == "d1"

@@ -132,3 +132,11 @@ def test_marker_of_an_earlier_release_is_remembered(unmarked):
     unmarked.target.objects[MARKER] = marker.encode()
     start(unmarked).list()
     assert unmarked.records.fact(marked_fact(SITE)) == URL
+
+
+def test_copy_of_the_deployment_with_an_id_of_its_own_leaves_the_target_alone(marked):
+    marked.set(deployment_id="of the copy")
+    before = dict(marked.target.objects)
+    with pytest.raises(exceptions.TargetMisplaced, match=f"of deployment '{DEPLOYMENT}'"):
+        start(marked).delete(marked.name(marked.image_id))
+    assert marked.target.objects == before
