@@ -72,7 +72,9 @@ REPLICATION_OPTIONS: Sequence[cfg.Opt] = (
         sample_default="",
         help="What marks the collections of the targets as those of this deployment. Empty: an id "
         "that is made once, and kept in database and spool. Nodes that share targets but "
-        "no database must have the same, and orphan_interval_seconds = 0.",
+        "no database must have the same, and orphan_interval_seconds = 0. A copy of a whole "
+        "deployment must have another one before it is started: it would take the targets of "
+        "the original for its own.",
     ),
     cfg.BoolOpt(
         "image_property_targets",

@@ -79,7 +79,7 @@ class DeletionGuard:
     ) -> None:
         self.records = records
         self.breaker = CircuitBreaker(conf, records)
-        self.glance = KnownGlance(images, records)
+        self.glance = KnownGlance(conf, images, records)
         self._conf = conf
         self._images = images
         self._targets = targets
