@@ -11,6 +11,7 @@ from oslo_utils import timeutils
 from glance_repl_mw import exceptions, patches
 from glance_repl_mw.foreign_text import printable
 from glance_repl_mw.model import Image
+from glance_repl_mw.sizes import MOST_BYTES
 
 _MOST_TEXT = 1000
 _TEXTS = (
@@ -42,7 +43,7 @@ def image_of(body: Any, image_id: str | None = None) -> Image:
     """
     try:
         image = _image(body)
-    except (LookupError, TypeError, ValueError, AttributeError) as error:
+    except (LookupError, TypeError, ValueError, AttributeError, OverflowError) as error:
         raise _wrong(image_id, f"an image's record: {printable(str(error))}") from error
     if image_id is not None and not is_same_id(image.image_id, image_id):
         raise _wrong(image_id, f"what was asked for, but image {image.image_id}")
@@ -83,7 +84,7 @@ def locations_of(body: Mapping[str, Any], image_id: str) -> Sequence[patches.Loc
 
 
 def _image(body: Any) -> Image:
-    """Raises LookupError, TypeError, ValueError or AttributeError where it is no record."""
+    """Raises what ``image_of`` catches where it is no record."""
     locations = body.get("locations", ())
     return Image(
         image_id=_text(body, "id"),
@@ -117,12 +118,13 @@ def _text_or_none(value: Any, name: str) -> str | None:
 def _size(value: Any) -> int | None:
     if value is None:
         return None
-    if not isinstance(value, int) or isinstance(value, bool) or value < 0:
+    if not isinstance(value, int) or isinstance(value, bool) or not 0 <= value <= MOST_BYTES:
         raise ValueError("size is no number of bytes")
     return value
 
 
 def _time(text: str | None) -> datetime.datetime | None:
+    """Raises OverflowError where it is before or after all that Python has dates for."""
     return timeutils.normalize_time(timeutils.parse_isotime(text)) if text else None
 
 

@@ -14,6 +14,7 @@ from oslo_db.sqlalchemy import enginefacade
 from oslo_log import log
 from oslo_policy import policy
 
+from glance_repl_mw import routes
 from glance_repl_mw.choice import Choice
 from glance_repl_mw.db.catalogue import ReplicaCatalogue
 from glance_repl_mw.db.demands import ReplicaDemands
@@ -96,7 +97,10 @@ class ReplicaAPI:
 
     @staticmethod
     def serves(path: str) -> bool:
-        """Whether the path is one of ours; Glance never sees those."""
+        """Whether the path is one of ours; Glance never sees those.
+
+        :param path: as ``routes.path_of`` gives it
+        """
         return _OURS.fullmatch(path) is not None
 
     def respond(self, request: webob.Request) -> webob.Response:
@@ -113,8 +117,7 @@ class ReplicaAPI:
             return refused(kind, why, _DATABASE_SECONDS).response
 
     def _answer(self, request: webob.Request) -> webob.Response:
-        # As the server gives it: webob would not decode every path.
-        path = request.environ["PATH_INFO"]
+        path = routes.path_of(request.environ)
         match, handlers = next(
             (match, handlers)
             for pattern, handlers in self._routes

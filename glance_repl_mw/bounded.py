@@ -1,6 +1,7 @@
 """Keeps an answer of Glance or Keystone from filling the memory, or from never ending.
 
-Only the data of images may be of any size and take any time: its reader takes it in blocks.
+Its head must be there within the timeout of the session, and its end within ten minutes. Only the
+data of images may be of any size and take any time: its reader takes it in parts.
 """
 
 from __future__ import annotations
@@ -11,6 +12,8 @@ from typing import Any
 
 import requests
 from keystoneauth1 import session
+
+from glance_repl_mw.connections import BoundedResponse, KeptAdapter
 
 MOST_BYTES = 64 << 20
 MOST_SECONDS = 600.0
@@ -25,8 +28,13 @@ class AnswerTooSlow(requests.RequestException):
     """An answer has not ended after ``MOST_SECONDS``."""
 
 
-class BoundedResponse(requests.Response):
+class BoundedAnswer(requests.Response):
     """Raises in the middle of reading what goes beyond the bounds, and closes the connection."""
+
+    def begin(self) -> None:
+        """Its head is there: let its body take so long from now on."""
+        self._end = time.monotonic() + MOST_SECONDS
+        _allow(self, MOST_SECONDS)
 
     def iter_content(self, chunk_size: int | None = 1, decode_unicode: bool = False) -> Any:
         blocks = super().iter_content(chunk_size, decode_unicode)
@@ -35,22 +43,52 @@ class BoundedResponse(requests.Response):
         return blocks if is_data else self._bounded(blocks)
 
     def _bounded(self, blocks: Iterator[Any]) -> Iterator[Any]:
-        count, end = 0, time.monotonic() + MOST_SECONDS
-        for block in blocks:
-            count += len(block)
-            if count > MOST_BYTES:
-                self.close()
-                raise AnswerTooLarge(f"the answer has more than {MOST_BYTES} bytes")
-            if time.monotonic() > end:
-                self.close()
-                raise AnswerTooSlow(f"the answer takes more than {MOST_SECONDS:.0f} s")
-            yield block
+        count = 0
+        try:
+            for block in blocks:
+                count += len(block)
+                if count > MOST_BYTES:
+                    self.close()
+                    raise AnswerTooLarge(f"the answer has more than {MOST_BYTES} bytes")
+                yield block
+        except requests.RequestException as error:
+            error.request = error.request or self.request
+            if isinstance(error, AnswerTooLarge) or time.monotonic() < self._end:
+                raise
+            hint = f"the answer takes more than {MOST_SECONDS:g} s"
+            raise AnswerTooSlow(hint, request=self.request) from error
 
 
-class _Adapter(session.TCPKeepAliveAdapter):
+def part(response: requests.Response, most_bytes: int) -> bytes:
+    """What is there next of an image's data, b"" at its end.
+
+    Waits for it no longer than the session's timeout, whatever comes that is no data.
+
+    :raises urllib3.exceptions.HTTPError:
+    """
+    _allow(response)
+    return response.raw.read1(most_bytes, decode_content=True)
+
+
+def _allow(response: requests.Response, seconds: float | None = None) -> None:
+    # requests and urllib3 hand the answer of http.client through.
+    answer = response.raw._original_response
+    # It is another one only where a SOCKS proxy leads to the server.
+    if isinstance(answer, BoundedResponse):
+        answer.allow(seconds)
+
+
+class _Adapter(KeptAdapter, session.TCPKeepAliveAdapter):
+    def proxy_manager_for(self, proxy: str, **kwargs: Any) -> Any:
+        manager = super().proxy_manager_for(proxy, **kwargs)
+        if not proxy.lower().startswith("socks"):
+            manager.pool_classes_by_scheme = self.pools
+        return manager
+
     def build_response(self, req: Any, resp: Any) -> requests.Response:
-        bounded = BoundedResponse()
+        bounded = BoundedAnswer()
         bounded.__dict__.update(super().build_response(req, resp).__dict__)
+        bounded.begin()
         return bounded
 
 

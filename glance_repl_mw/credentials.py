@@ -12,11 +12,18 @@ from keystoneauth1 import adapter, loading
 from oslo_config import cfg
 
 from glance_repl_mw import bounded, exceptions, opts, substitution
+from glance_repl_mw.seconds import LONGEST_TIMEOUT_SECONDS, Seconds
 
 _BY_PASSWORD = ("password", "v3password")
 _BY_TOKEN = ("token", "v3token")
 _BY_APPLICATION_CREDENTIAL = ("v3applicationcredential",)
 _FILES = ("cafile", "certfile", "keyfile")
+# To keystoneauth, any number will do.
+_SECONDS = {
+    "timeout": Seconds(0.1, LONGEST_TIMEOUT_SECONDS),
+    "connect_retry_delay": Seconds(0.0, LONGEST_TIMEOUT_SECONDS),
+    "status_code_retry_delay": Seconds(0.0, LONGEST_TIMEOUT_SECONDS),
+}
 
 
 def load_adapter(conf: cfg.ConfigOpts) -> adapter.Adapter:
@@ -40,7 +47,8 @@ def load_adapter(conf: cfg.ConfigOpts) -> adapter.Adapter:
     except keystoneauth1.exceptions.NoMatchingPlugin as error:
         raise _wrong(conf.replication.auth_section, f"auth_type: {error}") from error
     except (keystoneauth1.exceptions.ClientException, cfg.Error, TypeError) as error:
-        raise _wrong(conf.replication.auth_section, str(error)) from error
+        hint = substitution.reason_and_option(error)
+        raise _wrong(conf.replication.auth_section, hint) from error
 
 
 def secrets(conf: cfg.ConfigOpts) -> list[str]:
@@ -125,6 +133,12 @@ def _check_session(conf: cfg.ConfigOpts) -> None:
     if options.keyfile and not options.certfile:
         raise _wrong(opts.GROUP, "keyfile: needs certfile")
     _check_url(opts.GROUP, options, "endpoint_override")
+    given = {name: options[name] for name in _SECONDS if options[name] is not None}
+    for name, seconds in given.items():
+        try:
+            _SECONDS[name](seconds)
+        except ValueError as error:
+            raise _wrong(opts.GROUP, f"{name}: {error}") from None
 
 
 def _check_url(section: str, options: cfg.ConfigOpts.GroupAttr, name: str) -> None:

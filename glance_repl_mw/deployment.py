@@ -33,6 +33,15 @@ def deployment_id(conf: cfg.ConfigOpts, records: DeletionRecords) -> str:
     return known
 
 
+def known_id(conf: cfg.ConfigOpts, records: DeletionRecords) -> str | None:
+    """The id that this node's deployment has, or will have; None where it is yet to be made.
+
+    :raises oslo_db.exception.DBError:
+    """
+    configured, spool = conf.replication.deployment_id, pathlib.Path(conf.replication.spool_dir)
+    return configured or records.fact(FACT) or told(spool)
+
+
 def told(spool: pathlib.Path) -> str | None:
     """The id as the spool has it, None before a writer has run here."""
     with contextlib.suppress(OSError):

@@ -27,6 +27,7 @@ from glance_repl_mw.background import in_background
 from glance_repl_mw.db.nearby import NearbyReplicas
 from glance_repl_mw.db.store import ReplicaStore
 from glance_repl_mw.db.wishes import TargetWishes
+from glance_repl_mw.routes import ROUTED
 from glance_repl_mw.sizes import size_of
 from glance_repl_mw.spool.appender import Appender
 from glance_repl_mw.spool.behind import WriteBehind
@@ -39,8 +40,6 @@ if TYPE_CHECKING:
 
 LOG = log.getLogger(__name__)
 
-# Set by Glance's router, which never sees what the image cache answers.
-_ROUTED = "wsgiorg.routing_args"
 _EARLY_BYTES = 8 * 1024**2
 _ROOM_CHECK_BYTES = 16 * 1024**2
 _PATIENCE_SECONDS = 1.0
@@ -109,7 +108,7 @@ class Downloads:
         status, headers, body = request.call_application(self._application)
         start_response(status, headers)
         found = {name.lower(): value for name, value in headers}
-        is_glances = _ROUTED in environ and _is_whole(status, found)
+        is_glances = ROUTED in environ and _is_whole(status, found)
         if not is_glances or self._is_coming(image_id):
             return body
         filling = Filling(

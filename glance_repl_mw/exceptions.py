@@ -114,7 +114,7 @@ class TargetRefused(TargetError):
 
 
 class TargetMisplaced(TargetRefused):
-    """The target's URL leads to a collection that is not the target's own."""
+    """The target's URL leads to a collection that is not, or not seen to be, the target's own."""
 
 
 class TargetMoved(TargetMisplaced):

@@ -127,7 +127,7 @@ class ReplicationFilter(base.ConfigurableMiddleware):
             self._record_again()
         self._threads.learn(environ)
         is_own = self._own.recognise(environ)
-        if self._api.serves(environ.get("PATH_INFO", "")):
+        if self._api.serves(routes.path_of(environ)):
             request = base.NoContentTypeRequest(environ)
             return self._api.respond(request)(environ, start_response)
         action = self._action(environ)
@@ -144,18 +144,18 @@ class ReplicationFilter(base.ConfigurableMiddleware):
     def _action(self, environ: dict[str, Any]) -> routes.Action | None:
         """What the request does, to the image of the id that Glance has.
 
-        Some databases find an image whatever capitals its id is given in. Only such a request, as
-        no usual client sends it, costs a look at Glance's record.
+        Some databases find an image whatever capitals its id is given in, or blanks behind it.
+        Only such a request, as no usual client sends it, costs a look at Glance's record.
         """
-        action = routes.action_of(environ["REQUEST_METHOD"], environ.get("PATH_INFO", ""))
-        if action is None or action.image_id == action.image_id.lower():
+        action = routes.action_in(environ)
+        if action is None or routes.is_usual_id(action.image_id):
             return action
         request = record_request(webob.Request(environ), action.image_id)
         with contextlib.suppress(Exception):
             answer = request.get_response(self._application)
-            if answer.status_int == 200:
+            if answer.status_int == 200 and routes.is_id(answer.json["id"]):
                 return dataclasses.replace(action, image_id=answer.json["id"])
-        return action
+        return action if routes.is_id(action.image_id) else None
 
     def _tee_upload(
         self,
@@ -193,10 +193,11 @@ class ReplicationFilter(base.ConfigurableMiddleware):
         is_own: bool,
     ) -> Iterable[bytes]:
         response = self._changed(action, environ)
+        was_deleted = action.has_deleted(environ)
         # Nobody but Glance knows which images are deleted, and by whom.
-        is_news = action.deletes_image or not is_own
+        is_news = was_deleted or not is_own
         if 200 <= response.status_int < 300 and is_news:
-            self._note(action)
+            self._note(action.image_id, was_deleted)
         return response(environ, start_response)
 
     def _changed(self, action: routes.Action, environ: dict[str, Any]) -> webob.Response:
@@ -215,12 +216,12 @@ class ReplicationFilter(base.ConfigurableMiddleware):
                     return _NOT_NOW
                 return request.get_response(self._application)
 
-    def _note(self, action: routes.Action) -> None:
+    def _note(self, image_id: str, was_deleted: bool) -> None:
         """Leave word of a change; without it the change is found later."""
         try:
-            self._spool.note(action.image_id, was_deleted=action.deletes_image)
+            self._spool.note(image_id, was_deleted=was_deleted)
         except OSError as error:
-            LOG.warning("Image %s: a change cannot be noted: %s", action.image_id, error)
+            LOG.warning("Image %s: a change cannot be noted: %s", image_id, error)
 
     def _record_again(self) -> None:
         """Leave word of images without a tee; what cannot be written waits in memory."""

@@ -13,24 +13,18 @@ from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from typing import Any
 from urllib import parse
 
-import glanceclient.exc
-import keystoneauth1.exceptions
-import requests
-import urllib3.exceptions
 from glanceclient.v2 import client as glance_client
 from oslo_config import cfg
 
 from glance_repl_mw import bounded, credentials, exceptions, patches
 from glance_repl_mw.answers import Listing, image_of, listing_of, locations_of
-from glance_repl_mw.foreign_text import printable
+from glance_repl_mw.glance_errors import causes, http_status, translated
 from glance_repl_mw.model import Image
 from glance_repl_mw.own_requests import OwnRequests
-from glance_repl_mw.signing import without_signatures
 
 USER_AGENT = "glance-repl-mw"
 _BLOCK_BYTES = 1024**2
 _CHANGE_ATTEMPTS = 5
-_MOST_OF_AN_ERROR = 500
 # Glance shows these for a moment, and for ever where it died in the middle of a delete.
 _BEING_DELETED = ("deleted", "pending_delete")
 _NO_PROPERTY = "glance_repl_no_such_property"
@@ -38,7 +32,6 @@ _LIST = "list images"
 # So many images are looked at for one of another project, unless Glance shows fewer at once.
 _FOREIGN_PAGE = 100
 _FOREIGN_PAGES = 20
-_MOST_TEXT = 1000
 _PATCH_TYPE = "application/openstack-images-v2.1-json-patch"
 
 
@@ -64,6 +57,7 @@ class ImageService:
         self._sign = sign
         self._is_readable = is_readable
         self._own = OwnRequests(conf)
+        self._timeout_seconds = conf.replication.timeout
         self._client = glance_client.Client(
             session=adapter.session,
             service_type=adapter.service_type,
@@ -154,7 +148,7 @@ class ImageService:
         A block may be of a single byte, so that who reads sees how slowly they come.
         """
         operation = "download the image"
-        with _translated(image_id, operation):
+        with self._translated(image_id, operation):
             path = f"{_image_path(image_id)}/file"
             response, blocks = self._ask("GET", path)
             if not isinstance(blocks, Iterator):
@@ -162,7 +156,7 @@ class ImageService:
                     image_id, None, operation, "Glance answers without data"
                 )
             with response:
-                while block := response.raw.read1(_BLOCK_BYTES, decode_content=True):
+                while block := bounded.part(response, _BLOCK_BYTES):
                     yield block
 
     def remove_locations(self, image_id: str, urls: Collection[str]) -> Collection[str]:
@@ -244,7 +238,7 @@ class ImageService:
 
     def find_foreign(self) -> str | None:
         """An active image that another project has for itself, None where this user sees none."""
-        with _translated(None, "authenticate"):
+        with self._translated(None, "authenticate"):
             own = self._session.get_project_id()
         for visibility in ("private", "shared"):
             query = {"visibility": visibility, "status": "active"}
@@ -283,7 +277,7 @@ class ImageService:
 
     def project_id(self) -> str | None:
         """The service user's own project, None where it has none."""
-        with _translated(None, "authenticate"):
+        with self._translated(None, "authenticate"):
             return self._session.get_project_id()
 
     def members(self, image_id: str) -> list[str]:
@@ -306,8 +300,13 @@ class ImageService:
 
     def authenticate(self) -> None:
         """Get a token from Keystone, unless there is one already."""
-        with _translated(None, "authenticate"):
+        with self._translated(None, "authenticate"):
             self._session.get_auth_headers()
+
+    def _translated(
+        self, image_id: str | None, operation: str
+    ) -> contextlib.AbstractContextManager[None]:
+        return translated(image_id, operation, self._timeout_seconds)
 
     def _locations(self, image_id: str) -> Sequence[patches.Location]:
         return locations_of(self._record(image_id, "read the image"), image_id)
@@ -318,7 +317,7 @@ class ImageService:
         :raises GlanceUnavailable: Keystone cannot be asked, or knows none
         :raises GlanceRefused: Keystone does not accept the credentials
         """
-        with _translated(None, "find the endpoint of Glance"):
+        with self._translated(None, "find the endpoint of Glance"):
             found = self._client.http_client.get_endpoint()
         if not found:
             hint = "the catalogue of Keystone has none"
@@ -351,7 +350,7 @@ class ImageService:
     def _send(
         self, image_id: str | None, operation: str, method: str, path: str, **kwargs: Any
     ) -> Any:
-        with _translated(image_id, operation):
+        with self._translated(image_id, operation):
             _, body = self._ask(method, path, **kwargs)
         return body
 
@@ -364,44 +363,7 @@ class ImageService:
 
 def status_of(error: exceptions.GlanceRefused) -> int:
     """The HTTP status that Glance or Keystone refused with."""
-    return _http_status(error.__cause__)
-
-
-@contextlib.contextmanager
-def _translated(image_id: str | None, operation: str) -> Iterator[None]:
-    """Turn the errors of the clients into those of ``ImageService``."""
-    try:
-        yield
-    except glanceclient.exc.HTTPNotFound as error:
-        raise exceptions.ImageGone(image_id, None, operation, _text(error)) from error
-    except (glanceclient.exc.HTTPException, keystoneauth1.exceptions.HttpError) as error:
-        status = _http_status(error)
-        kind = (
-            exceptions.GlanceUnavailable
-            if status >= 500 or status in (0, 408, 429)
-            else exceptions.GlanceRefused
-        )
-        raise kind(image_id, None, operation, _text(error)) from error
-    except (
-        glanceclient.exc.BaseException,
-        keystoneauth1.exceptions.ClientException,
-        requests.RequestException,
-        urllib3.exceptions.HTTPError,  # an answer that breaks off
-        # The client's own: of an error without a Content-Type, as proxies send them, of JSON that
-        # is too deep or has a number of too many digits.
-        LookupError,
-        RecursionError,
-        TypeError,
-        ValueError,
-        AttributeError,
-    ) as error:
-        raise exceptions.GlanceUnavailable(image_id, None, operation, _text(error)) from error
-
-
-def _http_status(error: BaseException | None) -> int:
-    """0 where it is not known: glanceclient keeps only the most common ones."""
-    found = (getattr(error, name, None) for name in ("http_status", "code"))
-    return next((status for status in found if isinstance(status, int)), 0)
+    return http_status(error.__cause__)
 
 
 def _image_path(image_id: str) -> str:
@@ -412,12 +374,6 @@ def _path(query: Mapping[str, Any]) -> str:
     return f"/v2/images?{parse.urlencode(query, safe=':,')}"
 
 
-def _is_too_large(error: BaseException | None) -> bool:
+def _is_too_large(error: BaseException) -> bool:
     """Whether an answer of Glance was read only to the bound."""
-    while error is not None and not isinstance(error, bounded.AnswerTooLarge):
-        error = error.__cause__ or error.__context__
-    return error is not None
-
-
-def _text(error: Exception) -> str:
-    return printable(without_signatures(str(error)), _MOST_OF_AN_ERROR) or type(error).__name__
+    return any(isinstance(each, bounded.AnswerTooLarge) for each in causes(error))

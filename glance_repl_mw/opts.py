@@ -7,6 +7,8 @@ from collections.abc import Sequence
 from keystoneauth1 import loading
 from oslo_config import cfg
 
+from glance_repl_mw.seconds import SecondsOpt
+
 GROUP = "replication"
 
 REPLICATION_OPTIONS: Sequence[cfg.Opt] = (
@@ -15,7 +17,8 @@ REPLICATION_OPTIONS: Sequence[cfg.Opt] = (
         default=[],
         sample_default=["site-a:http", "site-b:http"],
         help="The targets that hold replicas, as NAME:DRIVER pairs separated by commas. Each "
-        "target has a section [replication:NAME] of its own.",
+        "target has a section [replication:NAME] of its own. A NAME has at most 128 letters, "
+        "digits, dots, hyphens and underscores.",
     ),
     cfg.StrOpt(
         "spool_dir",
@@ -69,7 +72,9 @@ REPLICATION_OPTIONS: Sequence[cfg.Opt] = (
         sample_default="",
         help="What marks the collections of the targets as those of this deployment. Empty: an id "
         "that is made once, and kept in database and spool. Nodes that share targets but "
-        "no database must have the same, and orphan_interval_seconds = 0.",
+        "no database must have the same, and orphan_interval_seconds = 0. A copy of a whole "
+        "deployment must have another one before it is started: it would take the targets of "
+        "the original for its own.",
     ),
     cfg.BoolOpt(
         "image_property_targets",
@@ -78,10 +83,11 @@ REPLICATION_OPTIONS: Sequence[cfg.Opt] = (
         "their names, separated by commas, or all, or none. Who may set the property is ruled "
         "by Glance's property protections.",
     ),
-    cfg.IntOpt(
+    SecondsOpt(
         "take_over_after_seconds",
         default=120,
         min=1,
+        whole=True,
         help="Seconds after which the other nodes replicate what a node had in hand whose writer "
         "is not alive any more.",
     ),
@@ -104,10 +110,11 @@ REPLICATION_OPTIONS: Sequence[cfg.Opt] = (
         "PUT /v2/images/{image_id}/file. The header X-Replication-Status tells how many are. "
         "While a target is down, all waits until the time is over.",
     ),
-    cfg.IntOpt(
+    SecondsOpt(
         "write_concern_timeout_seconds",
         default=60,
         min=1,
+        whole=True,
         help="The longest wait in seconds. Then the uploader gets Glance's answer all the same. "
         "Keep it below the timeouts of clients and of proxies before glance-api.",
     ),
@@ -128,7 +135,7 @@ REPLICATION_OPTIONS: Sequence[cfg.Opt] = (
         "nice(1) counts. Above 0, uploads come before replication: what hashes images and writes "
         "them to targets then has only time for which the API server has no use (SCHED_IDLE).",
     ),
-    cfg.FloatOpt(
+    SecondsOpt(
         "give_way_seconds",
         default=5.0,
         min=0.0,
@@ -136,27 +143,28 @@ REPLICATION_OPTIONS: Sequence[cfg.Opt] = (
         "a few, so that the writer takes nothing from those that come: each for at most so many "
         "seconds. 0, or a write_concern: none waits.",
     ),
-    cfg.IntOpt(
+    SecondsOpt(
         "writer_grace_seconds",
         default=30,
         min=0,
+        whole=True,
         help="Seconds that a writer which was asked to stop may take to finish the pushes of "
         "uploads that Glance has accepted. What is not finished then is done by the next one.",
     ),
-    cfg.FloatOpt(
+    SecondsOpt(
         "retry_initial_seconds",
         default=1.0,
         min=0.1,
         help="Seconds from the first failure of a push to the next attempt. The wait doubles with "
         "every further failure; up to a fifth is added at random.",
     ),
-    cfg.FloatOpt(
+    SecondsOpt(
         "retry_max_seconds",
         default=300.0,
         min=0.1,
         help="The longest wait in seconds between two attempts; their number has no limit.",
     ),
-    cfg.FloatOpt(
+    SecondsOpt(
         "location_batch_seconds",
         default=0.25,
         min=0.0,
@@ -173,7 +181,7 @@ REPLICATION_OPTIONS: Sequence[cfg.Opt] = (
 )
 
 REST_OPTIONS: Sequence[cfg.Opt] = (
-    cfg.FloatOpt(
+    SecondsOpt(
         "api_wait_max_seconds",
         default=10.0,
         min=0.0,
@@ -191,7 +199,7 @@ REST_OPTIONS: Sequence[cfg.Opt] = (
 )
 
 RECONCILER_OPTIONS: Sequence[cfg.Opt] = (
-    cfg.FloatOpt(
+    SecondsOpt(
         "reconcile_interval_seconds",
         default=600.0,
         min=0.1,
@@ -236,17 +244,19 @@ RECONCILER_OPTIONS: Sequence[cfg.Opt] = (
         help="Add a location again that someone removed through Glance's API. If false, the "
         "replica's object is deleted and the image gets no new one at that target.",
     ),
-    cfg.IntOpt(
+    SecondsOpt(
         "delete_delay_seconds",
         min=0,
+        whole=True,
         help="Seconds that the replicas of a deleted image are kept. By default Glance's own "
         "scrub_time where it has delayed_delete, so that a restored image keeps its replicas; "
         "else 0.",
     ),
-    cfg.IntOpt(
+    SecondsOpt(
         "missing_image_delay_seconds",
         default=24 * 3600,
         min=0,
+        whole=True,
         help="Seconds that an image must be missing in Glance before its replicas are deleted, "
         "where no DELETE of it was seen on any node. It must also be proven then that Glance "
         "shows the service user other projects' private images. Not less than "
@@ -269,20 +279,20 @@ RECONCILER_OPTIONS: Sequence[cfg.Opt] = (
         help="As missing_images_per_hour, as a share of all replicated images; the lower limit "
         "counts. Five images an hour may go however few there are; none where this is 0.",
     ),
-    cfg.FloatOpt(
+    SecondsOpt(
         "probe_interval_seconds",
         default=10.0,
         min=0.1,
         help="Seconds between two probes of a target.",
     ),
-    cfg.FloatOpt(
+    SecondsOpt(
         "withdraw_after_seconds",
         default=120.0,
         min=0.0,
         help="Seconds that a target may be down before its locations are removed from Glance. "
         "They are added again, proven anew, when it is back. May also be given for one target.",
     ),
-    cfg.FloatOpt(
+    SecondsOpt(
         "scrub_interval_seconds",
         default=86400.0,
         min=0.1,
@@ -295,7 +305,7 @@ RECONCILER_OPTIONS: Sequence[cfg.Opt] = (
         help="Bytes per second that are read back from each target to compare the replicas with "
         "the image's hash, those that were compared longest ago first. 0: none.",
     ),
-    cfg.FloatOpt(
+    SecondsOpt(
         "orphan_interval_seconds",
         default=3600.0,
         min=0.0,
@@ -304,6 +314,17 @@ RECONCILER_OPTIONS: Sequence[cfg.Opt] = (
         "knows.",
     ),
 )
+
+OPTIONS: Sequence[cfg.Opt] = (*REPLICATION_OPTIONS, *REST_OPTIONS, *RECONCILER_OPTIONS)
+"""All that are our own in this section."""
+
+KEYSTONE_OPTIONS: Sequence[cfg.Opt] = (
+    *loading.get_session_conf_options(),
+    *loading.get_adapter_conf_options(),
+)
+"""Those of keystoneauth that are there whatever the plugin is."""
+
+SECTION_OPTIONS: Sequence[cfg.Opt] = (*OPTIONS, *KEYSTONE_OPTIONS)
 
 # Glance's own, which rule how long a deleted image can be restored, and how images are hashed.
 GLANCE_OPTIONS: Sequence[cfg.Opt] = (
@@ -315,7 +336,7 @@ GLANCE_OPTIONS: Sequence[cfg.Opt] = (
 
 def register_opts(conf: cfg.ConfigOpts) -> None:
     """Register ``[replication]``, the service user's keystoneauth options included."""
-    conf.register_opts([*REPLICATION_OPTIONS, *REST_OPTIONS, *RECONCILER_OPTIONS], group=GROUP)
+    conf.register_opts(OPTIONS, group=GROUP)
     loading.register_session_conf_options(conf, GROUP)
     loading.register_auth_conf_options(conf, GROUP)
     loading.register_adapter_conf_options(conf, GROUP)
@@ -326,10 +347,8 @@ def register_opts(conf: cfg.ConfigOpts) -> None:
 
 def list_opts() -> Sequence[tuple[str, Sequence[cfg.Opt]]]:
     """For oslo-config-generator."""
-    keystone = [
+    plugin = [
         *loading.get_auth_common_conf_options(),
         *loading.get_auth_plugin_conf_options("password"),
-        *loading.get_session_conf_options(),
-        *loading.get_adapter_conf_options(),
     ]
-    return [(GROUP, [*REPLICATION_OPTIONS, *REST_OPTIONS, *RECONCILER_OPTIONS, *keystone])]
+    return [(GROUP, [*OPTIONS, *plugin, *KEYSTONE_OPTIONS])]

@@ -11,12 +11,12 @@ from glance_repl_mw.checks.deployment import Deployment
 from glance_repl_mw.checks.finding import Finding, error, note, ok, warning
 from glance_repl_mw.db.deletions import DeletionRecords
 from glance_repl_mw.db.survey import ReplicaSurvey
-from glance_repl_mw.reconciler.assembly import PlaceCheck
-from glance_repl_mw.spool.directory import Spool
+from glance_repl_mw.reconciler.place import PlaceCheck, RememberedMarking
 from glance_repl_mw.targets.base import Target
-from glance_repl_mw.targets.guarded import MARKER, GuardedTarget
+from glance_repl_mw.targets.guarded import MARKER, GuardedTarget, Marking
 
 _WHERE = "deletions"
+_UNUSED = "until then nothing is written or deleted there"
 
 
 def check(deployment: Deployment, targets: Mapping[str, Target]) -> Iterator[Finding]:
@@ -27,34 +27,40 @@ def check(deployment: Deployment, targets: Mapping[str, Target]) -> Iterator[Fin
             return
         records = DeletionRecords(rows)
         yield from _check_breaker(records)
-        known = records.fact(deployments.FACT)
+        known = deployments.known_id(deployment.replication, records)
+        survey = ReplicaSurvey(rows)
         obstacles = {
-            name: PlaceCheck(target, records, ReplicaSurvey(rows))()
-            for name, target in targets.items()
+            name: PlaceCheck(target, records, survey)() for name, target in targets.items()
         }
     except (exceptions.ConfigError, *database.PROBLEMS):
         return  # the check of the database says so
-    spool = Spool(deployment.replication.replication.spool_dir)
-    known = known or deployments.told(spool.directory)
     for name, target in targets.items():
         if obstacles[name]:
-            yield error(name, obstacles[name], "until then nothing is written or deleted there")
+            yield error(name, obstacles[name], _UNUSED)
         elif known:
-            yield from _check_marker(target, known)
+            yield from _check_marker(target, known, RememberedMarking(target, records, survey))
 
 
-def _check_marker(target: Target, deployment: str) -> Iterator[Finding]:
+def _check_marker(target: Target, deployment: str, marking: Marking) -> Iterator[Finding]:
     try:
         if target.read(MARKER, 1) is None:
-            yield note(target.name, f"has no {MARKER} yet: it is written at the first use")
+            yield _unmarked(target, marking.objection())
             return
         GuardedTarget(target, deployment).confirm("check", 0)
     except exceptions.TargetMisplaced as problem:
-        yield error(target.name, problem.hint, "until then nothing is written or deleted there")
+        yield error(target.name, problem.hint, _UNUSED)
+    except database.PROBLEMS:
+        return  # as above
     except exceptions.TargetError:
         return  # the trial of the target says so
     else:
         yield ok(target.name, "its collection is marked as its own")
+
+
+def _unmarked(target: Target, objection: str) -> Finding:
+    if objection:
+        return error(target.name, objection, _UNUSED)
+    return note(target.name, f"has no {MARKER} yet: it is written at the first use")
 
 
 def _check_breaker(records: DeletionRecords) -> Iterator[Finding]:

@@ -1,4 +1,4 @@
-"""Is every option in the sections of replication one that somebody reads?"""
+"""Has every option of replication a value that is right, and is each one that somebody reads?"""
 
 from __future__ import annotations
 
@@ -14,16 +14,35 @@ from oslo_config import cfg, iniparser
 from glance_repl_mw import opts, substitution
 from glance_repl_mw.checks import leaving, secrecy
 from glance_repl_mw.checks.deployment import Deployment
-from glance_repl_mw.checks.finding import Finding, note, warning
+from glance_repl_mw.checks.finding import Finding, error, note, warning
 from glance_repl_mw.targets import loader
 from glance_repl_mw.targets.opts import TARGET_OPTIONS
+from glance_repl_mw.values import wrong_values
 
 _PREFIX = loader.section("")
 _ANY_PLUGIN = ("password", "v3password", "v3token", "v3applicationcredential", "none")
 _SIMILAR = 0.8
+_CORRECT = "correct the value; Glance does not start before"
 
 # What is written in the files: values by option by section.
 _Written = Mapping[str, Mapping[str, Sequence[str]]]
+
+
+def check_values(deployment: Deployment) -> Iterator[Finding]:
+    """Every value with which Glance does not start, but for those that only a driver knows."""
+    conf = deployment.replication
+    yield from _wrong(conf, opts.GROUP, opts.SECTION_OPTIONS)
+    for name, driver in leaving.configured(conf).items():
+        section = loader.section(name)
+        options = _target_options(driver)
+        if options and section in conf.list_all_sections():
+            conf.register_opts(options, group=section)
+            yield from _wrong(conf, section, options)
+
+
+def _wrong(conf: cfg.ConfigOpts, section: str, options: Sequence[cfg.Opt]) -> Iterator[Finding]:
+    for wrong in wrong_values(conf, section, options):
+        yield error(f"[{section}] {wrong.option}", wrong.reason, _CORRECT)
 
 
 def check(deployment: Deployment) -> Iterator[Finding]:
@@ -97,9 +116,17 @@ def _judge(
         option = known.get(name.replace("-", "_"))
         if option is None:
             yield _unknown(f"[{section}] {name}", name, known)
-        elif option.secret and any(map(substitution.is_in, written)):
+        elif _is_replaced(conf, section, option, written):
             text = "holds a $, and what follows it is replaced by the value of another option"
             yield warning(f"[{section}] {name}", text, "write $$ for a $ that is meant as such")
+
+
+def _is_replaced(
+    conf: cfg.ConfigOpts, section: str, option: cfg.Opt, written: Iterable[str]
+) -> bool:
+    """Whether a secret has another value than is written; one that has none is an error."""
+    is_meant = option.secret and any(map(substitution.is_in, written))
+    return is_meant and not any(wrong_values(conf, section, [option]))
 
 
 def _names(option: cfg.Opt) -> Iterator[str]:

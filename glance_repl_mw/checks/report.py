@@ -29,6 +29,7 @@ from glance_repl_mw.checks.deployment import Deployment
 from glance_repl_mw.checks.finding import Finding, Level, error, note
 from glance_repl_mw.targets.base import Target
 
+_VALUES = "values of options"
 _STATUS = {Level.ERROR: 2, Level.WARNING: 1}
 
 
@@ -62,6 +63,7 @@ def _findings(deployment: Deployment, targets: dict[str, Target]) -> Iterator[Fi
     """All findings; fills ``targets`` on the way."""
     steps: list[tuple[str, Callable[[], Iterable[Finding]]]] = [
         ("pipeline", lambda: pipeline.check(deployment)),
+        (_VALUES, lambda: options.check_values(deployment)),
         ("options", lambda: options.check(deployment)),
         ("glance", lambda: glance.check_locations(deployment)),
         ("glance", lambda: glance.check_store(deployment)),
@@ -82,8 +84,21 @@ def _findings(deployment: Deployment, targets: dict[str, Target]) -> Iterator[Fi
         ("targets", lambda: _try_out(deployment, targets)),
         ("writer", lambda: writers.check(deployment)),
     ]
+    wrong: list[Finding] = []
     for area, step in steps:
-        yield from _guarded(area, step)
+        for found in _guarded(area, step):
+            if area == _VALUES:
+                wrong.append(found)
+            elif any(_repeats(found, each) for each in wrong):
+                continue
+            yield found
+
+
+def _repeats(finding: Finding, wrong: Finding) -> bool:
+    """Whether a step met a value of which it was said already what is wrong with it."""
+    option = wrong.where.rpartition(" ")[2]
+    told = f"{finding.where}: {finding.text}"
+    return finding.text == wrong.text or f" {option}: {wrong.text}" in told
 
 
 def _load(deployment: Deployment, targets: dict[str, Target]) -> list[Finding]:

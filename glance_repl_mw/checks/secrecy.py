@@ -26,7 +26,7 @@ def redact(text: str, secrets: Iterable[str] = ()) -> str:
 
 
 def secrets_of(conf: cfg.ConfigOpts, targets: Iterable[Target]) -> set[str]:
-    """The values of all secret options of replication that are set."""
+    """The values of all secret options of replication that are set and can be read."""
     values = set(_values(conf, opts.GROUP, opts.REPLICATION_OPTIONS))
     values.update(_values(conf, *service_user_options(conf)))
     for target in targets:
@@ -35,7 +35,7 @@ def secrets_of(conf: cfg.ConfigOpts, targets: Iterable[Target]) -> set[str]:
             for opt in target.options
             if opt.secret and target.conf[opt.dest]
         )
-    with contextlib.suppress(sa.exc.ArgumentError):
+    with contextlib.suppress(sa.exc.ArgumentError, cfg.Error):
         values.add(sa.make_url(conf.replication.connection).password or "")
     return values - {""}
 
@@ -54,5 +54,6 @@ def service_user_options(conf: cfg.ConfigOpts) -> tuple[str, Sequence[cfg.Opt]]:
 
 def _values(conf: cfg.ConfigOpts, group: str, options: Iterable[cfg.Opt]) -> Iterator[str]:
     for opt in options:
-        if opt.secret and conf[group][opt.dest]:
-            yield str(conf[group][opt.dest])
+        with contextlib.suppress(cfg.Error):
+            if opt.secret and conf[group][opt.dest]:
+                yield str(conf[group][opt.dest])

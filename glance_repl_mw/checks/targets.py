@@ -8,6 +8,7 @@ from concurrent import futures
 from oslo_config import cfg
 
 from glance_repl_mw import exceptions, opts
+from glance_repl_mw.checks import leaving
 from glance_repl_mw.checks.finding import Finding, error, note, ok, warning
 from glance_repl_mw.targets import loader
 from glance_repl_mw.targets.base import Remark, Target
@@ -16,30 +17,16 @@ from glance_repl_mw.targets.base import Remark, Target
 def load(conf: cfg.ConfigOpts) -> tuple[dict[str, Target], list[Finding]]:
     """The targets whose configuration is right, and what is wrong with the others."""
     where = f"[{opts.GROUP}] enabled_targets"
-    entries = conf.replication.enabled_targets
-    if not entries:
+    if not conf.replication.enabled_targets:
         return {}, [error(where, "names no target", "set it, as in site-a:http")]
-    try:
-        loaded = loader.load_targets(conf)
-        return loaded, _local_target(conf, loaded)
-    except exceptions.ConfigError as problem:
-        first = problem
-    targets: dict[str, Target] = {}
-    findings = []
-    for entry in dict.fromkeys(entries):
-        conf.set_override("enabled_targets", [entry], group=opts.GROUP)
-        try:
-            targets |= loader.load_targets(conf)
-        except exceptions.ConfigError as problem:
-            findings.append(_wrong(where, problem))
-        finally:
-            conf.clear_override("enabled_targets", group=opts.GROUP)
-    return targets, findings or [_wrong(where, first)]
+    targets, problems = loader.load_singly(conf)
+    wrong = [_wrong(where, problem) for problem in problems]
+    return targets, [*wrong, *_local_target(conf)]
 
 
-def _local_target(conf: cfg.ConfigOpts, targets: Mapping[str, Target]) -> list[Finding]:
+def _local_target(conf: cfg.ConfigOpts) -> list[Finding]:
     try:
-        loader.check_local_target(conf, targets)
+        loader.check_local_target(conf, leaving.configured(conf))
     except exceptions.ConfigError as problem:
         return [_wrong(f"[{opts.GROUP}] local_target", problem)]
     return []

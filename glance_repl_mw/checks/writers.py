@@ -47,6 +47,13 @@ class Writers:
             return ""
         return f"no writer runs on this node, so that nothing is done: {self.remedy}"
 
+    @property
+    def spool_lack(self) -> str:
+        """As ``lack``, for what lies in this node's spool, which only its own writer reads."""
+        if self.here.runs is not False:
+            return ""
+        return f"no writer runs on this node, and no other one reads its spool: {self.remedy}"
+
     def __str__(self) -> str:
         """One line for an operator."""
         others = f"; also on {', '.join(self.elsewhere)}" if self.elsewhere else ""

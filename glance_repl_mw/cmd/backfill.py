@@ -52,14 +52,14 @@ def _backfill(conf: cfg.ConfigOpts) -> int:
     if found and not command.dry_run:
         print("The writer makes them, after uploads and repairs.")
     _show_left_out(search)
-    if not command.dry_run:
-        lack.warn(replication)
+    if search.coming or not command.dry_run:
+        lack.warn(replication, is_spooled=search.coming > 0)
     return 0
 
 
 def _show_left_out(search: Search) -> None:
     if search.coming:
-        print(f"Images in the spool, which are being replicated there now: {search.coming}.")
+        print(f"Images in the spool, which its writer replicates there: {search.coming}.")
     if search.withheld:
         print(f"Images left out, since someone removed their location: {search.withheld}.")
     if search.unwanted:

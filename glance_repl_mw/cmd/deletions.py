@@ -16,6 +16,7 @@ from glance_repl_mw.checks import deployment
 from glance_repl_mw.cmd.records import Records, require_records
 from glance_repl_mw.db.deletions import Absence, BreakerState, DeletionRecords
 from glance_repl_mw.model import CLOSED
+from glance_repl_mw.reconciler import known_glance
 from glance_repl_mw.reconciler.deletion_guard import delete_delay
 
 _COLUMNS = ("Image", "Missing since", "Replicas at", "State")
@@ -38,6 +39,11 @@ def add_command(commands: Any) -> None:
     )
     release.add_argument(
         "--all-missing", action="store_true", help="so is every image that deletions show lists"
+    )
+    release.add_argument(
+        "--this-glance",
+        action="store_true",
+        help="instead: the Glance that answers is the right one, though it is not as it was known",
     )
     release.set_defaults(run=_release)
 
@@ -116,8 +122,18 @@ def _table(lines: Sequence[dict[str, Any]]) -> prettytable.PrettyTable:
 def _release(conf: cfg.ConfigOpts) -> int:
     records = require_records(deployment.read(conf).replication)
     known = DeletionRecords(records.database)
-    missing = {absence.image_id for absence in known.absences()}
     command = conf.command
+    if command.this_glance:
+        if command.image or command.all_missing:
+            raise exceptions.ConfigError(hint="--this-glance goes alone")
+        known_glance.trust_another(known)
+        print("The Glance that answers at the next comparison of all images is the right one.")
+        return 0
+    return _release_images(known, command)
+
+
+def _release_images(known: DeletionRecords, command: Any) -> int:
+    missing = {absence.image_id for absence in known.absences()}
     unknown = sorted(set(command.image) - missing)
     if unknown:
         raise exceptions.ConfigError(

@@ -10,7 +10,7 @@ from typing import Any
 import prettytable
 from oslo_config import cfg
 
-from glance_repl_mw.checks import deployment, secrecy
+from glance_repl_mw.checks import deployment, secrecy, writers
 from glance_repl_mw.choice import Choice, Verdict
 from glance_repl_mw.cmd import lack
 from glance_repl_mw.cmd.records import counting, require_records
@@ -25,6 +25,7 @@ _WIDTH = 40
 _MOST = 1000
 _WORDS = {True: "yes", False: "no", None: "not yet known"}
 _SYNC = "glance-repl-manage sync makes it"
+_WAITS_IN_SPOOL = "it waits in the spool of this node, on which no writer runs"
 _NOT_CONFIGURED = Verdict(False, "the target is not configured any more")
 _EMPTY = Verdict(False, "an empty image can have no HTTP location")
 _SIZELESS = Verdict(
@@ -58,11 +59,13 @@ class _Subject:
     """An image, and what there is of it.
 
     :ivar is_spooled: the spool of this node holds its bytes
+    :ivar lacks_writer: but nobody reads them there
     :ivar rows: all of them, the closed ones too
     """
 
     image: Image
     is_spooled: bool
+    lacks_writer: bool
     rows: Sequence[Replica]
     wishes: dict[str, Wish]
 
@@ -86,10 +89,11 @@ def _explain(conf: cfg.ConfigOpts) -> int:
     targets = loader.load_targets(replication)
     records = require_records(replication)
     image = ImageService(replication).get(conf.command.image)
-    uploads = Spool(replication.replication.spool_dir).uploads()
+    is_spooled = Spool(replication.replication.spool_dir).holds(image.image_id)
     subject = _Subject(
         image,
-        any(upload.image_id == image.image_id for upload in uploads),
+        is_spooled,
+        is_spooled and bool(writers.look(replication).spool_lack),
         records.survey.of_images([image.image_id]).get(image.image_id, ()),
         records.wishes.all(),
     )
@@ -104,7 +108,7 @@ def _explain(conf: cfg.ConfigOpts) -> int:
     print(_table(lines))
     for remark in choice.remarks(image):
         print(f"Image {image.image_id}: {printable(remark, _MOST)}.")
-    lack.warn(replication)
+    lack.warn(replication, is_spooled=subject.is_spooled)
     return 0
 
 
@@ -170,7 +174,7 @@ def _without_replica(
     if not subject.image.has_data:
         return f"the image is {subject.image.status}: it is made with its data"
     if subject.is_spooled:
-        return "the writer takes it from the spool"
+        return _WAITS_IN_SPOOL if subject.lacks_writer else "the writer takes it from the spool"
     if not conf.replication.automatic_backfill:
         return f"automatic_backfill is off: {_SYNC}"
     seconds = conf.replication.reconcile_interval_seconds

@@ -14,9 +14,13 @@ GRACE_SECONDS = 15.0
 _LOOK_SECONDS = 3.0
 
 
-def warn(conf: cfg.ConfigOpts) -> None:
-    """One line on stderr where no writer runs, on this node or on others."""
-    if lack := writers.look(conf).lack:
+def warn(conf: cfg.ConfigOpts, *, is_spooled: bool = False) -> None:
+    """One line on stderr where no writer runs, on this node or on others.
+
+    :param is_spooled: it is about what lies in the spool of this node, too
+    """
+    found = writers.look(conf)
+    if lack := found.lack or (found.spool_lack if is_spooled else ""):
         print(f"Warning: {lack}.", file=sys.stderr, flush=True)
 
 

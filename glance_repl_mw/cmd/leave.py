@@ -15,9 +15,11 @@ from glance_repl_mw.choice import Choice
 from glance_repl_mw.cmd import lack
 from glance_repl_mw.cmd.lacking import Search, lacking
 from glance_repl_mw.cmd.records import Records, require_records
+from glance_repl_mw.db.deletions import DeletionRecords
 from glance_repl_mw.foreign_text import printable
 from glance_repl_mw.images import ImageService
 from glance_repl_mw.model import Replica, ReplicaStatus, Wish
+from glance_repl_mw.reconciler.place import marked_fact
 from glance_repl_mw.spool.directory import Spool
 from glance_repl_mw.targets.base import Target
 
@@ -68,6 +70,8 @@ def restore(conf: cfg.ConfigOpts) -> int:
     records.require(target)
     records.wishes.take_back(target)
     _forget_obstacles(records, target)
+    # It may come with another disk, or at another place.
+    DeletionRecords(records.database).forget_fact(marked_fact(target))
     print(f"Target {target} holds replicas again, where it is configured.")
     targets, _ = target_checks.load(replication)
     if target in targets:

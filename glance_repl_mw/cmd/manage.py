@@ -160,7 +160,7 @@ def _tell_whether_stopped(connection: str) -> None:
 
 def _without_replicas(conf: cfg.ConfigOpts, image_id: str) -> str:
     if any(upload.image_id == image_id for upload in _uploads(conf)):
-        lack = writers.look(conf).lack
+        lack = writers.look(conf).spool_lack
         return f"has no replicas yet: {lack or 'the writer takes it from the spool'}"
     return "has no replicas"
 

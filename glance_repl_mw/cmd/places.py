@@ -14,7 +14,7 @@ from glance_repl_mw.db.deletions import DeletionRecords
 from glance_repl_mw.deployment import deployment_id
 from glance_repl_mw.images import ImageService
 from glance_repl_mw.model import Replica, ReplicaStatus
-from glance_repl_mw.reconciler.assembly import LOCATED, place_fact
+from glance_repl_mw.reconciler.place import LOCATED, RememberedMarking, place_fact
 from glance_repl_mw.signing import without_signatures
 from glance_repl_mw.targets import loader
 from glance_repl_mw.targets.base import Target, given_location
@@ -68,7 +68,9 @@ def _driver(conf: cfg.ConfigOpts, name: str) -> Target:
 
 
 def _guarded(conf: cfg.ConfigOpts, records: Records, driver: Target) -> GuardedTarget:
-    return GuardedTarget(driver, deployment_id(conf, DeletionRecords(records.database)))
+    known = DeletionRecords(records.database)
+    marking = RememberedMarking(driver, known, records.survey)
+    return GuardedTarget(driver, deployment_id(conf, known), marking=marking)
 
 
 def _elsewhere(records: Records, driver: Target) -> Iterator[Replica]:

@@ -62,10 +62,12 @@ def _sync(conf: cfg.ConfigOpts) -> int:
     before = _replicas(records, image)
     for target in targets:
         print(f"{target}: {_demand(records, image, target)}")
-    # Lets the writer of this node try again at once what waits in its hand.
+    spool, is_spooled = Spool(replication.replication.spool_dir), False
     with contextlib.suppress(OSError):
-        Spool(replication.replication.spool_dir).note(image.image_id)
-    lack.warn(replication)
+        # Lets the writer of this node try again at once what waits in its hand.
+        spool.note(image.image_id)
+        is_spooled = spool.holds(image.image_id)
+    lack.warn(replication, is_spooled=is_spooled)
     if not command.wait:
         return 0
     return _wait(records, image, targets, before, lack.Patience(replication))

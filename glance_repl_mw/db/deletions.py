@@ -197,6 +197,12 @@ class DeletionRecords:
                 row.value = value
             return row.value
 
+    @retried
+    def forget_fact(self, name: str) -> None:
+        """Let nothing be known under this name."""
+        with self._database.writer.using(Context()) as session:
+            session.execute(sa.delete(FactRow).where(FactRow.name == name))
+
     # The circuit breaker
 
     @retried

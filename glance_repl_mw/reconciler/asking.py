@@ -10,7 +10,7 @@ from oslo_log import log
 from glance_repl_mw import exceptions
 from glance_repl_mw.model import Stored
 from glance_repl_mw.reconciler.health import TargetHealth
-from glance_repl_mw.targets.base import Target
+from glance_repl_mw.targets.base import Target, unclear
 
 LOG = log.getLogger(__name__)
 
@@ -41,10 +41,10 @@ class Asking:
         self._pauses: dict[str, tuple[float, float]] = {}
 
     def stat(self, target: str, name: str) -> Stored | None:
-        """The object, None where there is none.
+        """The object, None where there is none and Glance can read none.
 
         :raises NotAsked:
-        :raises TargetUnavailable: it was asked and did not answer
+        :raises TargetUnavailable: it was asked and did not answer, or not the same everywhere
         :raises TargetRefused:
         """
         until, seconds = self._pauses.get(target, (0.0, 0.0))
@@ -52,6 +52,7 @@ class Asking:
             raise NotAsked(None, target, "look for an object", "the target does not answer")
         try:
             found = self._targets[target].stat(name)
+            doubt = unclear(self._targets[target], name) if found is None else None
         except exceptions.TargetUnavailable as error:
             seconds = min(_LONGEST_PAUSE_SECONDS, max(_PAUSE_SECONDS, 2 * seconds))
             self._pauses[target] = self._clock() + seconds, seconds
@@ -59,4 +60,6 @@ class Asking:
             LOG.warning("Target %s is not asked for %s s: %s", target, seconds, error)
             raise
         self._pauses.pop(target, None)
+        if doubt:
+            raise doubt
         return found

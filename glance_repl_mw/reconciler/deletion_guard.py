@@ -24,6 +24,7 @@ from glance_repl_mw.reconciler.breaker import CircuitBreaker
 from glance_repl_mw.reconciler.health import TargetHealth
 from glance_repl_mw.reconciler.known_glance import KnownGlance
 from glance_repl_mw.replicas.deletion import Cause, Decision, Evidence, Naming, Sight, decide
+from glance_repl_mw.seconds import LONGEST_SECONDS
 from glance_repl_mw.targets.base import Target
 
 LOG = log.getLogger(__name__)
@@ -33,7 +34,8 @@ def delete_delay(conf: cfg.ConfigOpts) -> datetime.timedelta:
     """How long the replicas of a deleted image are kept."""
     seconds = conf.replication.delete_delay_seconds
     if seconds is None:
-        seconds = conf.scrub_time if conf.delayed_delete else 0
+        # Glance's own option knows no bound.
+        seconds = min(conf.scrub_time, LONGEST_SECONDS) if conf.delayed_delete else 0
     return datetime.timedelta(seconds=seconds)
 
 
@@ -77,7 +79,7 @@ class DeletionGuard:
     ) -> None:
         self.records = records
         self.breaker = CircuitBreaker(conf, records)
-        self.glance = KnownGlance(images, records)
+        self.glance = KnownGlance(conf, images, records)
         self._conf = conf
         self._images = images
         self._targets = targets

@@ -49,9 +49,10 @@ class TargetHealth:
                 self._failing_since = time.monotonic()
             self._failures += 1
             self.error = str(error) or type(error).__name__
-            # Who is refused at once reads elsewhere; and locations with other signatures may work.
+            # Who is refused at once reads elsewhere; and locations with other signatures may work,
+            # as may those that are read where the target's own objects are.
             self.harms_readers = not isinstance(
-                error, exceptions.SignatureRefused | exceptions.TargetMoved
+                error, exceptions.SignatureRefused | exceptions.TargetMisplaced
             )
         self.on_change()
 

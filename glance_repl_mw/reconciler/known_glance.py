@@ -12,6 +12,7 @@ import collections
 import threading
 import time
 
+from oslo_config import cfg
 from oslo_log import log
 
 from glance_repl_mw import deployment, exceptions
@@ -22,13 +23,20 @@ from glance_repl_mw.model import Image
 LOG = log.getLogger(__name__)
 
 _ANSWERS = "glance_tells_deployment"
+_IS_RIGHT = "if it is the right one, run glance-repl-manage deletions release --this-glance"
 _EACH_KIND = 4
+_FEW_IMAGES = 10
 _BELIEVED_SECONDS = 20.0
 _ASK_AGAIN_SECONDS = 2.0
 _UNKNOWN = "no image is known yet by which this Glance could be told from another"
-_ANOTHER = "the Glance that answers is another one, or shows none of the images that are known"
+_ANOTHER = (
+    "the Glance that answers is another one, or shows none of the images that are known; "
+    f"{_IS_RIGHT}"
+)
 _OTHERS = "the Glance that answers belongs to another deployment: {}"
-_SILENT = "the Glance that answers does not serve replication any more: is it another one?"
+_SILENT = (
+    f"the Glance that answers does not serve replication any more: is it another one? {_IS_RIGHT}"
+)
 _NO_RIGHT = (
     "Glance is not seen to show other projects' private images to the service user: has it lost "
     "its role?"
@@ -76,13 +84,25 @@ class WitnessChoice:
         self._newest.setdefault(kind, collections.deque(maxlen=_EACH_KIND)).append(image)
 
 
+def trust_another(records: DeletionRecords) -> None:
+    """Forget the Glance that is known: the one that answers at the next comparison becomes it.
+
+    :raises oslo_db.exception.DBError:
+    """
+    records.forget_fact(_ANSWERS)
+    records.set_witnesses(())
+
+
 class KnownGlance:
     """Asks Glance for the witnesses; used by any thread.
 
     What was found good is believed for some seconds.
     """
 
-    def __init__(self, images: ImageService, records: DeletionRecords) -> None:
+    def __init__(
+        self, conf: cfg.ConfigOpts, images: ImageService, records: DeletionRecords
+    ) -> None:
+        self._conf = conf
         self._images = images
         self._records = records
         self._lock = threading.Lock()
@@ -112,6 +132,21 @@ class KnownGlance:
         """Whether Glance has ever shown another project's image."""
         project = self._images.project_id()
         return any(each.owner not in (None, project) for each in self._records.witnesses())
+
+    def overlooks_capitals(self) -> bool:
+        """Whether Glance finds an image whatever capitals its id is given in. Blocks.
+
+        That depends on its database; no image says nothing, and passes for "no".
+
+        :raises GlanceUnavailable:
+        :raises GlanceRefused:
+        """
+        for image in self._images.page(None, _FEW_IMAGES):
+            other = image.image_id.swapcase()
+            if other != image.image_id:
+                found = self._images.find([other]).get(other)
+                return found is not None and found.image_id == image.image_id
+        return False
 
     def choice(self) -> WitnessChoice:
         """What chooses witnesses among images of which it is told."""
@@ -147,7 +182,7 @@ class KnownGlance:
             self._identity = self._right = _Answer()
 
     def _doubt_identity(self) -> str:
-        own, told = self._records.fact(deployment.FACT), self._images.deployment()
+        own, told = self._own_id(), self._images.deployment()
         if told is not None and told == own:
             self._records.set_fact(_ANSWERS, "yes", unless_known=True)
             return ""
@@ -159,6 +194,11 @@ class KnownGlance:
         if not witnesses:
             return _UNKNOWN
         return "" if self._shown(witnesses) else _ANOTHER
+
+    def _own_id(self) -> str:
+        """The id of this deployment, which the spool has where the database was lost."""
+        known = self._records.fact(deployment.FACT)
+        return known or deployment.deployment_id(self._conf, self._records)
 
     def _doubt_right(self) -> str:
         owners = set()

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import dataclasses
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 from oslo_utils import timeutils
 
+from glance_repl_mw.answers import is_same_id
 from glance_repl_mw.model import Image
 from glance_repl_mw.reconciler import gone, staging
 from glance_repl_mw.reconciler.look import Look, images_in_spool
@@ -90,15 +91,25 @@ class Notes(WokenTask):
     def _take_deletes(self) -> None:
         """Remember that Glance was seen to delete images, before that word is taken away."""
         for image_id in self.tools.spool.deleted_images():
-            if self._concerns_us(image_id):
-                self.tools.guard.image_was_deleted(image_id)
+            known = self._known_ids(image_id)
+            for each in known:
+                self.tools.guard.image_was_deleted(each)
             self.tools.spool.forget_deleted_image(image_id)
-            self._note(image_id)
+            for each in known | {image_id}:
+                self._note(each)
 
-    def _concerns_us(self, image_id: str) -> bool:
-        """Whether there is a row of the image, or may be one soon."""
-        has_rows = bool(self.tools.survey.of_images([image_id]))
-        return has_rows or image_id in images_in_spool(self.tools)
+    def _known_ids(self, image_id: str) -> set[str]:
+        """The ids under which a deleted image has rows, or may have some soon.
+
+        Those that differ in capitals are other images, unless Glance does not tell them apart.
+        """
+        # What has both is found when all images are compared.
+        spellings = {image_id, image_id.lower(), image_id.upper()}
+        in_spool = {each for each in images_in_spool(self.tools) if is_same_id(each, image_id)}
+        known = {*self.tools.survey.of_images(spellings), *in_spool}
+        if known <= {image_id} or self.tools.guard.glance.overlooks_capitals():
+            return known
+        return known & {image_id}
 
     def _rest_seconds(self) -> float:
         """Until the first image that is noted is due; who leaves a note wakes us."""
@@ -114,23 +125,35 @@ class Notes(WokenTask):
 
     def _look_at(self, image_ids: list[str]) -> None:
         found, missing = gone.find(self.tools, image_ids)
-        rows = self.tools.survey.of_images(image_ids)
+        images = self._under_their_own_ids(found)
+        rows = self.tools.survey.of_images(images)
         in_spool = images_in_spool(self.tools)
         leaving = self.tools.wishes.all()
-        for image_id in image_ids:
+        for image_id in missing:
             self._on_change(image_id)
-            if image_id in missing:
-                self._purge(image_id)
-            elif found[image_id].status in _ON_THE_WAY:
-                self._wait_for_import(found[image_id])
-            else:
-                staging.settle(self.tools, found[image_id])
-                again = False
-                # One image that Glance does not let us change must not hold up the others.
-                with reporting(image_id):
-                    mine = rows.get(image_id, ())
-                    again = self._look.at(found[image_id], mine, in_spool, leaving, now=True)
-                self._later(image_id, self._pause(image_id) if again else None)
+            self._purge(image_id)
+        for image_id, image in images.items():
+            self._on_change(image_id)
+            if image.status in _ON_THE_WAY:
+                self._wait_for_import(image)
+                continue
+            staging.settle(self.tools, image)
+            again = False
+            # One image that Glance does not let us change must not hold up the others.
+            with reporting(image_id):
+                mine = rows.get(image_id, ())
+                again = self._look.at(image, mine, in_spool, leaving, now=True)
+            self._later(image_id, self._pause(image_id) if again else None)
+
+    def _under_their_own_ids(self, found: Mapping[str, Image]) -> dict[str, Image]:
+        """The images by the ids that Glance has, by which they are noted from now on.
+
+        The capitals of an id are those of the request where the database overlooks them.
+        """
+        for image_id, image in found.items():
+            noted = self._noted.pop(image_id)
+            self._noted.setdefault(image.image_id, noted)
+        return {image.image_id: image for image in found.values()}
 
     def _pause(self, image_id: str) -> float:
         noted = self._noted[image_id]

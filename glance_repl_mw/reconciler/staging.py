@@ -7,6 +7,7 @@ import datetime
 from oslo_log import log
 from oslo_utils import timeutils
 
+from glance_repl_mw.answers import is_same_id
 from glance_repl_mw.content import ImageDigest
 from glance_repl_mw.model import Image
 from glance_repl_mw.reconciler.tools import Tools
@@ -47,7 +48,7 @@ def _staged(tools: Tools, image_id: str) -> list[Upload]:
     return [
         upload
         for upload in tools.spool.uploads()
-        if upload.image_id == image_id and tools.spool.awaits_import(upload)
+        if is_same_id(upload.image_id, image_id) and tools.spool.awaits_import(upload)
     ]
 
 
@@ -72,21 +73,22 @@ class ForgottenStaging:
     def __init__(self, tools: Tools) -> None:
         self._tools = tools
         staged = [upload for upload in tools.spool.uploads() if upload.is_staged]
-        self._unseen = {upload.image_id for upload in staged}
+        # By ids without capitals, which may be those of the request that staged.
+        self._unseen = {upload.image_id.lower(): upload.image_id for upload in staged}
 
     def see(self, image: Image) -> None:
         """Glance has the image: what is left of its staging is used or goes."""
-        if image.image_id not in self._unseen:
+        image_id = self._unseen.pop(image.image_id.lower(), None)
+        if image_id is None:
             return
-        self._unseen.remove(image.image_id)
         if not image.has_data:
-            self._drop_abandoned(image.image_id)
+            self._drop_abandoned(image_id)
         elif image.updated_at is None or image.updated_at < timeutils.utcnow() - _ENDED_LONG_AGO:
-            self._tools.spool.note(image.image_id)
+            self._tools.spool.note(image_id)
 
     def end(self) -> None:
         """Glance has listed all of its images."""
-        for image_id in self._unseen:
+        for image_id in self._unseen.values():
             self._tools.spool.note(image_id)
 
     def _drop_abandoned(self, image_id: str) -> None:

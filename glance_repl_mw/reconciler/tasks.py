@@ -92,28 +92,28 @@ def start(task: Task, target: str | None = None, pauses_for: Collection[Wish] = 
 
 
 def _run_forever(task: Task, target: str | None, pauses_for: Collection[Wish]) -> None:
-    while True:
-        try:
-            seconds = _run_once(task, target, pauses_for)
-            if seconds is None:
+    with contextlib.suppress(Stopping):
+        while True:
+            if not _run_and_rest(task, target, pauses_for):
                 # Nor does what comes meanwhile bring the next one sooner.
                 task.tools.rest(_AFTER_AN_ERROR_SECONDS)
-            else:
-                task.rest(seconds)
-        except Stopping:
-            return
 
 
-def _run_once(task: Task, target: str | None, pauses_for: Collection[Wish]) -> float | None:
-    """Returns the seconds until the next time, None after an error."""
+def _run_and_rest(task: Task, target: str | None, pauses_for: Collection[Wish]) -> bool:
+    """Whether it went well; returns when it is time again, or after an error at once.
+
+    :raises Stopping:
+    """
     try:
         if target is not None and task.tools.outlooks.now().wishes.get(target) in pauses_for:
-            return _PAUSE_SECONDS
-        return task.run_once()
+            task.rest(_PAUSE_SECONDS)
+        else:
+            task.rest(task.run_once())
+        return True
     except (exceptions.ReplicationError, oslo_db.exception.DBError, OSError) as error:
         LOG.warning("The %s is put off: %s", task.name, error)
     except Stopping:
         raise
     except Exception:
         LOG.exception("The %s failed", task.name)
-    return None
+    return False

@@ -19,7 +19,7 @@ from glance_repl_mw.model import Image, Replica, ReplicaStatus
 from glance_repl_mw.pace import Pace
 from glance_repl_mw.reconciler.leaving import cannot_leave
 from glance_repl_mw.reconciler.tools import Stopping, Tools
-from glance_repl_mw.targets.base import Target
+from glance_repl_mw.targets.base import Target, unclear
 from glance_repl_mw.targets.bounds import TooLong, bounded_blocks
 
 LOG = log.getLogger(__name__)
@@ -223,7 +223,7 @@ def examine(
     :param read_back: read all of it, and compare the hash with the image's own
     :param pace: grants the bytes that are read; None for no limit
     :param stopping: ends the reading once it is set
-    :raises ReplicaMissing: the object is not there
+    :raises ReplicaMissing: the object is not there, and Glance cannot read it
     :raises TargetCorrupt: it has not the image's bytes
     :raises TargetUnavailable: nothing is known
     :raises TargetRefused: likewise
@@ -232,7 +232,7 @@ def examine(
     name = replica.object_name or ""
     stored = target.stat(name)
     if stored is None:
-        raise exceptions.ReplicaMissing(
+        raise unclear(target, name) or exceptions.ReplicaMissing(
             replica.image_id, target.name, "verify", f"{name} is not there"
         )
     _compare(replica, "size", stored.size, image.size)

@@ -23,6 +23,14 @@ RESERVED = "glance-repl-"
 LONGEST_WITHOUT_TARGET = 36 + 1 + 1 + 32 + 1 + 18
 """The most characters of a name, those of the target left out."""
 
+# What file systems and columns take, and what of it is left for drivers and servers to append
+# while they write, such as .partial.
+_LONGEST = 255
+_APPENDED = 38
+
+LONGEST_TARGET = _LONGEST - _APPENDED - LONGEST_WITHOUT_TARGET
+"""The most characters of the name of a target."""
+
 
 @dataclasses.dataclass(frozen=True)
 class ObjectName:

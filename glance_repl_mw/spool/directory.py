@@ -132,6 +132,10 @@ class Spool:
         found = (upload for _, upload in seen.values() if upload)
         return sorted(found, key=lambda upload: upload.created_at)
 
+    def holds(self, image_id: str) -> bool:
+        """Whether any upload of the image has a sidecar."""
+        return any(upload.image_id == image_id for upload in self.uploads())
+
     def get(self, upload_id: str) -> Upload | None:
         """The upload as its sidecar tells it, None where that is gone, empty or cut off.
 

@@ -18,6 +18,7 @@ from typing import Protocol
 
 from oslo_config import cfg
 
+from glance_repl_mw import exceptions
 from glance_repl_mw.model import Stored
 from glance_repl_mw.signing import without_signatures
 
@@ -181,3 +182,21 @@ def given_location(targets: Iterable[Target], url: str) -> str:
         if target.object_name(url):
             return target.location(url)
     return url
+
+
+def unclear(target: Target, name: str) -> exceptions.TargetUnavailable | None:
+    """What is to be told of an object that only Glance can read, at its location; blocks.
+
+    :param name: of an object that is not where it is written
+    :returns: None where Glance cannot read it either, so that it is missing
+    :raises TargetUnavailable: that cannot be seen
+    :raises TargetMisplaced: likewise
+    """
+    try:
+        next(iter(target.open(name)), b"")
+    except exceptions.TargetMisplaced:
+        raise
+    except (exceptions.ReplicaMissing, exceptions.TargetRefused):
+        return None
+    hint = f"{name} is not there where it is written, although Glance can read it"
+    return exceptions.TargetUnavailable(None, target.name, "look for an object", hint)

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 import requests
 from urllib3.exceptions import HTTPError
 
-from glance_repl_mw.targets.connections import BoundedResponse
+from glance_repl_mw.connections import BoundedResponse
 
 _BLOCK_BYTES = 1024**2
 _GATHER_SECONDS = 0.5

@@ -17,7 +17,7 @@ from oslo_log import log
 
 from glance_repl_mw import exceptions
 from glance_repl_mw.foreign_text import printable
-from glance_repl_mw.targets.httperrors import explained
+from glance_repl_mw.network_errors import explained
 
 LOG = log.getLogger(__name__)
 

@@ -4,7 +4,8 @@ Each collection has a marker object that names its target and the deployment, wr
 target is first used. Before the collection is used the marker is read, where it is written and
 with the same credentials. So a URL that leads to the collection of another target, of another
 deployment, or to one server under two names, does no harm. What such a place lacks says nothing of
-the replicas either, so that it is not looked at.
+the replicas either, so that it is not looked at; nor is one that has no marker any more, such as
+the empty directory where a disk is to be mounted.
 """
 
 from __future__ import annotations
@@ -31,15 +32,31 @@ _USE_SECONDS = 300.0
 _SETTLE_SECONDS = 1.0
 
 
+class Marking:
+    """What is remembered of a target's marker; here, nothing."""
+
+    def objection(self) -> str:
+        """Why a collection without a marker must not be marked; empty where it may be."""
+        return ""
+
+    def remember(self) -> None:
+        """The collection has the target's marker."""
+
+
 class GuardedTarget(Target):
     """Another target, which is used only while its marker is right; used by any thread.
 
     :param deployment: the id of the deployment, the same on all of its nodes
     :param obstacle: tells why the target must not be used at all; empty where it may be
+    :param marking: what is remembered of its marker; its errors are passed on
     """
 
     def __init__(
-        self, target: Target, deployment: str, obstacle: Callable[[], str] = lambda: ""
+        self,
+        target: Target,
+        deployment: str,
+        obstacle: Callable[[], str] = lambda: "",
+        marking: Marking | None = None,
     ) -> None:
         super().__init__(target.name, target.conf)
         self.renewal_seconds = target.renewal_seconds
@@ -47,6 +64,7 @@ class GuardedTarget(Target):
         self._target = target
         self._deployment = deployment
         self._obstacle = obstacle
+        self._marking = marking or Marking()
         self._lock = threading.Lock()
         self._read_at = float("-inf")
 
@@ -60,7 +78,11 @@ class GuardedTarget(Target):
 
     def stat(self, name: str) -> Stored | None:
         self.confirm("stat", _USE_SECONDS)
-        return self._target.stat(name)
+        found = self._target.stat(name)
+        if found is None:
+            # It may have been asked of a place that is not the target's own since then.
+            self.confirm("stat", 0)
+        return found
 
     def open(self, name: str, offset: int = 0) -> Iterator[bytes]:
         self.confirm("open", _USE_SECONDS)
@@ -85,7 +107,11 @@ class GuardedTarget(Target):
 
     def probe(self, name: str | None) -> None:
         self.confirm("probe", _USE_SECONDS)
-        self._target.probe(name)
+        try:
+            self._target.probe(name)
+        except exceptions.ReplicaMissing:
+            self.confirm("probe", 0)
+            raise
 
     def check(self) -> Sequence[Remark]:
         self.confirm("check", 0)
@@ -95,7 +121,7 @@ class GuardedTarget(Target):
         """See that the collection is the target's own; mark it where it has no marker yet.
 
         :param believed_seconds: how long ago that may have been seen
-        :raises TargetMisplaced: it is another one's
+        :raises TargetMisplaced: it is another one's, or had a marker and has none any more
         :raises TargetUnavailable:
         :raises TargetRefused:
         """
@@ -124,6 +150,9 @@ class GuardedTarget(Target):
     def _marker(self, operation: str) -> bytes:
         found = self._target.read(MARKER, _MOST_BYTES)
         if found is None:
+            objection = self._marking.objection()
+            if objection:
+                raise exceptions.TargetMisplaced(None, self.name, operation, objection)
             LOG.info("Target %s: its collection gets a marker", self.name)
             self._write()
             # Another target that has found none either writes its own meanwhile.
@@ -150,6 +179,7 @@ class GuardedTarget(Target):
         if not isinstance(found, dict):
             found = {}
         if {key: found.get(key) for key in self._wanted} == self._wanted:
+            self._marking.remember()
             return
         whose = f"target {found.get('target')!r:.80} of deployment {found.get('deployment')!r:.80}"
         hint = (

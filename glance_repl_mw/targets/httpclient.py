@@ -11,16 +11,16 @@ from http import cookiejar
 from typing import Any
 
 import requests
-from requests import adapters, auth
+from requests import adapters
 from urllib3.exceptions import HTTPError, ReadTimeoutError
 from urllib3.util import Timeout
 
-from glance_repl_mw import exceptions
+from glance_repl_mw import exceptions, network_errors
+from glance_repl_mw.connections import ExpectingAdapter, KeptAdapter
 from glance_repl_mw.foreign_text import gist, printable
 from glance_repl_mw.signing import without_signatures
 from glance_repl_mw.targets import bodies, httperrors
-from glance_repl_mw.targets.access import Access
-from glance_repl_mw.targets.connections import KeptAdapter
+from glance_repl_mw.targets.access import Access, Authorization
 from glance_repl_mw.targets.headers import encoding
 from glance_repl_mw.targets.httpconfig import origin
 from glance_repl_mw.targets.retryafter import retry_after_seconds
@@ -130,6 +130,19 @@ class Client:
         with self._translating(operation, "PUT", url):
             response = self._send(self._fresh, request, size=upload.size)
         return self._finish(operation, response, allow)
+
+    def announce(self, operation: str, method: str, url: str, size: int, seconds: float) -> int:
+        """The status with which the server refuses a body that is announced, and never sent.
+
+        :raises TargetUnavailable: also where the server wants the body
+        """
+        request = requests.Request(method, url, headers={"Expect": "100-continue"})
+        with (
+            self._translating(operation, method, url, seconds),
+            self._session(ExpectingAdapter) as session,
+            self._send(session, request, seconds=seconds, size=size) as response,
+        ):
+            return response.status_code
 
     @contextlib.contextmanager
     def streaming(
@@ -328,7 +341,7 @@ class Client:
         try:
             return self._send(self._kept, request, anonymous, seconds)
         except requests.ConnectionError as error:
-            if not isinstance(httperrors.root_of(error), ConnectionError):
+            if not isinstance(network_errors.root_of(error), ConnectionError):
                 raise
         return self._send(self._kept, request, anonymous, seconds)
 
@@ -342,10 +355,10 @@ class Client:
     ) -> requests.Response:
         access = self._access
         if access.authorization and not anonymous:
-            request.auth = _Authorization(access.authorization)
+            request.auth = Authorization(access.authorization)
         prepared = session.prepare_request(request)
         if size is not None:
-            del prepared.headers["Transfer-Encoding"]
+            prepared.headers.pop("Transfer-Encoding", None)
             prepared.headers["Content-Length"] = str(size)
         timeout: Any = Timeout(seconds, access.connect_seconds, access.stall_seconds)
         return session.send(
@@ -425,13 +438,4 @@ class Client:
             return f"no connection within {min(longest, self._access.connect_seconds):g} s"
         if isinstance(error, requests.ReadTimeout | ReadTimeoutError):
             return f"no answer for {min(longest, self._access.stall_seconds):g} s"
-        return httperrors.explained(error, url)
-
-
-class _Authorization(auth.AuthBase):
-    def __init__(self, value: str) -> None:
-        self._value = value
-
-    def __call__(self, request: requests.PreparedRequest) -> requests.PreparedRequest:
-        request.headers["Authorization"] = self._value
-        return request
+        return network_errors.explained(error, url)

@@ -11,11 +11,15 @@ from urllib import parse
 
 from oslo_config import cfg
 
+from glance_repl_mw.seconds import LONGEST_TIMEOUT_SECONDS, SecondsOpt
 from glance_repl_mw.signing import Signer
 from glance_repl_mw.targets.access import Access
 
 _KEY = re.compile(r"[A-Za-z0-9+/=_.~-]{16,}")
 _PORTS = {"http": 80, "https": 443}
+_HOST = re.compile(
+    r"(?:[A-Za-z0-9_][A-Za-z0-9._-]*|\[[0-9A-Fa-f:.]+(?:%25[A-Za-z0-9._~-]+)?\])(?::[0-9]*)?"
+)
 _ESCAPE = re.compile(r"%([0-9A-Fa-f]{2})")
 _UNRESERVED = re.compile(r"[A-Za-z0-9._~-]")
 
@@ -39,10 +43,11 @@ OPTIONS: Sequence[cfg.Opt] = (
         "so that only Glance can read the replicas; see Replicas that only Glance can read in the "
         "documentation. 16 or more letters, digits and +/=_.~-; not signed without a key.",
     ),
-    cfg.IntOpt(
+    SecondsOpt(
         "location_valid_seconds",
         default=7 * 24 * 3600,
         min=600,
+        whole=True,
         help="Seconds that a signed location is good, at least; at most an eighth longer. It is "
         "signed anew when half of them are left. Longer than the writer may ever be down.",
     ),
@@ -73,16 +78,18 @@ OPTIONS: Sequence[cfg.Opt] = (
         ],
         help="How a finished object gets its name.",
     ),
-    cfg.FloatOpt(
+    SecondsOpt(
         "connect_timeout_seconds",
         default=5.0,
         min=0.1,
+        max=LONGEST_TIMEOUT_SECONDS,
         help="Seconds that a connection to the server may take.",
     ),
-    cfg.FloatOpt(
+    SecondsOpt(
         "stall_timeout_seconds",
         default=60.0,
         min=0.1,
+        max=LONGEST_TIMEOUT_SECONDS,
         help="Seconds for which the server may neither accept a byte nor answer. However slow, a "
         "transfer that makes progress goes on.",
     ),
@@ -106,6 +113,8 @@ def collection_url(conf: cfg.ConfigOpts.GroupAttr, option: str) -> str:
         raise ValueError(f"{option}: is not a URL of the form http(s)://HOST[:PORT]/PATH/")
     if "@" in parts.netloc:
         raise ValueError(f"{option}: must not hold credentials; there are options for them")
+    if not _HOST.fullmatch(parts.netloc):
+        raise ValueError(f"{option}: its host is neither a name nor an address")
     if "?" in value or "#" in value:
         raise ValueError(f"{option}: must have neither query nor fragment")
     value = _with_small_host(value)

@@ -14,6 +14,7 @@ from glance_repl_mw.targets.base import Remark
 from glance_repl_mw.targets.bounds import TooLong, bounded_blocks
 from glance_repl_mw.targets.headers import whole_number
 from glance_repl_mw.targets.httpclient import Answer, Client, NotAsGlanceReads
+from glance_repl_mw.targets.httperrors import RAISE_LIMIT
 from glance_repl_mw.targets.trialbody import TrialBody, digest
 from glance_repl_mw.targets.webdav import ACCEPTED, WRITTEN, WebCollection
 
@@ -37,6 +38,9 @@ _FIRST_LOOK_SECONDS = 5.0
 _LOOK_BYTES = 1024
 # nginx takes 1 MiB unless it is told otherwise.
 _LARGE_BYTES = 4 * 1024**2
+# The largest image that Glance takes unless it is told otherwise.
+_ANNOUNCED_BYTES = 1024**4
+_ANNOUNCED_SECONDS = 3.0
 # So many members of a listing show that there is one.
 _MEMBERS = 1000
 
@@ -117,7 +121,8 @@ class Probe:
             mode = self._move("check: publish", name, moved, wanted)
             self._delete("check: delete", name, moved)
             self._try_large(name)
-        return [*self._remarks(wanted, mode), *unprotected]
+            limited = self._limited("check: announce 1 TiB", name)
+        return [*self._remarks(wanted, mode), *unprotected, *limited]
 
     @contextmanager
     def _object(self, operation: str) -> Iterator[tuple[str, str]]:
@@ -164,6 +169,25 @@ class Probe:
         self._collection.write_large(operation, name, TrialBody(_LARGE_BYTES), _LARGE_BYTES)
         self._read_back("check: read back", name, TrialBody(_LARGE_BYTES), _LARGE_BYTES)
         self._delete("check: delete", name)
+
+    def _limited(self, operation: str, name: str) -> Sequence[Remark]:
+        """Where the server refuses bodies of a size that Glance takes.
+
+        Servers compare what is announced with their limit whatever the method is. To an announced
+        PUT some make the object before its body comes; a DELETE makes nothing, and of an object
+        that is not there it deletes nothing.
+        """
+        url = self._collection.address(name)
+        try:
+            status = self._client.announce(
+                operation, "DELETE", url, _ANNOUNCED_BYTES, _ANNOUNCED_SECONDS
+            )
+        except exceptions.TargetError:
+            return []
+        if status != 413:
+            return []
+        text = "url: the server takes no body of 1 TiB (413), and Glance takes such images"
+        return [Remark(text, RAISE_LIMIT)]
 
     def _refuse_compression(self, operation: str, name: str) -> None:
         """Before any image is sent, see that Glance would read what is written.

@@ -2,21 +2,24 @@
 
 from __future__ import annotations
 
+import itertools
 import re
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from typing import Any
 
 import stevedore
 from oslo_config import cfg
 from stevedore.exception import NoMatches
 
-from glance_repl_mw import exceptions, opts, substitution
+from glance_repl_mw import exceptions, opts, values
+from glance_repl_mw.replicas.name import LONGEST_TARGET
 from glance_repl_mw.rules import Rule
 from glance_repl_mw.targets.base import Target
 from glance_repl_mw.targets.opts import TARGET_OPTIONS
 
 NAMESPACE = "glance_repl_mw.targets"
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
+_SHOWN_CHARACTERS = 40
 
 
 def section(name: str) -> str:
@@ -31,37 +34,60 @@ def load_targets(conf: cfg.ConfigOpts) -> dict[str, Target]:
 
     :raises ConfigError: names the section and the option that is missing or wrong
     """
-    targets: dict[str, Target] = {}
-    for name, driver in _enabled(conf.replication.enabled_targets):
-        if name in targets:
-            raise _wrong("enabled_targets", f"target {name!r} is named twice")
-        targets[name] = _load(conf, name, driver)
-        _check_place(targets, targets[name])
+    targets, problems = load_singly(conf)
+    if problems:
+        raise problems[0]
     return targets
 
 
-def _check_place(targets: Mapping[str, Target], target: Target) -> None:
-    """See that the target shares its place with no other one.
+def load_singly(conf: cfg.ConfigOpts) -> tuple[dict[str, Target], list[exceptions.ConfigError]]:
+    """The targets that are configured well, as by ``load_targets``, and what is wrong with others.
 
-    :raises ConfigError:
+    Of targets that share a place, none is configured well.
     """
-    for other in targets.values():
-        if other is not target and set(other.places) & set(target.places):
-            raise exceptions.ConfigError(
-                target=target.name,
-                operation="read configuration",
-                hint=f"[{section(target.name)}] url: leads to the same place as that of "
-                f"[{section(other.name)}]; each target needs a collection of its own",
-            )
+    targets: dict[str, Target] = {}
+    problems: list[exceptions.ConfigError] = []
+    names: set[str] = set()
+    for entry in conf.replication.enabled_targets:
+        try:
+            name, driver = _parsed(entry)
+            if name in names:
+                raise _wrong("enabled_targets", f"target {name!r} is named twice")
+            names.add(name)
+            targets[name] = _load(conf, name, driver)
+        except exceptions.ConfigError as problem:
+            problems.append(problem)
+    for one, other in list(_sharing(targets.values())):
+        problems.append(_share_a_place(one, other))
+        for each in (one, other):
+            targets.pop(each.name, None)
+    return targets, problems
+
+
+def _sharing(targets: Iterable[Target]) -> Iterator[tuple[Target, Target]]:
+    """Pairs of targets that have a place in common."""
+    for one, other in itertools.combinations(targets, 2):
+        if set(one.places) & set(other.places):
+            yield one, other
+
+
+def _share_a_place(one: Target, other: Target) -> exceptions.ConfigError:
+    return exceptions.ConfigError(
+        target=other.name,
+        operation="read configuration",
+        hint=f"[{section(other.name)}] url: leads to the same place as that of "
+        f"[{section(one.name)}]; each target needs a collection of its own",
+    )
 
 
 def check_values(conf: cfg.ConfigOpts) -> None:
-    """See that every option of ``[replication]`` has a value of its kind.
+    """See that every option of ``[replication]`` has a value that can be worked with.
+
+    Those of a plugin of keystoneauth are seen to where it is loaded.
 
     :raises ConfigError: names the section and the option
     """
-    options = [*opts.REPLICATION_OPTIONS, *opts.REST_OPTIONS, *opts.RECONCILER_OPTIONS]
-    _check_values(conf, opts.GROUP, options)
+    values.require_right_values(conf, opts.GROUP, opts.SECTION_OPTIONS)
 
 
 def check_local_target(conf: cfg.ConfigOpts, targets: Collection[str]) -> None:
@@ -74,14 +100,18 @@ def check_local_target(conf: cfg.ConfigOpts, targets: Collection[str]) -> None:
         raise _wrong("local_target", f"{name!r} is not in enabled_targets")
 
 
-def _enabled(entries: Sequence[str]) -> list[tuple[str, str]]:
-    pairs = []
-    for entry in entries:
-        name, separator, driver = entry.partition(":")
-        if not separator or not driver or not _NAME.fullmatch(name):
-            raise _wrong("enabled_targets", f"{entry!r} is not of the form NAME:DRIVER")
-        pairs.append((name, driver))
-    return pairs
+def _parsed(entry: str) -> tuple[str, str]:
+    """Name and driver of an entry of ``enabled_targets``.
+
+    :raises ConfigError:
+    """
+    name, separator, driver = entry.partition(":")
+    if not separator or not driver or not _NAME.fullmatch(name):
+        raise _wrong("enabled_targets", f"{entry!r} is not of the form NAME:DRIVER")
+    if len(name) > LONGEST_TARGET:
+        hint = f"has {len(name)} characters; give it one of at most {LONGEST_TARGET}"
+        raise _wrong("enabled_targets", f"the name {name[:_SHOWN_CHARACTERS]}... {hint}")
+    return name, driver
 
 
 def _load(conf: cfg.ConfigOpts, name: str, driver: str) -> Target:
@@ -95,7 +125,7 @@ def _load(conf: cfg.ConfigOpts, name: str, driver: str) -> Target:
         )
     options = [*TARGET_OPTIONS, *driver_class.options]
     conf.register_opts(options, group=group)
-    _check_values(conf, group, options)
+    values.require_right_values(conf, group, options)
     try:
         _check_rule(conf[group].replicate_if)
         return driver_class(name, conf[group])
@@ -103,16 +133,6 @@ def _load(conf: cfg.ConfigOpts, name: str, driver: str) -> Target:
         raise exceptions.ConfigError(
             target=name, operation="read configuration", hint=f"[{group}] {error}"
         ) from error
-
-
-def _check_values(conf: cfg.ConfigOpts, group: str, options: Sequence[cfg.Opt]) -> None:
-    """Read every option now: oslo.config complains about a value only when it is used."""
-    for option in options:
-        try:
-            conf[group][option.dest]
-        except (cfg.Error, ValueError) as error:
-            hint = f"[{group}] {option.name}: {substitution.reason(error)}"
-            raise exceptions.ConfigError(operation="read configuration", hint=hint) from None
 
 
 def _check_rule(text: str) -> None:

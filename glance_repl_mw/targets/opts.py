@@ -6,6 +6,8 @@ from collections.abc import Sequence
 
 from oslo_config import cfg
 
+from glance_repl_mw.seconds import SecondsOpt
+
 TARGET_OPTIONS: Sequence[cfg.Opt] = (
     cfg.StrOpt(
         "mode",
@@ -39,7 +41,7 @@ TARGET_OPTIONS: Sequence[cfg.Opt] = (
         "together and counted with what it reads when the target is back and its replicas are "
         "proven anew. 0: no limit.",
     ),
-    cfg.FloatOpt(
+    SecondsOpt(
         "withdraw_after_seconds",
         min=0.0,
         help="As in [replication], for this target.",

@@ -24,8 +24,7 @@ from urllib3.connection import HTTPSConnection
 from urllib3.connectionpool import HTTPConnectionPool, HTTPSConnectionPool
 from urllib3.response import HTTPResponse
 
-from glance_repl_mw import exceptions
-from glance_repl_mw.targets import connections
+from glance_repl_mw import connections, exceptions
 from glance_repl_mw.targets.base import Reader
 
 _PIECE_BYTES = 4 * 1024**2

@@ -18,9 +18,11 @@ from tests.functional.cloud import Cloud, writers_of
 from tests.lab.faults import HEALTHY
 from tests.lab.faults import Fault as Behaviour
 from tests.lab.galera import Galera
+from tests.lab.process import wait_until
 
 _SERVICE_USER = ("replicator", "service")
 _LOCK_SECONDS = 60
+_CLAIM_SECONDS = 60
 
 
 @contextmanager
@@ -66,7 +68,10 @@ def target_endless(cloud: Cloud, rng: random.Random) -> Iterator[str]:
 
 @contextmanager
 def target_emptied(cloud: Cloud, rng: random.Random) -> Iterator[str]:
-    """An empty file system is where the objects were; they come back, or never do."""
+    """An empty file system is where the objects were; they come back, or never do.
+
+    Where they never do, the operator says so; until then the target is not used.
+    """
     name, target = any_target(cloud, rng)
     aside = target.root.with_name("aside")
     comes_back = rng.random() < 0.5
@@ -81,8 +86,11 @@ def target_emptied(cloud: Cloud, rng: random.Random) -> Iterator[str]:
             shutil.rmtree(target.root.with_name("emptied"))
         else:
             shutil.rmtree(aside)
-            # What is there now is the operator's: it may be written to.
-            manage(cloud, "target", "claim", name)
+            wait_until(
+                lambda: "(status 0)" in manage(cloud, "target", "claim", name),
+                _CLAIM_SECONDS,
+                "the operator claims what is there now",
+            )
 
 
 @contextmanager

@@ -15,7 +15,7 @@ HALF_WAY = Fault(hang_after=MIB)
 BODY_BYTES = 2 * MIB
 NEVER = {**QUICK, "retry_initial_seconds": "600", "retry_max_seconds": "600"}
 
-UNAVAILABLE = "add locations: HTTP HTTPServiceUnavailable"
+UNAVAILABLE = "add locations: HTTP 503 Service Unavailable"
 
 # What the writer meets when it adds the locations, and what the rows say about it.
 FAULTS = {
@@ -25,7 +25,7 @@ FAULTS = {
     ),
     # Without a Content-Type, as some proxies answer.
     "bare-503": (Fault(status=503, methods=("PATCH",)), UNAVAILABLE),
-    "lost-answer": (Fault(mute=True, methods=("PATCH",)), "timed out"),
+    "lost-answer": (Fault(mute=True, methods=("PATCH",)), "no answer for 2 s"),
 }
 
 

@@ -7,6 +7,7 @@ import sys
 
 import pytest
 
+from glance_repl_mw.targets.guarded import MARKER
 from tests.functional.cloud import Cloud, at_once
 from tests.functional.test_manage import manage
 from tests.lab.images import image_bytes
@@ -103,7 +104,8 @@ def operator(running):
     )
     for server in running.targets.values():
         for path in server.root.iterdir():
-            path.unlink()
+            if path.name != MARKER:
+                path.unlink()
 
 
 def assert_intact(cloud, images, targets):

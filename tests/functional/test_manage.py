@@ -266,7 +266,7 @@ REPLICATION = {
     ),
     "value of another type": (
         options("replication", spool_min_free_bytes="much"),
-        r"error: spool: .*spool_min_free_bytes.*; correct the value",
+        r"error: \[replication\] spool_min_free_bytes: invalid .*'much'; correct the value",
     ),
     "no database URL": (
         options("replication", connection="hush-hush"),

@@ -283,12 +283,21 @@ def test_bad_replica_is_found_and_repaired_in_the_background(scrubbed, damage):
     assert_intact(scrubbed, image_id, body)
 
 
-def test_wiped_target_is_filled_again(scrubbed):
+def test_wiped_target_is_filled_again_once_it_is_claimed(scrubbed):
     images = new_images(scrubbed, 5)
     scrubbed.wait_settled()
     wiped = {image_id: scrubbed.replica_urls(image_id)["site-c"] for image_id in images}
     for path in scrubbed.targets["site-c"].root.iterdir():
         path.unlink()
+    wait_until(
+        lambda: "target claim site-c" in scrubbed.glance.log.read_text(errors="replace"),
+        WAIT_SECONDS,
+        "it is said that the disk may not be mounted",
+    )
+    for image_id, kept in wiped.items():
+        assert kept in scrubbed.locations(image_id)
+    claimed = manage("--config-file", scrubbed.glance.config_file, "target", "claim", "site-c")
+    assert claimed.returncode == 0, claimed
     for image_id, bad in wiped.items():
         wait_until(
             lambda image_id=image_id, bad=bad: bad not in scrubbed.locations(image_id),

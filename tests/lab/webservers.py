@@ -19,7 +19,12 @@ LIGHTTPD_MODULES = Path("/usr/lib/lighttpd")
 
 
 class Nginx(ConfiguredServer):
-    """Nginx with its own DAV module; `token` and `client_ca` are further ways to protect it."""
+    """Nginx with its own DAV module; `token` and `client_ca` are further ways to protect it.
+
+    :cvar most_body_bytes: of a request, 0 for any number
+    """
+
+    most_body_bytes = 0
 
     def __init__(
         self,
@@ -64,7 +69,7 @@ http {{
 {temporary_paths()}
   log_format lab '$request_method $uri $status';
   access_log {self.access_log} lab;
-  client_max_body_size 0; client_body_buffer_size 256k;
+  client_max_body_size {self.most_body_bytes}; client_body_buffer_size 256k;
   default_type application/octet-stream; sendfile on;
   server {{
     listen {HOST}:{self.port}{" ssl" if self.tls else ""};
@@ -176,7 +181,11 @@ class Apache(ConfiguredServer):
     """Apache with mod_dav.
 
     Started as root it serves as www-data, to whom every directory above must be open.
+
+    :cvar most_body_bytes: of a request, 0 for any number
     """
+
+    most_body_bytes = 0
 
     modules = (
         "mpm_event",
@@ -244,6 +253,7 @@ LogFormat "%m %U %>s" lab
 CustomLog {self.access_log} lab
 DavLockDB {self.directory}/locks/db
 DocumentRoot {self.document_root}
+LimitRequestBody {self.most_body_bytes}
 {self._tls()}
 <Directory {self.document_root}>
   Dav On

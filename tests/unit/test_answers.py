@@ -35,6 +35,8 @@ CHANGES = [
     {"size": -1},
     {"size": True},
     {"size": 1.5},
+    {"size": 2**63},
+    {"size": 10**400},
     {"checksum": 5},
     {"os_hash_algo": ["sha512"]},
     {"os_hash_value": {}},
@@ -48,6 +50,8 @@ CHANGES = [
     {"tags": [[]]},
     {"updated_at": "yesterday"},
     {"updated_at": 5},
+    {"created_at": "0001-01-01T00:00:00+01:00"},
+    {"updated_at": "9999-12-31T23:59:59-01:00"},
 ]
 
 

@@ -140,6 +140,20 @@ def test_files_of_tls(load, tmp_path):
     assert " keyfile: needs certfile" in refusal(load, "password", {}, keyfile=ca_file)
 
 
+@pytest.mark.parametrize("seconds", ["1e10", "nan", "-1.0"])
+@pytest.mark.parametrize("name", ["timeout", "connect_retry_delay", "status_code_retry_delay"])
+def test_seconds_that_cannot_be_waited(load, name, seconds):
+    hint = refusal(load, "password", {}, **{name: seconds})
+    assert f" {name}: must be a number of seconds from 0" in hint
+    assert hint.endswith(f"to 604800, and is {float(seconds)}")
+
+
+def test_value_of_another_type_is_named_with_its_option(load):
+    assert refusal(load, "password", {}, timeout="soon").startswith(
+        "[replication] service user: timeout: could not convert"
+    )
+
+
 def test_endpoint(load):
     assert load("password", {}, endpoint_override="http://g/").endpoint_override == "http://g/"
     hint = refusal(load, "password", {}, endpoint_override="glance.example:9292")

@@ -15,6 +15,7 @@ from glance_repl_mw import bodies, exceptions, images, opts
 from glance_repl_mw import filter as replication
 from glance_repl_mw.db import schema
 from glance_repl_mw.own_requests import HEADER, OwnRequests
+from glance_repl_mw.routes import ROUTED
 from glance_repl_mw.spool import behind
 from glance_repl_mw.spool.appender import Appender
 from glance_repl_mw.spool.directory import Spool
@@ -753,7 +754,6 @@ def test_the_locks_are_left_alone_when_the_spool_is_tidied(filtered, spool):
         ("HEAD", PATH),
         ("POST", PATH),
         ("PUT", f"/v2/images/{IMAGE}/members/x/file"),
-        ("PUT", "/v2/images/short/file"),
         ("PUT", f"/v2/images/{IMAGE}/file/more"),
         ("PUT", f"/x/v2/images/{IMAGE}/file"),
         ("GET", f"/v2/images/{IMAGE}"),
@@ -779,22 +779,63 @@ def test_other_requests_pass_untouched(filtered, spool, method, path):
     assert names(spool) == set()
 
 
-@pytest.mark.parametrize("path", [PATH, f"{PATH}/"])
+@pytest.mark.parametrize("path", [PATH, f"{PATH}/", f"//v2//images//{IMAGE}//file", f"{PATH}\n"])
 def test_what_is_an_upload(filtered, spool, path):
-    call(filtered(Glance()), environ_of(path=path))
+    glance = Glance()
+    call(filtered(glance), environ_of(PATH_INFO=path))
     assert only(spool).image_id == IMAGE
+    assert glance.environ["PATH_INFO"] == path
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "query"),
+    [("DELETE", f"/v2/images//{IMAGE}", ""), ("GET", IMAGE_PATH, "_method=DELETE")],
+)
+def test_change_that_is_one_for_glance_alone(filtered, spool, method, path, query):
+    free = []
+    glance = Glance(before_answer=lambda: free.append(is_free(spool)))
+    sent = environ_of(b"", method=method, PATH_INFO=path, QUERY_STRING=query)
+    call(filtered(glance), sent)
+    assert notes(spool) == {f"{IMAGE}.deleted"}
+    assert free == [False]
+    given = (glance.environ[name] for name in ("REQUEST_METHOD", "PATH_INFO", "QUERY_STRING"))
+    assert tuple(given) == (method, path, query)
+
+
+@pytest.mark.parametrize(
+    ("routed", "word"), [("delete", {f"{IMAGE}.deleted"}), ("show", {f"{IMAGE}.note"})]
+)
+def test_form_has_done_what_the_router_found(filtered, spool, routed, word):
+    def glance(environ, start_response):
+        environ[ROUTED] = ((), {"action": routed})
+        return Glance()(environ, start_response)
+
+    form = b"_method=whatever"
+    kind = "application/x-www-form-urlencoded"
+    sent = environ_of(form, IMAGE_PATH, "POST", CONTENT_TYPE=kind)
+    call(filtered(glance), sent)
+    assert notes(spool) == word
+
+
+def test_paths_of_ours_may_have_more_slashes(filtered):
+    glance = Glance()
+    sent = environ_of(b"", method="POST", PATH_INFO=f"/v2//images/{IMAGE}//replicas")
+    assert call(filtered(glance), sent)[0].startswith("405")
+    assert glance.environ is None
 
 
 class Records:
-    """Tells that the image has this id, as databases do whatever capitals one asks with."""
+    """Tells that the image has this id, as databases do whatever one asks with."""
 
     def __init__(self, image_id):
         self.image_id = image_id
         self.glance = Glance()
+        self.asked = []
 
     def __call__(self, environ, start_response):
         if environ["REQUEST_METHOD"] != "GET":
             return self.glance(environ, start_response)
+        self.asked.append(environ["PATH_INFO"])
         status = 200 if self.image_id else 404
         answer = webob.Response(json_body={"id": self.image_id}, status=status)
         return answer(environ, start_response)
@@ -810,6 +851,38 @@ def test_capitals_of_an_id_are_those_that_glance_has(filtered, spool, known):
     assert records.glance.body == BODY
     call(application, environ_of(b"", f"/v2/images/{asked}", "DELETE"))
     assert notes(spool) == {f"{known or asked}.deleted"}
+
+
+@pytest.mark.parametrize("given", [f"{IMAGE} ", f"{IMAGE}  ", f"{IMAGE.upper()} ", "\xe1f1f5a5e"])
+def test_id_that_a_database_reads_as_another_is_that_of_the_image(filtered, spool, given):
+    records = Records(IMAGE)
+    application = filtered(records)
+    path = f"/v2/images/{given}"
+    call(application, environ_of(PATH_INFO=f"{path}/file"))
+    assert only(spool).image_id == IMAGE
+    assert records.glance.body == BODY
+    call(application, environ_of(b"", method="DELETE", PATH_INFO=path))
+    assert notes(spool) == {f"{IMAGE}.deleted"}
+    assert records.asked == [path, path]
+    assert records.glance.environ["PATH_INFO"] == path
+
+
+@pytest.mark.parametrize("known", [None, "../x", "short"])
+@pytest.mark.parametrize("given", [f"{IMAGE} ", "short"])
+def test_what_is_no_image_for_glance_passes(filtered, spool, known, given):
+    records = Records(known)
+    call(filtered(records), environ_of(PATH_INFO=f"/v2/images/{given}/file"))
+    assert records.glance.body == BODY
+    assert names(spool) == set()
+
+
+@pytest.mark.parametrize("change", CHANGES)
+def test_usual_id_costs_no_question(filtered, change):
+    records = Records(IMAGE)
+    application = filtered(records)
+    call(application, environ_of())
+    call(application, change_of(change))
+    assert records.asked == []
 
 
 # The embedded writer

@@ -211,10 +211,3 @@ def test_answer_beyond_the_bound_is_an_error(glance, service, monkeypatch):
     glance.answer = lambda query: glance.record("x" * 200)
     with pytest.raises(exceptions.GlanceUnavailable, match="more than 100 bytes"):
         service.get("x" * 200)
-
-
-def test_answer_that_never_ends_is_an_error(glance, service, monkeypatch):
-    monkeypatch.setattr(bounded, "MOST_SECONDS", 0.0)
-    glance.shown[False] = image_ids(2)
-    with pytest.raises(exceptions.GlanceUnavailable, match="takes more than"):
-        service.find(image_ids(2))

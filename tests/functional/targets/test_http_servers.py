@@ -223,6 +223,38 @@ def test_check_names_the_step_that_fails(options, step, workdir, require):
         target.close()
 
 
+class LimitedNginx(Nginx):
+    most_body_bytes = 100 * 1024**2
+
+
+class LimitedApache(Apache):
+    """As Apache is from 2.4.54 on, unless it is told otherwise."""
+
+    most_body_bytes = 1024**3
+
+
+@pytest.mark.parametrize(
+    ("server_class", "is_limited"),
+    [
+        (LimitedNginx, True),
+        (LimitedApache, True),
+        (Nginx, False),
+        (Apache, False),
+        (Lighttpd, False),
+        (WsgiDav, False),
+    ],
+)
+def test_check_warns_of_a_limit_above_what_it_writes(server_class, is_limited, workdir, require):
+    require(server_class)
+    with server_class(workdir("limit")) as server:
+        target = http_target(server.url)
+        warnings = [remark.text for remark in target.check() if remark.remedy]
+        assert ["takes no body of 1 TiB" in text for text in warnings] == [True] * is_limited
+        # Nor does what was announced leave anything, or what the server writes to at first.
+        assert not list(server.root.iterdir())
+        target.close()
+
+
 def test_server_without_a_listing(workdir, require):
     require(Nginx)
     with Nginx(workdir("no-listing")) as server:

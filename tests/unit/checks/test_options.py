@@ -95,6 +95,11 @@ def test_sections_of_others_are_theirs(found):
     assert found(glance_store={"lokal": "x"}, keystone_authtoken={"lokal": "x"}) == []
 
 
+def test_dollar_that_leaves_no_value_is_no_replaced_one(found):
+    # The step that needs the password says so.
+    assert found(replication={**PASSWORD, "password": "a$nowhere"}) == []
+
+
 def test_dollar_that_was_replaced(found):
     # As an option that is there, it is not an error, and the password another one.
     (line,) = found(replication={**PASSWORD, "password": "a$username"})

@@ -134,6 +134,51 @@ def test_failed_check_does_not_stop_the_others(tmp_path, monkeypatch):
     assert lines[-1].startswith("warning: writer: none runs on this node; ")
 
 
+def test_each_wrong_value_is_told_once(tmp_path, monkeypatch):
+    monkeypatch.setattr(report.access, "check", lambda *_: [])
+    conf = make_conf(
+        tmp_path,
+        DEFAULT={"image_location_quota": "many"},
+        replication={
+            "enabled_targets": "site-a:http,site-b:ftp",
+            "spool_dir": tmp_path / "spool",
+            "spool_min_free_bytes": "much",
+            "scrub_interval_seconds": "daily",
+            "connection": "sqlite:///$nowhere/x",
+            "timeout": "soon",
+        },
+        **{
+            "replication:site-a": {
+                "url": "http://127.0.0.1:1/",
+                "mode": "idle",
+                "stall_timeout_seconds": "inf",
+            },
+            "replication:site-b": {"mode": "idle"},
+        },
+    )
+    lines = list(map(str, report._findings(read(conf), {})))
+    options = {
+        "[replication] spool_min_free_bytes": "invalid literal for int() with base 10: 'much'",
+        "[replication] connection": "holds a $, ",
+        "[replication] scrub_interval_seconds": "must be a number of seconds from 0.1 to ",
+        "[replication] timeout": "could not convert string to float: 'soon'",
+        "[replication:site-a] mode": "Valid values are [eager, lazy], but found 'idle'",
+        "[replication:site-a] stall_timeout_seconds": "must be a number of seconds from 0.1 to ",
+    }
+    for where, text in options.items():
+        (line,) = [line for line in lines if f" {where.split()[1]}: " in line]
+        assert line.startswith(f"error: {where}: {text}")
+        assert line.endswith("; correct the value; Glance does not start before")
+    # Those of Glance are as they were.
+    assert any("glance: image_location_quota: invalid literal" in line for line in lines)
+    assert any("target 'site-b': no driver 'ftp'" in line for line in lines)
+
+
+def test_secrets_that_cannot_be_read_stop_no_report(run):
+    replication = {"connection": "sqlite:///$nowhere/x", "auth_type": "password", "password": "$a"}
+    assert run(B, replication=replication)[0] == 1
+
+
 def test_place_that_is_closed_to_the_operator_is_named(tmp_path, monkeypatch):
     def fail(*_):
         raise PermissionError(13, "Permission denied", "/closed/spool")

@@ -66,7 +66,8 @@ def test_one_runs(deployment, tmp_path):
         os.pwrite(lock.fileno(), b"4711 print", 0)
         (finding,) = writers.check(deployment())
         assert (finding.level, "process 4711" in finding.text) == ("ok", True)
-        assert writers.look(deployment().replication).lack == ""
+        found = writers.look(deployment().replication)
+        assert (found.lack, found.spool_lack) == ("", "")
 
 
 def test_those_of_other_nodes_count_while_they_say_something(deployment, report, tmp_path):
@@ -77,6 +78,7 @@ def test_those_of_other_nodes_count_while_they_say_something(deployment, report,
     report("other-node")
     found = writers.look(deployment().replication)
     assert (found.lack, found.elsewhere) == ("", ["other-node"])
+    assert found.spool_lack.startswith("no writer runs on this node, and no other one reads ")
     assert "runs on other-node" in str(found)
     # What this node has in its spool, no other one does.
     (finding,) = writers.check(deployment("external"))

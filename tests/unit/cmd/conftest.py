@@ -3,6 +3,7 @@
 import fcntl
 
 import pytest
+from oslo_utils import timeutils
 
 from glance_repl_mw import exceptions, launcher
 from glance_repl_mw.cmd import explain, manage, sync
@@ -10,9 +11,10 @@ from glance_repl_mw.cmd.records import Records
 from glance_repl_mw.db import schema
 from glance_repl_mw.db.demands import ReplicaDemands
 from glance_repl_mw.db.outlook import Outlooks
+from glance_repl_mw.db.states import TargetStates
 from glance_repl_mw.db.survey import ReplicaSurvey
 from glance_repl_mw.db.wishes import TargetWishes
-from glance_repl_mw.model import Image, Priority, ReplicaStatus
+from glance_repl_mw.model import Image, Priority, ReplicaStatus, TargetState
 from glance_repl_mw.spool.directory import Spool
 from tests.lab.process import free_port
 
@@ -71,6 +73,17 @@ def records(node):
     survey, wishes = ReplicaSurvey(database), TargetWishes(database)
     yield Records(survey, wishes, Outlooks(database), ReplicaDemands(database), {}, database)
     database.writer.get_engine().dispose()
+
+
+@pytest.fixture
+def report(records):
+    """Let the writer of another node say that a target is up."""
+
+    def report(name):
+        state = TargetState(name, "site-a", True, None, timeutils.utcnow())
+        TargetStates(records.database).report(name, [state])
+
+    return report
 
 
 @pytest.fixture

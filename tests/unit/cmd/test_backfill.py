@@ -69,7 +69,7 @@ def test_dry_run_shows_what_is_missing_and_plans_nothing(node, deployment, recor
         "closed 5",
         "hidden 7",
         "Images that target site-c lacks: 3; bytes: 17.",
-        "Images in the spool, which are being replicated there now: 1.",
+        "Images in the spool, which its writer replicates there: 1.",
         "Images left out, since someone removed their location: 1.",
     ]
     assert planned(records) == set()
@@ -166,7 +166,7 @@ def test_image_in_the_spool_is_planned_unless_its_upload_goes_there(
     assert status == 0
     assert ("in-spool" in planned(records)) is is_planned
     # Nothing is left out silently.
-    told = "Images in the spool, which are being replicated there now: 1." in out.splitlines()
+    told = "Images in the spool, which its writer replicates there: 1." in out.splitlines()
     assert told is not is_planned
     assert f"Images planned for target site-c: {3 + is_planned};" in out
 
@@ -193,3 +193,13 @@ def test_without_a_writer_it_is_said(node, deployment):
     node.end_writer()
     status, _, err = node.run("backfill", "--target", "site-c")
     assert (status, "no writer runs on this node" in err) == (0, True)
+
+
+@pytest.mark.parametrize("more", [[], ["--dry-run"]])
+def test_images_in_a_spool_that_only_other_nodes_could_see_are_no_silent_ones(
+    node, deployment, report, more
+):
+    report("other-node")
+    node.end_writer()
+    status, _, err = node.run("backfill", "--target", "site-c", *more)
+    assert (status, err.count("no other one reads its spool")) == (0, 1)

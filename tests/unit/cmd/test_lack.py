@@ -78,3 +78,30 @@ def test_watch_names_the_one_that_runs(node, records, spooled, pauses):  # noqa:
 def test_image_that_waits_in_the_spool_is_not_unknown(node, records, spooled):
     status, _, err = node.run("status", IMAGE)
     assert (status, "has no replicas yet" in err, LACK in err) == (1, True, True)
+
+
+SPOOL_LACK = "no writer runs on this node, and no other one reads its spool"
+
+
+@pytest.mark.parametrize("command", ["sync IMAGE", "explain IMAGE", "status IMAGE"])
+def test_writer_of_another_node_does_nothing_for_this_spool(
+    node, glance, report, spooled, command
+):
+    report("other-node")
+    _, out, err = node.run(*command.replace("IMAGE", IMAGE).split())
+    assert err.count(SPOOL_LACK) == 1
+    assert "takes it from the spool" not in out + err
+
+
+def test_explain_as_json_tells_it_too(node, glance, report, spooled):
+    report("other-node")
+    _, out, _ = node.run("explain", IMAGE, "--format", "json")
+    (follows,) = {line["next"] for line in json.loads(out)}
+    assert follows == "it waits in the spool of this node, on which no writer runs"
+
+
+@pytest.mark.parametrize("command", ["sync IMAGE", "explain IMAGE", "target list"])
+def test_writer_of_another_node_does_what_is_not_in_this_spool(node, glance, report, command):
+    report("other-node")
+    _, _, err = node.run(*command.replace("IMAGE", IMAGE).split())
+    assert err == ""

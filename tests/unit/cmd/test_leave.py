@@ -3,8 +3,10 @@
 import pytest
 
 from glance_repl_mw.cmd import leave
+from glance_repl_mw.db.deletions import DeletionRecords
 from glance_repl_mw.model import Image, ReplicaStatus, Wish
 from glance_repl_mw.reconciler.leaving import CANNOT_LEAVE
+from glance_repl_mw.reconciler.place import marked_fact
 from glance_repl_mw.spool.directory import Spool
 
 ORDERS = {
@@ -153,6 +155,15 @@ def test_restore_takes_the_wish_back(node, records):
         assert status == 0
         assert "holds replicas again" in out
         assert records.wishes.all() == {}
+
+
+def test_restored_target_may_have_another_disk(node, records):
+    known = DeletionRecords(records.database)
+    for target in ("site-a", "site-c"):
+        known.set_fact(marked_fact(target), node.url)
+    node.run("target", "restore", "site-c")
+    assert known.fact(marked_fact("site-c")) is None
+    assert known.fact(marked_fact("site-a")) == node.url
 
 
 @pytest.mark.parametrize("order", ORDERS.values(), ids=" ".join)

@@ -38,11 +38,15 @@ def at(moment):
 
 
 class Images:
-    """Glance's images by id; `unlisted` are not found in lists; `errors` by name of the call."""
+    """Glance's images by id; `unlisted` are not found in lists; `errors` by name of the call.
+
+    `overlooks_capitals`: they are found whatever capitals one asks with.
+    """
 
     def __init__(self):
         self.images = {}
         self.unlisted = set()
+        self.overlooks_capitals = False
         self.errors = {}
         self.finds = []
         self.told_deployment = DEPLOYMENT
@@ -60,17 +64,22 @@ class Images:
     def find(self, image_ids):
         self._fail("find")
         self.finds.append(list(image_ids))
+        ids = {image_id: self._id(image_id) for image_id in image_ids}
         return {
-            image_id: self.images[image_id]
-            for image_id in image_ids
-            if image_id in self.images and image_id not in self.unlisted
+            image_id: self.images[its_own]
+            for image_id, its_own in ids.items()
+            if its_own in self.images and its_own not in self.unlisted
         }
 
     def get(self, image_id):
         self._fail("get")
-        if image_id not in self.images:
+        if self._id(image_id) not in self.images:
             raise exceptions.ImageGone(image_id)
-        return self.images[image_id]
+        return self.images[self._id(image_id)]
+
+    def page(self, after, limit, *, hidden=False):
+        self._fail("page")
+        return [] if after or hidden else list(self.images.values())[:limit]
 
     def remove_locations(self, image_id, urls):
         self._fail("remove_locations")
@@ -81,6 +90,13 @@ class Images:
 
     def change(self, image_id, **values):
         self.images[image_id] = Image(**{**vars(self.images[image_id]), **values})
+
+    def _id(self, image_id):
+        """The id of the image that is found by this one."""
+        if not self.overlooks_capitals:
+            return image_id
+        same = (each for each in self.images if each.lower() == image_id.lower())
+        return next(same, image_id)
 
     def _fail(self, call):
         if call in self.errors:
@@ -181,7 +197,7 @@ class Lab:
 
     def add_image(self, body=BODY, **values):
         """An image in Glance that has no replica; returns its id."""
-        image_id = str(uuid.uuid4())
+        image_id = values.pop("image_id", str(uuid.uuid4()))
         record = {
             "image_id": image_id,
             "status": "active",

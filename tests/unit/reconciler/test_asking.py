@@ -11,13 +11,20 @@ SITE = "site-a"
 
 class Target:
     def __init__(self):
+        self.name = SITE
         self.asked = 0
         self.error = None
+        self.is_readable = False
 
     def stat(self, name):
         self.asked += 1
         if self.error:
             raise self.error
+
+    def open(self, name):
+        if not self.is_readable:
+            raise exceptions.ReplicaMissing(target=SITE, hint="GET: 404")
+        return iter([b"bytes"])
 
 
 class Clock:
@@ -87,3 +94,11 @@ def test_target_that_is_down_is_not_asked(asking, target, health):
     with pytest.raises(NotAsked):
         asking.stat(SITE, "object")
     assert target.asked == 0
+
+
+def test_object_that_only_glance_finds_is_not_missing_and_holds_up_no_other(asking, target):
+    target.is_readable = True
+    for _ in range(2):
+        with pytest.raises(exceptions.TargetUnavailable, match="although Glance can read it"):
+            asking.stat(SITE, "object")
+    assert target.asked == 2

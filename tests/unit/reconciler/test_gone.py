@@ -5,12 +5,12 @@ import datetime
 import pytest
 from oslo_utils import timeutils
 
-from glance_repl_mw import exceptions
+from glance_repl_mw import deployment, exceptions
 from glance_repl_mw.model import Priority, ReplicaStatus
-from glance_repl_mw.reconciler import gone
+from glance_repl_mw.reconciler import gone, known_glance
 from glance_repl_mw.reconciler.deletion_guard import delete_delay
 from glance_repl_mw.reconciler.sweep import Sweep
-from tests.unit.reconciler.target_lab import SITE, Lab, at
+from tests.unit.reconciler.target_lab import DEPLOYMENT, SITE, Lab, at, days
 
 DAY = 24 * 3600
 
@@ -19,9 +19,6 @@ DAY = 24 * 3600
 def lab(tmp_path, monkeypatch):
     monkeypatch.setattr("glance_repl_mw.reconciler.sweep._REST_SECONDS", 0.0)
     lab = Lab(tmp_path)
-    lab.images.page = lambda after, limit, *, hidden: (
-        [] if after or hidden else list(lab.images.images.values())
-    )
     yield lab
     lab.close()
 
@@ -134,6 +131,48 @@ def test_missing_image_stays_while_another_glance_answers(lab, told):
     image_id = lab.add()
     lab.images.told_deployment = told
     assert not missing_for_a_day(lab, image_id).is_gone
+
+
+def learn(lab):
+    """What a comparison of all images does with those that Glance shows."""
+    glance = lab.tools.guard.glance
+    choice = glance.choice()
+    for image in lab.images.images.values():
+        choice.add(image)
+    glance.learn(choice)
+
+
+def test_endpoint_without_the_filter_is_right_once_an_operator_says_so(lab):
+    glance = lab.tools.guard.glance
+    lab.add_witness()
+    assert glance.identity_doubt() == ""
+    lab.images.told_deployment = None
+    learn(lab)
+    assert "deletions release --this-glance" in glance.identity_doubt()
+    known_glance.trust_another(lab.records)
+    learn(lab)
+    assert glance.identity_doubt() == ""
+
+
+def test_glance_whose_witnesses_were_all_deleted_is_right_once_an_operator_says_so(lab):
+    glance = lab.tools.guard.glance
+    lab.images.told_deployment = None
+    del lab.images.images[lab.add_witness()]
+    image_id = lab.add_image(created_at=days(1))
+    learn(lab)
+    assert "deletions release --this-glance" in glance.identity_doubt()
+    known_glance.trust_another(lab.records)
+    learn(lab)
+    assert glance.identity_doubt() == ""
+    assert [each.image_id for each in lab.records.witnesses()] == [image_id]
+
+
+def test_database_that_was_lost_learns_the_deployment_from_the_spool(lab, tmp_path):
+    lab.set(spool_dir=str(tmp_path / "spool"))
+    deployment.deployment_id(lab.tools.conf, lab.records)
+    lab.records.forget_fact(deployment.FACT)
+    assert lab.tools.guard.glance.identity_doubt() == ""
+    assert lab.records.fact(deployment.FACT) == DEPLOYMENT
 
 
 def test_glance_without_the_filter_is_known_by_its_images(lab):

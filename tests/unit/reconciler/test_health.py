@@ -2,7 +2,7 @@
 
 import pytest
 
-from glance_repl_mw.exceptions import TargetUnavailable
+from glance_repl_mw.exceptions import TargetMisplaced, TargetMoved, TargetUnavailable
 from glance_repl_mw.reconciler import health
 from glance_repl_mw.reconciler.health import TargetHealth
 
@@ -75,3 +75,12 @@ def test_changes_are_told_and_success_after_success_is_not(clock):
     target.failed(ERROR)
     target.succeeded()
     assert told == [(True, None), (False, str(ERROR)), (True, None)]
+
+
+@pytest.mark.parametrize(
+    ("kind", "harms"), [(TargetUnavailable, True), (TargetMisplaced, False), (TargetMoved, False)]
+)
+def test_a_place_that_is_not_the_targets_own_tells_nothing_of_what_glance_reads(kind, harms):
+    target = TargetHealth()
+    target.failed(kind(target="site-a", hint="its collection has lost its marker"))
+    assert target.harms_readers is harms

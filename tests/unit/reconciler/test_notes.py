@@ -10,7 +10,7 @@ import pytest
 
 from glance_repl_mw.reconciler import notes, tasks
 from glance_repl_mw.spool.upload import Upload, UploadState
-from tests.unit.reconciler.target_lab import Lab
+from tests.unit.reconciler.target_lab import BODY, Lab
 
 WAIT_SECONDS = 60
 
@@ -166,3 +166,82 @@ def test_task_rests_until_the_first_replica_is_to_go(lab, clock):
         pause = task.run_once()
         clock.seconds += 1
     assert 2 < pause <= 5
+
+
+# Ids that differ in capitals
+
+
+UPPER = "6F1F5A5E-1C0D-4D7E-9D0B-0C5F4D1F0A11"
+LOWER = UPPER.lower()
+
+
+@pytest.fixture
+def task(lab, clock):
+    return notes.Notes(lab.tools, lambda image_id: None, lambda image_id: None)
+
+
+@pytest.mark.parametrize(("own", "asked"), [(UPPER, LOWER), (LOWER, UPPER)])
+def test_delete_under_other_capitals_is_that_of_the_image(lab, task, own, asked):
+    lab.add_image()
+    lab.images.overlooks_capitals = True
+    lab.add(image_id=own)
+    del lab.images.images[own]
+    lab.tools.spool.note(asked, was_deleted=True)
+    task.run_once()
+    assert lab.row(own).status == "deleting"
+    assert lab.tools.spool.deleted_images() == []
+
+
+def test_image_whose_id_differs_in_capitals_is_another_one(lab, task):
+    """As for PostgreSQL; that the service user does not see it at the moment proves nothing."""
+    lab.add_image()
+    lab.add(image_id=UPPER)
+    del lab.images.images[UPPER]
+    lab.tools.spool.note(LOWER, was_deleted=True)
+    task.run_once()
+    assert lab.row(UPPER).status == "active"
+    assert not (lab.records.absence(UPPER) and lab.records.absence(UPPER).was_deleted)
+
+
+def test_without_any_image_capitals_are_not_taken_for_overlooked(lab, task):
+    lab.add(image_id=UPPER)
+    lab.images.images.clear()
+    lab.images.overlooks_capitals = True
+    lab.tools.spool.note(LOWER, was_deleted=True)
+    task.run_once()
+    assert lab.row(UPPER).status == "active"
+
+
+def test_usual_delete_costs_no_question_about_capitals(lab, task):
+    image_id = lab.add()
+    del lab.images.images[image_id]
+    lab.images.errors["page"] = AssertionError
+    lab.tools.spool.note(image_id, was_deleted=True)
+    task.run_once()
+    assert lab.row(image_id).status == "deleting"
+
+
+@pytest.mark.parametrize("status", ["queued", "active"])
+def test_change_under_other_capitals_is_that_of_the_image(lab, task, status):
+    lab.images.overlooks_capitals = True
+    lab.add(image_id=UPPER, status=status)
+    for image_id in (LOWER, UPPER):
+        lab.tools.spool.note(image_id)
+    for _ in range(2):
+        task.run_once()
+        assert set(task._noted) == ({UPPER} if status == "queued" else set())
+    (row,) = lab.survey.of_images([UPPER, LOWER]).pop(UPPER)
+    assert (row.status, row.location_url) == ("active", lab.image(UPPER).locations[-1])
+
+
+def test_what_was_staged_under_other_capitals_is_settled(lab, task):
+    lab.images.overlooks_capitals = True
+    lab.add(image_id=UPPER)
+    spool = lab.tools.spool
+    for upload_id, body in (("0" * 32, BODY), ("1" * 32, b"others")):
+        spool.write_sidecar(Upload(upload_id, LOWER, len(body), UploadState.STAGED, 0.0))
+        spool.data_path(upload_id).write_bytes(body)
+    spool.note(LOWER)
+    task.run_once()
+    assert spool.get("0" * 32).state is UploadState.ACCEPTED
+    assert spool.get("1" * 32) is None

@@ -7,6 +7,7 @@ import pytest
 
 from glance_repl_mw import exceptions
 from glance_repl_mw.reconciler import tasks
+from tests.lab.process import wait_until
 from tests.unit.reconciler.target_lab import Lab
 
 WAIT_SECONDS = 60
@@ -39,6 +40,15 @@ def lab(tmp_path):
     lab.close()
 
 
+class Unresting(Woken):
+    """Its first pause cannot be waited, as those of a number that no clock counts."""
+
+    def rest(self, seconds):
+        if self.runs.qsize() == 1:
+            raise OverflowError("timeout value is too large")
+        super().rest(seconds)
+
+
 def run(task):
     tasks.start(task)
     return task.runs.get(timeout=WAIT_SECONDS)
@@ -69,5 +79,14 @@ def test_pause_after_an_error_is_not_cut_short(lab, monkeypatch):
     failed_at = run(task)
     task.wake()
     assert task.runs.get(timeout=WAIT_SECONDS) - failed_at >= 0.3
+    lab.tools.stopping.set()
+    task.wake()
+
+
+def test_pause_that_cannot_be_waited_does_not_end_the_task(lab, monkeypatch):
+    monkeypatch.setattr(tasks, "_AFTER_AN_ERROR_SECONDS", 0.01)
+    task = Unresting(lab.tools)
+    tasks.start(task)
+    wait_until(lambda: task.runs.qsize() == 2, WAIT_SECONDS, "the task runs again")
     lab.tools.stopping.set()
     task.wake()

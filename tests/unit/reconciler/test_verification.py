@@ -85,6 +85,38 @@ def test_missing_object(lab):
     assert "is not there" in verdict.why
 
 
+def test_object_that_glance_reads_elsewhere_is_not_missing(lab):
+    """HEAD at url says 404, GET at the location 200."""
+    image_id = lab.add()
+    lab.target.stat = lambda name: None
+    before = lab.row(image_id)
+    verdict = verify(lab, image_id)
+    assert verdict.outcome is Outcome.UNKNOWN
+    assert "although Glance can read it" in verdict.why
+    assert lab.row(image_id) == before
+    assert lab.is_location(image_id)
+
+
+@pytest.mark.parametrize(
+    ("kind", "outcome"),
+    [
+        (exceptions.TargetUnavailable, Outcome.UNKNOWN),
+        (exceptions.TargetMisplaced, Outcome.UNKNOWN),
+        (exceptions.TargetRefused, Outcome.BAD),
+    ],
+)
+def test_missing_is_what_glance_does_not_get_either(lab, kind, outcome):
+    """Some servers refuse to strangers what they do not have."""
+    image_id = lab.add()
+    lab.target.objects.clear()
+
+    def refuse(name):
+        raise kind(target=SITE, hint="GET: no")
+
+    lab.target.open = refuse
+    assert verify(lab, image_id).outcome is outcome
+
+
 def test_wrong_size(lab):
     image_id = lab.add()
     lab.target.objects[lab.name(image_id)] = BODY[:-1]

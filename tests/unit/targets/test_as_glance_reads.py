@@ -1,6 +1,7 @@
 """Check, probe and read-back see what Glance's http store would see."""
 
 import gzip
+import time
 import types
 
 import pytest
@@ -11,8 +12,9 @@ from glance_store._drivers import http as glance_http
 from oslo_config import cfg
 
 from glance_repl_mw.exceptions import TargetRefused, TargetUnavailable
-from glance_repl_mw.targets import httpclient
+from glance_repl_mw.targets import httpclient, httpprobe
 from glance_repl_mw.targets.base import Remark
+from tests.lab.process import wait_until
 from tests.unit.targets.web import web_server
 
 LARGE = 4 * 1024**2
@@ -250,6 +252,58 @@ def test_check_finds_a_limit_of_bodies_that_small_probes_do_not_meet(web, make_t
     assert not web.objects
     web.faults_of_probes["PUT"] = limited(LARGE)
     assert list(make_target().check()) == checked
+
+
+class TestAnnounced:
+    """A limit of bodies that lies above what a check writes."""
+
+    def refuse(self, handler):
+        assert handler.headers["Content-Length"] == str(1024**4)
+        handler.answer(413)
+        return False
+
+    def test_check_warns_of_it(self, web, make_target, checked):
+        web.announced = self.refuse
+        *others, limited = make_target().check()
+        assert others == checked
+        assert "takes no body of 1 TiB (413)" in limited.text
+        assert "client_max_body_size 0" in limited.remedy
+
+    def test_no_byte_is_sent_and_nothing_made(self, web, make_target, checked, monkeypatch):
+        seen = []
+
+        def delete(handler):
+            if handler.headers["Expect"]:
+                seen.append((handler.command, handler.rfile.read(1)))
+            handler.serve_well()
+
+        # The server says at once that the body may come.
+        monkeypatch.setattr(httpprobe, "_ANNOUNCED_SECONDS", 60)
+        web.faults_of_probes["DELETE"] = delete
+        assert list(make_target().check()) == checked
+        wait_until(lambda: seen, 10, "the server has seen the end of the connection")
+        assert (seen, web.objects) == ([("DELETE", b"")], {})
+
+    def test_other_answers_are_none_of_a_limit(self, web, make_target, checked):
+        web.announced = lambda handler: handler.answer(417)
+        assert list(make_target().check()) == checked
+
+    def test_server_that_says_nothing_is_not_waited_for(
+        self, web, make_target, checked, monkeypatch
+    ):
+        monkeypatch.setattr(httpprobe, "_ANNOUNCED_SECONDS", 0.2)
+        web.announced = lambda handler: handler.server.released.wait(30) and False
+        begin = time.monotonic()
+        assert list(make_target(stall_timeout_seconds=20).check()) == checked
+        assert time.monotonic() - begin < 10
+
+    def test_server_that_has_gone_is_no_error(self, web, make_target, checked):
+        def leave(handler):
+            handler.close_connection = True
+            return False
+
+        web.announced = leave
+        assert list(make_target().check()) == checked
 
 
 def test_check_finds_compression_that_begins_with_larger_objects(web, make_target):

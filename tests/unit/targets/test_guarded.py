@@ -9,7 +9,7 @@ from glance_repl_mw import exceptions
 from glance_repl_mw.model import Stored
 from glance_repl_mw.targets import guarded
 from glance_repl_mw.targets.base import Target
-from glance_repl_mw.targets.guarded import MARKER, GuardedTarget
+from glance_repl_mw.targets.guarded import MARKER, GuardedTarget, Marking
 
 OURS = json.dumps({"target": "site-a", "deployment": "d1"}).encode()
 
@@ -170,3 +170,51 @@ def test_targets_that_mark_one_place_at_the_same_time_are_one_too_many(memory, m
         GuardedTarget(memory, "d1").delete("replica")
     second.delete("nothing")
     assert "replica" in memory.objects
+
+
+class Objecting(Marking):
+    """Knows a marker that is to be there."""
+
+    def __init__(self):
+        self.known = False
+
+    def objection(self):
+        return "the marker is lost: run target claim" if self.known else ""
+
+    def remember(self):
+        self.known = True
+
+
+def test_collection_that_has_lost_its_marker_is_left_alone_until_it_is_claimed(memory):
+    target = GuardedTarget(memory, "d1", marking=Objecting())
+    target.probe(None)
+    memory.objects.clear()  # the disk is not mounted
+    target._read_at = float("-inf")
+    for _ in range(2):
+        with pytest.raises(exceptions.TargetMisplaced, match="target claim"):
+            target.list()
+    assert memory.objects == {}
+    target.claim()
+    target.list()
+    assert memory.objects == {MARKER: OURS}
+
+
+@pytest.mark.parametrize("use", ["stat", "probe"])
+def test_object_is_missing_only_where_the_marker_is_still_there(memory, use):
+    """The marker is believed for minutes, and the disk has gone since it was read."""
+
+    def probe(name):
+        if name not in memory.objects:
+            raise exceptions.ReplicaMissing(target="site-a", hint="404")
+
+    memory.probe = probe
+    target = GuardedTarget(memory, "d1", marking=Objecting())
+    getattr(target, use)("replica")
+    memory.objects.clear()
+    with pytest.raises(exceptions.TargetMisplaced, match="target claim"):
+        getattr(target, use)("replica")
+
+
+def test_what_is_missing_from_its_own_collection_is_missing(memory):
+    target = GuardedTarget(memory, "d1", marking=Objecting())
+    assert target.stat("another") is None

@@ -20,6 +20,13 @@ URL = "https://a.example/images/"
         ({"url": "http://a.example:port/"}, "url: is not a URL"),
         ({"url": "http://a.example/b c"}, "url: is not a URL"),
         ({"url": "http://[::1/"}, "url: is not a URL"),
+        ({"url": "http://h\\evil/x/"}, "url: its host is neither"),
+        ({"url": "http://*.example/x/"}, "url: its host is neither"),
+        ({"url": "http://a%2Eexample/"}, "url: its host is neither"),
+        ({"url": "http://a,b/"}, "url: its host is neither"),
+        ({"url": "http://-a.example/"}, "url: its host is neither"),
+        ({"url": "http://[::1]a.example/"}, "url: its host is neither"),
+        ({"location_url": 'http://a"b/'}, "location_url: its host is neither"),
         ({"url": "http://bob:s3cret@a.example/"}, "url: must not hold credentials"),
         ({"url": "http://a.example/?s3cret"}, "url: must have neither query"),
         ({"url": "http://a.example/#"}, "url: must have neither query"),
@@ -42,6 +49,16 @@ def test_wrong_option_is_named(options, error):
     with pytest.raises(ValueError, match=f"^{error}") as caught:
         http_target(**{"url": URL, **options})
     assert "s3cret" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "host",
+    ["a", "site_a.example", "a-1.example.:80", "127.0.0.1:8080", "[::1]", "[fe80::1%25eth0]:80"],
+)
+def test_host_may_be_a_name_or_an_address(host):
+    target = http_target(f"http://{host}/images/")
+    assert target._collection.location("x") == f"http://{host}/images/x"
+    target.close()
 
 
 def test_missing_slash_is_added():

@@ -5,8 +5,8 @@ import time
 
 import pytest
 
+from glance_repl_mw.connections import interim_bytes
 from glance_repl_mw.exceptions import TargetUnavailable
-from glance_repl_mw.targets.connections import interim_bytes
 from tests.lab.certificates import Authority
 from tests.lab.targets import http_target
 from tests.unit.targets.rawweb import raw_server
@@ -137,7 +137,7 @@ def test_what_is_no_interim_answer_ends_the_body(raw, target, put, status):
 
 @pytest.mark.parametrize("method", ["stat", "put"])
 def test_interim_answers_have_an_end(raw, target, put, method, monkeypatch):
-    monkeypatch.setattr("glance_repl_mw.targets.connections.MOST_INTERIM_ANSWERS", 50)
+    monkeypatch.setattr("glance_repl_mw.connections.MOST_INTERIM_ANSWERS", 50)
 
     def serve(connection):
         connection.endlessly(INTERIM["102"])

@@ -30,6 +30,10 @@ class Handler(BaseHTTPRequestHandler):
         except ConnectionError:
             self.close_connection = True
 
+    def handle_expect_100(self) -> bool:
+        announced = self.server.announced
+        return announced(self) if announced else super().handle_expect_100()
+
     def __getattr__(self, name: str) -> Any:
         # http.server looks for do_PUT and so on.
         if not name.startswith("do_"):
@@ -102,6 +106,7 @@ class WebServer(ThreadingHTTPServer):
     """
     :ivar faults: by method, what serves it instead; not for the probes of the driver
     :ivar faults_of_probes: likewise, for these
+    :ivar announced: what serves a request whose body is announced; it tells whether that may come
     :ivar released: set at the end, so that faults which wait come to theirs
     """
 
@@ -113,6 +118,7 @@ class WebServer(ThreadingHTTPServer):
         self.requests: list[tuple[str, str]] = []
         self.faults: dict[str, Callable[[Any], None]] = {}
         self.faults_of_probes: dict[str, Callable[[Any], None]] = {}
+        self.announced: Callable[[Any], bool] | None = None
         self.connections: set[socket.socket] = set()
         self.released = threading.Event()
         self.url = f"http://127.0.0.1:{self.server_port}/images/"

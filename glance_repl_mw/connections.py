@@ -69,9 +69,11 @@ class BoundedResponse(http.client.HTTPResponse):
         self.fp.close()
         self._input = BoundedInput(sock)
         self.fp = io.BufferedReader(self._input)
+        self.allow()
 
-    def allow(self, seconds: float) -> None:
-        """Let what is read from now on take so long altogether."""
+    def allow(self, seconds: float | None = None) -> None:
+        """Let what is read from now on take so long altogether; by default the timeout."""
+        seconds = self._input.silence_seconds if seconds is None else seconds
         self._input.deadline = time.monotonic() + seconds
 
     def begin(self) -> None:
@@ -81,7 +83,6 @@ class BoundedResponse(http.client.HTTPResponse):
         :raises TimeoutError:
         """
         if self.headers is None:
-            self.allow(self._input.silence_seconds)
             super().begin()
             # urllib3 would log what it makes of odd headers, with the whole URL.
             self.msg.defects.clear()
@@ -157,3 +158,35 @@ class KeptAdapter(HTTPAdapter):
     def init_poolmanager(self, *args: Any, **kwargs: Any) -> None:
         super().init_poolmanager(*args, **kwargs)
         self.poolmanager.pool_classes_by_scheme = self.pools
+
+
+class _FirstAnswer(BoundedResponse):
+    """An answer that comes at once: an interim one asks for a body that is never sent."""
+
+    def _read_status(self) -> tuple[str, int, str]:
+        version, status, reason = super(BoundedResponse, self)._read_status()  # type: ignore[misc]
+        if 100 <= status < 200:
+            raise http.client.HTTPException("the server wants the body")
+        return version, status, reason
+
+
+class _ExpectingConnection(KeptConnection):
+    response_class = _FirstAnswer
+
+
+class _ExpectingTLSConnection(_ExpectingConnection, KeptTLSConnection):
+    """The same over TLS."""
+
+
+class _ExpectingPool(HTTPConnectionPool):
+    ConnectionCls = _ExpectingConnection
+
+
+class _ExpectingTLSPool(HTTPSConnectionPool):
+    ConnectionCls = _ExpectingTLSConnection
+
+
+class ExpectingAdapter(KeptAdapter):
+    """For requests with ``Expect: 100-continue`` whose body is never sent."""
+
+    pools = {"http": _ExpectingPool, "https": _ExpectingTLSPool}
