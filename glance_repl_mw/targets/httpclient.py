@@ -7,11 +7,9 @@ import dataclasses
 import re
 import time
 from collections.abc import Collection, Iterator, Mapping
-from http import cookiejar
 from typing import Any
 
 import requests
-from requests import adapters, auth
 from urllib3.exceptions import HTTPError, ReadTimeoutError
 from urllib3.util import Timeout
 
@@ -25,6 +23,7 @@ from glance_repl_mw.targets.headers import encoding
 from glance_repl_mw.targets.httpconfig import origin
 from glance_repl_mw.targets.retryafter import retry_after_seconds
 from glance_repl_mw.targets.sendfile import FreshAdapter, Upload
+from glance_repl_mw.targets.sessions import Authorization, plain_session
 
 # As Glance's http store asks, by requests' own default, and follows: it takes the fifth answer, so
 # four redirects, of these kinds only, and each must name a whole URL.
@@ -54,13 +53,6 @@ class NotAsGlanceReads(exceptions.TargetRefused):
     """Glance could not read this location, or would read other bytes than are there."""
 
 
-class _Session(requests.Session):
-    """Follows no redirect, and reads nothing of one: requests would read the whole body."""
-
-    def get_redirect_target(self, resp: requests.Response) -> None:
-        return None
-
-
 class Client:
     """Sends requests for one target; shared by all threads.
 
@@ -71,8 +63,8 @@ class Client:
     def __init__(self, target: str, access: Access) -> None:
         self.target = target
         self._access = access
-        self._kept = self._session(KeptAdapter)
-        self._fresh = self._session(FreshAdapter)
+        self._kept = plain_session(KeptAdapter, access.connections)
+        self._fresh = plain_session(FreshAdapter, access.connections)
 
     @property
     def stall_seconds(self) -> float:
@@ -309,15 +301,6 @@ class Client:
             raise self.error(NotAsGlanceReads, operation, f"{hint}; {why}")
         return where
 
-    def _session(self, adapter: type[adapters.HTTPAdapter]) -> requests.Session:
-        session = _Session()
-        session.trust_env = False
-        session.cookies.set_policy(cookiejar.DefaultCookiePolicy(allowed_domains=[]))
-        session.headers.update({"Accept-Encoding": "identity", "User-Agent": "glance-repl-mw"})
-        for scheme in ("http://", "https://"):
-            session.mount(scheme, adapter(pool_maxsize=self._access.connections))
-        return session
-
     def _send_again(
         self,
         request: requests.Request,
@@ -342,7 +325,7 @@ class Client:
     ) -> requests.Response:
         access = self._access
         if access.authorization and not anonymous:
-            request.auth = _Authorization(access.authorization)
+            request.auth = Authorization(access.authorization)
         prepared = session.prepare_request(request)
         if size is not None:
             del prepared.headers["Transfer-Encoding"]
@@ -426,12 +409,3 @@ class Client:
         if isinstance(error, requests.ReadTimeout | ReadTimeoutError):
             return f"no answer for {min(longest, self._access.stall_seconds):g} s"
         return httperrors.explained(error, url)
-
-
-class _Authorization(auth.AuthBase):
-    def __init__(self, value: str) -> None:
-        self._value = value
-
-    def __call__(self, request: requests.PreparedRequest) -> requests.PreparedRequest:
-        request.headers["Authorization"] = self._value
-        return request
