@@ -4,24 +4,22 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-import re
 import time
 from collections.abc import Collection, Iterator, Mapping
 from typing import Any
 
 import requests
-from urllib3.exceptions import HTTPError, ReadTimeoutError
+from urllib3.exceptions import ReadTimeoutError
 from urllib3.util import Timeout
 
 from glance_repl_mw import exceptions
-from glance_repl_mw.foreign_text import gist, printable
-from glance_repl_mw.signing import without_signatures
+from glance_repl_mw.foreign_text import printable
 from glance_repl_mw.targets import bodies, httperrors
 from glance_repl_mw.targets.access import Access
 from glance_repl_mw.targets.connections import KeptAdapter
 from glance_repl_mw.targets.headers import encoding
 from glance_repl_mw.targets.httpconfig import origin
-from glance_repl_mw.targets.retryafter import retry_after_seconds
+from glance_repl_mw.targets.httperrors import Errors
 from glance_repl_mw.targets.sendfile import FreshAdapter, Upload
 from glance_repl_mw.targets.sessions import Authorization, plain_session
 
@@ -33,11 +31,6 @@ AS_GLANCE_ASKS: Mapping[str, str] = {
 _MOST_ANSWERS = 5
 _FOLLOWED = (301, 302)
 _LONGEST_URL = 8192
-_REASON_CHARACTERS = 100
-_HINT_CHARACTERS = 200
-_UNCUT_CHARACTERS = 2000
-_USER = re.compile(r"//[^/@\s]*@")
-_WORTH_A_RETRY = frozenset({408, 425, 429})
 
 
 @dataclasses.dataclass(frozen=True)
@@ -63,6 +56,7 @@ class Client:
     def __init__(self, target: str, access: Access) -> None:
         self.target = target
         self._access = access
+        self._errors = Errors(target, access)
         self._kept = plain_session(KeptAdapter, access.connections)
         self._fresh = plain_session(FreshAdapter, access.connections)
 
@@ -104,7 +98,7 @@ class Client:
         :raises TargetRefused:
         """
         request = requests.Request(method, url, headers=headers, data=body)
-        with self._translating(operation, method, url, seconds):
+        with self._errors.translating(operation, method, url, seconds):
             if once:
                 response = self._send(self._fresh, request, anonymous, seconds)
             else:
@@ -119,7 +113,7 @@ class Client:
         :raises TargetRefused:
         """
         request = requests.Request("PUT", url, data=upload)
-        with self._translating(operation, "PUT", url):
+        with self._errors.translating(operation, "PUT", url):
             response = self._send(self._fresh, request, size=upload.size)
         return self._finish(operation, response, allow)
 
@@ -140,11 +134,11 @@ class Client:
         :raises TargetRefused:
         """
         request = requests.Request(method, url, headers=headers, data=body)
-        with self._translating(operation, method, url):
+        with self._errors.translating(operation, method, url):
             response = self._send_again(request)
         with response:
             if response.status_code not in allow:
-                raise self._refusal(operation, response)
+                raise self._errors.refusal(operation, response)
             yield response.status_code, self._blocks(operation, response)
 
     def blocks(
@@ -160,7 +154,7 @@ class Client:
         response = self._follow(operation, "GET", url, asked, anonymous=anonymous)
         if response.status_code != (206 if offset else 200):
             with response:
-                raise self._refusal(operation, response)
+                raise self._errors.refusal(operation, response)
         return self._closing(operation, response)
 
     def head(self, operation: str, url: str, allow: Collection[int]) -> Answer:
@@ -192,7 +186,7 @@ class Client:
         )
         with response:
             if response.status_code not in allow:
-                raise self._refusal(operation, response)
+                raise self._errors.refusal(operation, response)
             if response.status_code < 300:
                 self.require_plain(operation, "GET", url, response.headers)
             content = self._first(operation, response, count, seconds)
@@ -216,7 +210,7 @@ class Client:
         """The first ``count`` bytes of a body, or all, within so many seconds."""
         content, end = b"", time.monotonic() + seconds
         url = str(response.url)
-        with self._translating(operation, "GET", url, seconds):
+        with self._errors.translating(operation, "GET", url, seconds):
             try:
                 while len(content) < count:
                     left = end - time.monotonic()
@@ -239,7 +233,7 @@ class Client:
         """The body as it is sent, which must be as the object is."""
         method, url = str(response.request.method), str(response.url)
         self.require_plain(operation, method, url, response.headers)
-        with self._translating(operation, method, url):
+        with self._errors.translating(operation, method, url):
             yield from bodies.blocks(response, self._access.stall_seconds)
 
     def _follow(
@@ -264,7 +258,7 @@ class Client:
             request = requests.Request(method, here, headers={**AS_GLANCE_ASKS, **asked})
             stranger = anonymous or origin(here) != origin(url)
             left = max(0.01, end - time.monotonic()) if seconds else None
-            with self._translating(operation, method, here, seconds):
+            with self._errors.translating(operation, method, here, seconds):
                 if once:
                     response = self._send(self._fresh, request, stranger, left)
                 else:
@@ -345,67 +339,12 @@ class Client:
     ) -> Answer:
         with response:
             if response.status_code not in allow:
-                raise self._refusal(operation, response)
+                raise self._errors.refusal(operation, response)
             content = bodies.beginning(response, self._access.stall_seconds)
             return Answer(response.status_code, response.headers, content)
-
-    def _refusal(self, operation: str, response: requests.Response) -> exceptions.TargetError:
-        """The error that an answer means."""
-        status = response.status_code
-        kind: type[exceptions.TargetError] = exceptions.TargetRefused
-        if status >= 500 or status in _WORTH_A_RETRY:
-            kind = exceptions.TargetUnavailable
-        elif status in (404, 410) and response.request.method == "GET":
-            kind = exceptions.ReplicaMissing
-        hint = f"{response.request.method} {response.url}: {self._told(response)}"
-        if status == 413:
-            hint += f"; {httperrors.TOO_LARGE}"
-        error = self.error(kind, operation, hint)
-        if isinstance(error, exceptions.TargetUnavailable):
-            error.retry_after_seconds = retry_after_seconds(response.headers.get("Retry-After"))
-        return error
-
-    def _told(self, response: requests.Response) -> str:
-        """Status, reason and the gist of the page of an answer, each said once."""
-        reason = self._shown(response.reason or "", _REASON_CHARACTERS)
-        told = f"{response.status_code} {reason}".rstrip()
-        is_text = response.headers.get("Content-Type", "").startswith("text/")
-        if not is_text or encoding(response.headers):
-            return told
-        page = bodies.beginning(response, self._access.stall_seconds).decode("utf-8", "replace")
-        text = self._shown(gist(self._without_secrets(page), _UNCUT_CHARACTERS), _HINT_CHARACTERS)
-        is_news = any(each.isalnum() for each in text) and text.lower() not in told.lower()
-        return f"{told}: {text}" if is_news else told
-
-    def _shown(self, text: str, most: int) -> str:
-        """Text of the server's, fit to be shown: no part of a secret stays when it is cut."""
-        return printable(self._without_secrets(text[:_UNCUT_CHARACTERS]), most)
 
     def error(
         self, kind: type[exceptions.TargetError], operation: str, hint: str
     ) -> exceptions.TargetError:
-        return kind(target=self.target, operation=operation, hint=self._without_secrets(hint))
-
-    def _without_secrets(self, text: str) -> str:
-        for secret in self._access.secrets:
-            text = text.replace(secret, "***")
-        return without_signatures(_USER.sub("//", text))
-
-    @contextlib.contextmanager
-    def _translating(
-        self, operation: str, method: str, url: str, seconds: float | None = None
-    ) -> Iterator[None]:
-        """Turn the errors of requests and urllib3 into ``TargetUnavailable``."""
-        try:
-            yield
-        except (requests.RequestException, HTTPError) as error:
-            hint = f"{method} {printable(url, 500)}: {self._explain(error, url, seconds)}"
-            raise self.error(exceptions.TargetUnavailable, operation, hint) from error
-
-    def _explain(self, error: Exception, url: str, seconds: float | None) -> str:
-        longest = seconds or float("inf")
-        if isinstance(error, requests.ConnectTimeout):
-            return f"no connection within {min(longest, self._access.connect_seconds):g} s"
-        if isinstance(error, requests.ReadTimeout | ReadTimeoutError):
-            return f"no answer for {min(longest, self._access.stall_seconds):g} s"
-        return httperrors.explained(error, url)
+        """An error of this target, whose hint shows no secret."""
+        return self._errors.error(kind, operation, hint)

@@ -2,15 +2,24 @@
 
 from __future__ import annotations
 
+import contextlib
 import http.client
 import re
 import socket
 import ssl
+from collections.abc import Iterator
 from urllib import parse
 
+import requests
 from urllib3 import exceptions as urllib3_exceptions
 
-from glance_repl_mw.foreign_text import printable
+from glance_repl_mw import exceptions
+from glance_repl_mw.foreign_text import gist, printable
+from glance_repl_mw.signing import without_signatures
+from glance_repl_mw.targets import bodies
+from glance_repl_mw.targets.access import Access
+from glance_repl_mw.targets.headers import encoding
+from glance_repl_mw.targets.retryafter import retry_after_seconds
 
 TOO_LARGE = (
     "the server takes no body of that size: raise its limit (nginx: client_max_body_size 0; "
@@ -20,6 +29,11 @@ COMPRESSED = (
     "the server compresses what it sends (Content-Encoding: {encoding}), and Glance would give "
     "these bytes to its users; switch compression off for this location"
 )
+_WORTH_A_RETRY = frozenset({408, 425, 429})
+_REASON_CHARACTERS = 100
+_HINT_CHARACTERS = 200
+_UNCUT_CHARACTERS = 2000
+_USER = re.compile(r"//[^/@\s]*@")
 _DEEPEST = 20
 _CONNECTING = (
     urllib3_exceptions.NewConnectionError,
@@ -30,6 +44,76 @@ _CLASSES = re.compile(
     r"<[\w.]+ object at 0x[0-9a-f]+>|\b[A-Z]\w*(?:Pool|Connection|Error)\([^()]*\)"
 )
 _UNCLEAR = "the answer cannot be understood"
+
+
+class Errors:
+    """Makes the errors of one target, none of which shows a secret; shared by all threads."""
+
+    def __init__(self, target: str, access: Access) -> None:
+        self._target = target
+        self._access = access
+
+    def refusal(self, operation: str, response: requests.Response) -> exceptions.TargetError:
+        """The error that an answer means."""
+        status = response.status_code
+        kind: type[exceptions.TargetError] = exceptions.TargetRefused
+        if status >= 500 or status in _WORTH_A_RETRY:
+            kind = exceptions.TargetUnavailable
+        elif status in (404, 410) and response.request.method == "GET":
+            kind = exceptions.ReplicaMissing
+        hint = f"{response.request.method} {response.url}: {self._told(response)}"
+        if status == 413:
+            hint += f"; {TOO_LARGE}"
+        error = self.error(kind, operation, hint)
+        if isinstance(error, exceptions.TargetUnavailable):
+            error.retry_after_seconds = retry_after_seconds(response.headers.get("Retry-After"))
+        return error
+
+    def _told(self, response: requests.Response) -> str:
+        """Status, reason and the gist of the page of an answer, each said once."""
+        reason = self._shown(response.reason or "", _REASON_CHARACTERS)
+        told = f"{response.status_code} {reason}".rstrip()
+        is_text = response.headers.get("Content-Type", "").startswith("text/")
+        if not is_text or encoding(response.headers):
+            return told
+        page = bodies.beginning(response, self._access.stall_seconds).decode("utf-8", "replace")
+        text = self._shown(gist(self._without_secrets(page), _UNCUT_CHARACTERS), _HINT_CHARACTERS)
+        is_news = any(each.isalnum() for each in text) and text.lower() not in told.lower()
+        return f"{told}: {text}" if is_news else told
+
+    def _shown(self, text: str, most: int) -> str:
+        """Text of the server's, fit to be shown: no part of a secret stays when it is cut."""
+        return printable(self._without_secrets(text[:_UNCUT_CHARACTERS]), most)
+
+    def error(
+        self, kind: type[exceptions.TargetError], operation: str, hint: str
+    ) -> exceptions.TargetError:
+        """An error of this kind."""
+        return kind(target=self._target, operation=operation, hint=self._without_secrets(hint))
+
+    def _without_secrets(self, text: str) -> str:
+        for secret in self._access.secrets:
+            text = text.replace(secret, "***")
+        return without_signatures(_USER.sub("//", text))
+
+    @contextlib.contextmanager
+    def translating(
+        self, operation: str, method: str, url: str, seconds: float | None = None
+    ) -> Iterator[None]:
+        """Turn the errors of requests and urllib3 into ``TargetUnavailable``."""
+        try:
+            yield
+        except (requests.RequestException, urllib3_exceptions.HTTPError) as error:
+            hint = f"{method} {printable(url, 500)}: {self._explain(error, url, seconds)}"
+            raise self.error(exceptions.TargetUnavailable, operation, hint) from error
+
+    def _explain(self, error: Exception, url: str, seconds: float | None) -> str:
+        longest = seconds or float("inf")
+        if isinstance(error, requests.ConnectTimeout):
+            return f"no connection within {min(longest, self._access.connect_seconds):g} s"
+        if isinstance(error, requests.ReadTimeout | urllib3_exceptions.ReadTimeoutError):
+            return f"no answer for {min(longest, self._access.stall_seconds):g} s"
+        return explained(error, url)
 
 
 def explained(error: BaseException, url: str) -> str:
