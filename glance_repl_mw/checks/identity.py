@@ -14,7 +14,7 @@ from glance_repl_mw.db.survey import ReplicaSurvey
 from glance_repl_mw.reconciler.assembly import PlaceCheck
 from glance_repl_mw.spool.directory import Spool
 from glance_repl_mw.targets.base import Target
-from glance_repl_mw.targets.guarded import MARKER, GuardedTarget
+from glance_repl_mw.targets.guarded import MARKER, READ_SECONDS, GuardedTarget
 
 _WHERE = "deletions"
 
@@ -45,7 +45,7 @@ def check(deployment: Deployment, targets: Mapping[str, Target]) -> Iterator[Fin
 
 def _check_marker(target: Target, deployment: str) -> Iterator[Finding]:
     try:
-        if target.read(MARKER, 1) is None:
+        if target.read(MARKER, 1, READ_SECONDS) is None:
             yield note(target.name, f"has no {MARKER} yet: it is written at the first use")
             return
         GuardedTarget(target, deployment).confirm("check", 0)

@@ -184,12 +184,44 @@ class Client:
         response = self._follow(
             operation, "GET", url, asked, anonymous=True, once=True, seconds=seconds
         )
+        end = time.monotonic() + seconds
+        return self._begun(operation, response, allow, count, seconds, end)
+
+    def read(
+        self, operation: str, url: str, allow: Collection[int], count: int, seconds: float
+    ) -> Answer:
+        """GET the first ``count`` bytes where they are written, on a new connection.
+
+        :param seconds: until its bytes are there
+        :raises TargetUnavailable:
+        :raises TargetRefused: also where the server compresses
+        """
+        end = time.monotonic() + seconds
+        with self._errors.translating(operation, "GET", url, seconds):
+            response = self._send(self._fresh, requests.Request("GET", url), seconds=seconds)
+        return self._begun(operation, response, allow, count, seconds, end)
+
+    def _begun(
+        self,
+        operation: str,
+        response: requests.Response,
+        allow: Collection[int],
+        count: int,
+        seconds: float,
+        end: float,
+    ) -> Answer:
+        """The answer with the first ``count`` bytes, which must be the object's own.
+
+        :param seconds: as the error tells how long was waited
+        :param end: until when
+        """
         with response:
             if response.status_code not in allow:
-                raise self._errors.refusal(operation, response)
+                raise self._errors.refusal(operation, response, end)
             if response.status_code < 300:
+                url = str(response.url)
                 self.require_plain(operation, "GET", url, response.headers)
-            content = self._first(operation, response, count, seconds)
+            content = self._first(operation, response, count, seconds, end)
             return Answer(response.status_code, response.headers, content)
 
     def require_plain(
@@ -205,11 +237,15 @@ class Client:
             raise self.error(NotAsGlanceReads, operation, f"{method} {url}: {why}")
 
     def _first(
-        self, operation: str, response: requests.Response, count: int, seconds: float
+        self,
+        operation: str,
+        response: requests.Response,
+        count: int,
+        seconds: float,
+        end: float,
     ) -> bytes:
-        """The first ``count`` bytes of a body, or all, within so many seconds."""
-        content, end = b"", time.monotonic() + seconds
-        url = str(response.url)
+        """The first ``count`` bytes of a body, or all, in time."""
+        content, url = b"", str(response.url)
         with self._errors.translating(operation, "GET", url, seconds):
             try:
                 while len(content) < count:

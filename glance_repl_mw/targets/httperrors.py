@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import contextlib
 import http.client
+import math
 import re
 import socket
 import ssl
+import time
 from collections.abc import Iterator
 from urllib import parse
 
@@ -53,15 +55,17 @@ class Errors:
         self._target = target
         self._access = access
 
-    def refusal(self, operation: str, response: requests.Response) -> exceptions.TargetError:
-        """The error that an answer means."""
+    def refusal(
+        self, operation: str, response: requests.Response, end: float = math.inf
+    ) -> exceptions.TargetError:
+        """The error that an answer means, whose page is read until ``end`` at most."""
         status = response.status_code
         kind: type[exceptions.TargetError] = exceptions.TargetRefused
         if status >= 500 or status in _WORTH_A_RETRY:
             kind = exceptions.TargetUnavailable
         elif status in (404, 410) and response.request.method == "GET":
             kind = exceptions.ReplicaMissing
-        hint = f"{response.request.method} {response.url}: {self._told(response)}"
+        hint = f"{response.request.method} {response.url}: {self._told(response, end)}"
         if status == 413:
             hint += f"; {TOO_LARGE}"
         error = self.error(kind, operation, hint)
@@ -69,14 +73,15 @@ class Errors:
             error.retry_after_seconds = retry_after_seconds(response.headers.get("Retry-After"))
         return error
 
-    def _told(self, response: requests.Response) -> str:
+    def _told(self, response: requests.Response, end: float) -> str:
         """Status, reason and the gist of the page of an answer, each said once."""
         reason = self._shown(response.reason or "", _REASON_CHARACTERS)
         told = f"{response.status_code} {reason}".rstrip()
         is_text = response.headers.get("Content-Type", "").startswith("text/")
         if not is_text or encoding(response.headers):
             return told
-        page = bodies.beginning(response, self._access.stall_seconds).decode("utf-8", "replace")
+        seconds = min(self._access.stall_seconds, end - time.monotonic())
+        page = bodies.beginning(response, seconds).decode("utf-8", "replace")
         text = self._shown(gist(self._without_secrets(page), _UNCUT_CHARACTERS), _HINT_CHARACTERS)
         is_news = any(each.isalnum() for each in text) and text.lower() not in told.lower()
         return f"{told}: {text}" if is_news else told
