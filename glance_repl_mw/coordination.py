@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import functools
 import os
+import socket
 import threading
 import time
 import uuid
@@ -21,9 +22,11 @@ from tooz import ToozError, coordination, hashring, locking
 
 from glance_repl_mw import exceptions
 from glance_repl_mw.background import in_background
+from glance_repl_mw.causes import causes
 from glance_repl_mw.locking import ImageLocks, name_of
 from glance_repl_mw.model import SHARE_LETTERS
 from glance_repl_mw.nodes import Nodes
+from glance_repl_mw.urls import NOT_A_URL, is_cut_by_password, is_url
 
 LOG = log.getLogger(__name__)
 
@@ -86,7 +89,7 @@ class CoordinatedNodes(Nodes):
         # Drivers of tooz let errors of their libraries out, each another kind.
         except Exception as error:
             if self._members is not None or self._coordinator is None:
-                LOG.warning("The other nodes are not known now: %s", error)
+                LOG.warning("The other nodes are not known now: %s", problem_of(error))
             self._members, self._share = None, frozenset()
 
     def _listed(self, coordinator: coordination.CoordinationDriver) -> frozenset[str]:
@@ -168,7 +171,7 @@ class SharedImageLocks(ImageLocks):
             is_held = asked.result(self._wait_seconds + _PATIENCE_SECONDS)
         except Exception as error:
             self._absence.failed(asked_at)
-            raise OSError(f"{type(error).__name__}: {error}") from error
+            raise OSError(problem_of(error)) from error
         if not is_held:
             raise TimeoutError
 
@@ -313,13 +316,40 @@ def check_url(url: str) -> None:
 
     :raises ConfigError:
     """
+    if "://" not in url or is_cut_by_password(url):
+        raise _unusable(NOT_A_URL)
     try:
         coordination.get_coordinator(url, b"check")
-    except (ToozError, ImportError, RuntimeError, ValueError) as error:
-        # stevedore's error for an unknown driver is a RuntimeError; none of them holds the URL.
-        raise exceptions.ConfigError(
-            operation="read configuration", hint=f"[replication] coordination_url: {error}"
-        ) from error
+    except ValueError:
+        # Its text quotes what cannot be parsed: a part of the password, say.
+        why = "has an option with a wrong value" if is_url(url) else NOT_A_URL
+        raise _unusable(why) from None
+    except ImportError as error:
+        raise _unusable(f"{error} (is the driver installed?)") from None
+    except RuntimeError:
+        # Of stevedore.
+        raise _unusable(f"tooz has no driver for {url.partition('://')[0]}://") from None
+    except ToozError as error:
+        raise _unusable(problem_of(error)) from None
+
+
+def _unusable(hint: str) -> exceptions.ConfigError:
+    return exceptions.ConfigError(
+        operation="read configuration", hint=f"[replication] coordination_url: {hint}"
+    )
+
+
+def problem_of(error: BaseException) -> str:
+    """What is wrong with a coordinator: kinds of errors, since their texts may quote its URL."""
+    chain = list(causes(error))
+    root = chain[-1]
+    number = next((each.errno for each in chain if isinstance(each, OSError) and each.errno), 0)
+    if isinstance(root, socket.gaierror):
+        inner = "the host name does not resolve"
+    else:
+        inner = os.strerror(number) if number else type(root).__name__
+    outer = type(error).__name__
+    return outer if outer == inner else f"{outer} ({inner})"
 
 
 def look(url: str) -> frozenset[str]:

@@ -22,10 +22,12 @@ from oslo_config import cfg
 
 from glance_repl_mw import bounded, credentials, exceptions, patches
 from glance_repl_mw.answers import Listing, image_of, listing_of, locations_of
+from glance_repl_mw.causes import causes
 from glance_repl_mw.foreign_text import printable
 from glance_repl_mw.model import Image
 from glance_repl_mw.own_requests import OwnRequests
 from glance_repl_mw.signing import without_signatures
+from glance_repl_mw.urls import NOT_A_URL, without_user_info
 
 USER_AGENT = "glance-repl-mw"
 _BLOCK_BYTES = 1024**2
@@ -39,6 +41,10 @@ _LIST = "list images"
 _FOREIGN_PAGE = 100
 _FOREIGN_PAGES = 20
 _MOST_TEXT = 1000
+# The text of these quotes what was taken for host or port, such as a part of a proxy's password.
+_NO_URL = (requests.exceptions.InvalidURL, urllib3.exceptions.LocationValueError)
+_NOT_PARSED = "the answer, or the address that was asked, cannot be parsed"
+_NOT_A_URL = f"the address of Glance, of Keystone or of a proxy in the environment {NOT_A_URL}"
 _PATCH_TYPE = "application/openstack-images-v2.1-json-patch"
 
 
@@ -412,12 +418,15 @@ def _path(query: Mapping[str, Any]) -> str:
     return f"/v2/images?{parse.urlencode(query, safe=':,')}"
 
 
-def _is_too_large(error: BaseException | None) -> bool:
+def _is_too_large(error: BaseException) -> bool:
     """Whether an answer of Glance was read only to the bound."""
-    while error is not None and not isinstance(error, bounded.AnswerTooLarge):
-        error = error.__cause__ or error.__context__
-    return error is not None
+    return any(isinstance(each, bounded.AnswerTooLarge) for each in causes(error))
 
 
 def _text(error: Exception) -> str:
-    return printable(without_signatures(str(error)), _MOST_OF_AN_ERROR) or type(error).__name__
+    if any(isinstance(each, _NO_URL) for each in causes(error)):
+        return _NOT_A_URL
+    if type(error) is ValueError:
+        return _NOT_PARSED
+    text = without_signatures(without_user_info(str(error)))
+    return printable(text, _MOST_OF_AN_ERROR) or type(error).__name__

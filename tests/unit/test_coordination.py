@@ -3,7 +3,9 @@
 Real coordinators are in tests/functional/test_nodes.py and test_coordinators.py.
 """
 
+import socket
 import threading
+import traceback
 import types
 from concurrent import futures
 
@@ -39,10 +41,69 @@ def test_url_that_tooz_does_not_know(url):
         coordination.check_url(url)
 
 
-def test_url_of_no_driver_shows_no_secret():
-    with pytest.raises(exceptions.ConfigError) as raised:
-        coordination.check_url("nonsense://user:hunter2@host")
-    assert "hunter2" not in str(raised.value)
+@pytest.mark.parametrize(
+    ("url", "match"),
+    [
+        ("nonsense://user:hunter2@host", "no driver for nonsense://"),
+        ("user:hunter2@host", "%XX"),
+        ("etcd3+http://user:hunter2#@host", "%XX"),
+        ("etcd3+http://user:hunter2/@host", "%XX"),
+        ("redis://user:hunter2#@host", "%XX"),
+        ("redis://user:12?hunter2@host", "%XX"),
+        ("mysql://user:[hunter2]@host/tooz", "%XX"),
+        ("redis://host?timeout=hunter2", "an option with a wrong value"),
+    ],
+)
+def test_what_is_wrong_with_a_url_shows_no_secret(url, match):
+    with pytest.raises(exceptions.ConfigError, match=match) as raised:
+        coordination.check_url(url)
+    assert "hunter2" not in "".join(traceback.format_exception(raised.value))
+    assert "user" not in raised.value.hint
+
+
+def failure(kind, text, cause):
+    try:
+        try:
+            raise cause
+        except type(cause):
+            raise kind(text)  # noqa: B904 - as drivers do
+    except kind as error:
+        return error
+
+
+@pytest.mark.parametrize(
+    ("cause", "told"),
+    [
+        (
+            ConnectionRefusedError(111, "at user:hunter2"),
+            "ToozConnectionError (Connection refused)",
+        ),
+        (socket.gaierror(-2, "hunter2"), "ToozConnectionError (the host name does not resolve)"),
+        (PermissionError("user, hunter2"), "ToozConnectionError (PermissionError)"),
+        (ValueError("hunter2"), "ToozConnectionError (ValueError)"),
+    ],
+)
+def test_problem_of_a_coordinator_shows_no_secret(cause, told):
+    error = failure(coordination.coordination.ToozConnectionError, "user:hunter2", cause)
+    assert coordination.problem_of(error) == told
+    assert coordination.problem_of(ValueError("hunter2")) == "ValueError"
+
+
+def test_lock_that_cannot_be_had_shows_no_secret(locks, coordinator, caplog):
+    coordinator.errors["connect"] = [ValueError("hunter2")]
+    assert not is_had(locks)
+    assert "ValueError" in caplog.text
+    assert "hunter2" not in caplog.text
+
+
+def test_nodes_that_are_not_known_show_no_secret(monkeypatch, caplog):
+    def connected(url, member):
+        raise ValueError("hunter2")
+
+    monkeypatch.setattr(coordination, "connected", connected)
+    CoordinatedNodes("redis://127.0.0.1:1", "me")._look()
+    assert "ValueError" in caplog.text
+    assert "hunter2" not in caplog.text
 
 
 class Lock:

@@ -11,6 +11,7 @@ PACKAGE = Path(glance_repl_mw.__file__).parent
 RANKS = {
     "background": 0,
     "bounded": 0,
+    "causes": 0,
     "db.migrations": 0,
     "foreign_text": 0,
     "inquiry": 0,
@@ -25,6 +26,7 @@ RANKS = {
     "spare_threads": 0,
     "substitution": 0,
     "tee": 0,
+    "urls": 0,
     "bodies": 1,
     "exceptions": 1,
     "launcher": 1,
