@@ -26,13 +26,13 @@ from glance_repl_mw.causes import causes
 from glance_repl_mw.foreign_text import printable
 from glance_repl_mw.model import Image
 from glance_repl_mw.own_requests import OwnRequests
-from glance_repl_mw.signing import without_signatures
-from glance_repl_mw.urls import NOT_A_URL, without_user_info
+from glance_repl_mw.urls import NOT_A_URL, without_queries, without_user_info
 
 USER_AGENT = "glance-repl-mw"
 _BLOCK_BYTES = 1024**2
 _CHANGE_ATTEMPTS = 5
 _MOST_OF_AN_ERROR = 500
+_MOST_READ_OF_AN_ERROR = 10_000
 # Glance shows these for a moment, and for ever where it died in the middle of a delete.
 _BEING_DELETED = ("deleted", "pending_delete")
 _NO_PROPERTY = "glance_repl_no_such_property"
@@ -428,5 +428,5 @@ def _text(error: Exception) -> str:
         return _NOT_A_URL
     if type(error) is ValueError:
         return _NOT_PARSED
-    text = without_signatures(without_user_info(str(error)))
+    text = without_queries(without_user_info(str(error)[:_MOST_READ_OF_AN_ERROR]))
     return printable(text, _MOST_OF_AN_ERROR) or type(error).__name__

@@ -2,6 +2,8 @@
 
 A password with special characters ends too early for who parses its URL, so that a part of it is
 taken for a host, a port or a path. Errors of parsing, and of connecting, quote such a part.
+
+The query of a URL that others made may be a signature, with which anybody can read what it names.
 """
 
 from __future__ import annotations
@@ -12,7 +14,15 @@ from urllib import parse
 
 NOT_A_URL = "is not a URL; write special characters of a password as %XX"
 # Also where the password holds what ends an authority; but a port and a path are none.
-_USER_INFO = re.compile(r"(?<=://)(?:[^/\s@]+(?:@[^/\s@]+)*|[^/\s@:\[]*:(?!\d*[/?#\s])\S*)@")
+# Each repetition has a limit, since what is searched may be made to take long.
+_USER_INFO = re.compile(
+    r"(?<=://)(?:[^/\s@]{1,500}(?:@[^/\s@]{1,500}){0,9}|[^/\s@:\[]{0,100}:(?!\d*[/?#\s])\S{0,500})@"
+)
+# A query, or a fragment, up to the end of the word or what a sentence puts behind a URL.
+_QUERY = re.compile(
+    r"""(?:(?P<url>\bhttps?://[^\s?#"<>]{0,500})[?#]|\?[^\s?="<>]{1,100}=)"""
+    r"""[^\s"<>]*?(?=['":;,.)\]]{0,3}(?:[\s"<>]|$))"""
+)
 _SPECIAL = re.compile(r"[/?#@:\[\]]")
 _SHORTEST_PART = 4
 
@@ -20,6 +30,16 @@ _SHORTEST_PART = 4
 def without_user_info(text: str) -> str:
     """Any text, without user and password in the URLs that it quotes."""
     return _USER_INFO.sub("***@", text)
+
+
+def without_query(url: str) -> str:
+    """A URL, whatever it holds, up to its query."""
+    return re.split("[?#]", url, maxsplit=1)[0]
+
+
+def without_queries(text: str) -> str:
+    """Any text, without the queries of the URLs that it quotes, whole ones or paths."""
+    return _QUERY.sub(lambda found: found["url"] or "", text)
 
 
 def is_cut_by_password(url: str) -> bool:

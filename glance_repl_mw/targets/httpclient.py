@@ -22,6 +22,7 @@ from glance_repl_mw.targets.httpconfig import origin
 from glance_repl_mw.targets.httperrors import Errors
 from glance_repl_mw.targets.sendfile import FreshAdapter, Upload
 from glance_repl_mw.targets.sessions import Authorization, plain_session
+from glance_repl_mw.urls import without_query
 
 # As Glance's http store asks, by requests' own default, and follows: it takes the fifth answer, so
 # four redirects, of these kinds only, and each must name a whole URL.
@@ -234,7 +235,8 @@ class Client:
         found = encoding(answered)
         if found:
             why = httperrors.COMPRESSED.format(encoding=found)
-            raise self.error(NotAsGlanceReads, operation, f"{method} {url}: {why}")
+            hint = f"{method} {without_query(url)}: {why}"
+            raise self.error(NotAsGlanceReads, operation, hint)
 
     def _first(
         self,
@@ -257,7 +259,7 @@ class Client:
             except ReadTimeoutError:
                 if not content:
                     raise
-                hint = f"GET {url}: only {len(content)} bytes within {seconds:g} s"
+                hint = f"GET {without_query(url)}: only {len(content)} bytes within {seconds:g} s"
                 raise self.error(exceptions.TargetUnavailable, operation, hint) from None
         return content
 
@@ -325,9 +327,8 @@ class Client:
             except ValueError:
                 why = "that is no URL"
         if why:
-            hint = (
-                f"{response.request.method} {response.url}: {status} leads to {printable(where)}"
-            )
+            asked = f"{response.request.method} {without_query(str(response.url))}"
+            hint = f"{asked}: {status} leads to {printable(without_query(where))}"
             raise self.error(NotAsGlanceReads, operation, f"{hint}; {why}")
         return where
 

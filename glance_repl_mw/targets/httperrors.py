@@ -17,11 +17,11 @@ from urllib3 import exceptions as urllib3_exceptions
 
 from glance_repl_mw import exceptions
 from glance_repl_mw.foreign_text import gist, printable
-from glance_repl_mw.signing import without_signatures
 from glance_repl_mw.targets import bodies
 from glance_repl_mw.targets.access import Access
 from glance_repl_mw.targets.headers import encoding
 from glance_repl_mw.targets.retryafter import retry_after_seconds
+from glance_repl_mw.urls import without_queries, without_query, without_user_info
 
 TOO_LARGE = (
     "the server takes no body of that size: raise its limit (nginx: client_max_body_size 0; "
@@ -35,7 +35,8 @@ _WORTH_A_RETRY = frozenset({408, 425, 429})
 _REASON_CHARACTERS = 100
 _HINT_CHARACTERS = 200
 _UNCUT_CHARACTERS = 2000
-_USER = re.compile(r"//[^/@\s]*@")
+# More than the gist of a page is looked for in, so that no secret is cut there.
+_PAGE_BYTES = 16 * 1024
 _DEEPEST = 20
 _CONNECTING = (
     urllib3_exceptions.NewConnectionError,
@@ -65,7 +66,8 @@ class Errors:
             kind = exceptions.TargetUnavailable
         elif status in (404, 410) and response.request.method == "GET":
             kind = exceptions.ReplicaMissing
-        hint = f"{response.request.method} {response.url}: {self._told(response, end)}"
+        asked = f"{response.request.method} {without_query(str(response.url))}"
+        hint = f"{asked}: {self._told(response, end)}"
         if status == 413:
             hint += f"; {TOO_LARGE}"
         error = self.error(kind, operation, hint)
@@ -81,7 +83,7 @@ class Errors:
         if not is_text or encoding(response.headers):
             return told
         seconds = min(self._access.stall_seconds, end - time.monotonic())
-        page = bodies.beginning(response, seconds).decode("utf-8", "replace")
+        page = bodies.beginning(response, seconds)[:_PAGE_BYTES].decode("utf-8", "replace")
         text = self._shown(gist(self._without_secrets(page), _UNCUT_CHARACTERS), _HINT_CHARACTERS)
         is_news = any(each.isalnum() for each in text) and text.lower() not in told.lower()
         return f"{told}: {text}" if is_news else told
@@ -97,9 +99,10 @@ class Errors:
         return kind(target=self._target, operation=operation, hint=self._without_secrets(hint))
 
     def _without_secrets(self, text: str) -> str:
+        """The text without our secrets, and without those that others put into URLs."""
         for secret in self._access.secrets:
             text = text.replace(secret, "***")
-        return without_signatures(_USER.sub("//", text))
+        return without_queries(without_user_info(text))
 
     @contextlib.contextmanager
     def translating(
@@ -109,7 +112,8 @@ class Errors:
         try:
             yield
         except (requests.RequestException, urllib3_exceptions.HTTPError) as error:
-            hint = f"{method} {printable(url, 500)}: {self._explain(error, url, seconds)}"
+            asked = f"{method} {printable(without_query(url), 500)}"
+            hint = f"{asked}: {self._explain(error, url, seconds)}"
             raise self.error(exceptions.TargetUnavailable, operation, hint) from error
 
     def _explain(self, error: Exception, url: str, seconds: float | None) -> str:
