@@ -13,6 +13,7 @@ from oslo_config import cfg
 
 from glance_repl_mw import bounded, exceptions, opts, substitution
 from glance_repl_mw.seconds import LONGEST_TIMEOUT_SECONDS, Seconds
+from glance_repl_mw.urls import is_http_url
 
 _BY_PASSWORD = ("password", "v3password")
 _BY_TOKEN = ("token", "v3token")
@@ -143,7 +144,7 @@ def _check_session(conf: cfg.ConfigOpts) -> None:
 
 def _check_url(section: str, options: cfg.ConfigOpts.GroupAttr, name: str) -> None:
     url = _value(options, name)
-    if url and not url.startswith(("http://", "https://")):
+    if url and not is_http_url(url):
         raise _wrong(section, f"{name}: is not a URL of the form http(s)://HOST[:PORT]/PATH")
 
 

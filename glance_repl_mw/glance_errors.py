@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import http
-import re
 from collections.abc import Iterator
-from urllib import parse
 
 import glanceclient.exc
 import keystoneauth1.exceptions
@@ -14,12 +12,17 @@ import requests
 import urllib3.exceptions
 
 from glance_repl_mw import bounded, exceptions
+from glance_repl_mw.causes import causes
 from glance_repl_mw.foreign_text import printable
 from glance_repl_mw.network_errors import UNCLEAR, explained
-from glance_repl_mw.signing import without_signatures
+from glance_repl_mw.urls import NOT_A_URL, without_queries, without_query, without_user_info
 
 _MOST_OF_AN_ERROR = 500
-_USER = re.compile(r"//[^/@\s]*@")
+_MOST_READ_OF_AN_ERROR = 10_000
+# The text of these quotes what was taken for host or port, such as a part of a proxy's password.
+_NO_URL = (requests.exceptions.InvalidURL, urllib3.exceptions.LocationValueError)
+_NOT_PARSED = "the answer, or the address that was asked, cannot be parsed"
+_NOT_A_URL = f"the address of Glance, of Keystone or of a proxy in the environment {NOT_A_URL}"
 # The clients' own: of an error without a Content-Type, as proxies send them, of JSON that is too
 # deep or has a number of too many digits, of a token whose date is out of all bounds.
 _UNCLEAR = (
@@ -70,13 +73,6 @@ def http_status(error: BaseException | None) -> int:
     return next((status for status in found if isinstance(status, int)), 0)
 
 
-def causes(error: BaseException | None) -> Iterator[BaseException]:
-    """The error and those that it was made of, which the clients leave in its context."""
-    while error is not None:
-        yield error
-        error = error.__cause__ or error.__context__
-
-
 def _refusal(error: Exception) -> str:
     """What the server said; glanceclient names its own class where that is nothing."""
     if getattr(error, "details", None) != type(error).__name__:
@@ -88,9 +84,13 @@ def _refusal(error: Exception) -> str:
 
 
 def _told(error: Exception, timeout_seconds: float) -> str:
+    if any(isinstance(each, _NO_URL) for each in causes(error)):
+        return _NOT_A_URL
     for each in causes(error):
         if isinstance(each, requests.RequestException | urllib3.exceptions.HTTPError):
             return _of_network(each, timeout_seconds)
+    if type(error) is ValueError:
+        return _NOT_PARSED
     return UNCLEAR if isinstance(error, _UNCLEAR) else str(error)
 
 
@@ -99,7 +99,7 @@ def _of_network(error: Exception, timeout_seconds: float) -> str:
     request = getattr(error, "request", None)
     url = getattr(request, "url", None) or ""
     why = _why(error, url, timeout_seconds)
-    return f"{request.method} {_place(url)}: {why}" if request and url else why
+    return f"{request.method} {without_query(url)}: {why}" if request and url else why
 
 
 def _why(error: Exception, url: str, timeout_seconds: float) -> str:
@@ -113,10 +113,7 @@ def _why(error: Exception, url: str, timeout_seconds: float) -> str:
     return explained(error, url, "cafile")
 
 
-def _place(url: str) -> str:
-    """The URL without its query, which names up to a hundred images."""
-    return _USER.sub("//", parse.urlsplit(url)._replace(query="").geturl())
-
-
 def _shown(text: str) -> str:
-    return printable(without_signatures(text), _MOST_OF_AN_ERROR) or UNCLEAR
+    """Without queries, which name up to a hundred images, or sign."""
+    text = without_queries(without_user_info(text[:_MOST_READ_OF_AN_ERROR]))
+    return printable(text, _MOST_OF_AN_ERROR) or UNCLEAR

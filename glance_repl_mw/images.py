@@ -18,7 +18,8 @@ from oslo_config import cfg
 
 from glance_repl_mw import bounded, credentials, exceptions, patches
 from glance_repl_mw.answers import Listing, image_of, listing_of, locations_of
-from glance_repl_mw.glance_errors import causes, http_status, translated
+from glance_repl_mw.causes import causes
+from glance_repl_mw.glance_errors import http_status, translated
 from glance_repl_mw.model import Image
 from glance_repl_mw.own_requests import OwnRequests
 

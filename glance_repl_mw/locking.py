@@ -150,6 +150,9 @@ class NodeImageLocks(ImageLocks):
                 _wait_for(descriptor, give_up_at)
                 if _is_at(path, descriptor):
                     return descriptor
+                # Others may be quicker again and again.
+                if time.monotonic() > give_up_at:
+                    raise TimeoutError
             except BaseException:
                 os.close(descriptor)
                 raise

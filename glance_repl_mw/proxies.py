@@ -6,11 +6,12 @@ Targets are never asked through a proxy.
 from __future__ import annotations
 
 import ipaddress
+import re
 from urllib import parse
 
 import requests.utils
 
-from glance_repl_mw.signing import without_signatures
+_UP_TO_HOST = re.compile(r"^([A-Za-z][A-Za-z0-9+.-]*://)?(?:.*@)?", re.DOTALL)
 
 
 def proxy_for(url: str) -> str | None:
@@ -18,8 +19,8 @@ def proxy_for(url: str) -> str | None:
     found = requests.utils.select_proxy(url, requests.utils.get_environ_proxies(url))
     if not found:
         return None
-    parts = parse.urlsplit(without_signatures(found))
-    return parse.urlunsplit(parts._replace(netloc=parts.netloc.rpartition("@")[2]))
+    # A parser may take a part of the password for the host.
+    return _UP_TO_HOST.sub(r"\1", found)
 
 
 def is_near(url: str) -> bool:

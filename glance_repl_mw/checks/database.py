@@ -66,7 +66,7 @@ def sqlite_file(connection: str) -> pathlib.Path | None:
     """The file of an SQLite database, there or not; None for another database."""
     try:
         url = sa.make_url(connection)
-    except sa.exc.ArgumentError:
+    except (sa.exc.ArgumentError, ValueError):
         return None
     if url.get_backend_name() != "sqlite" or not url.database or url.database == ":memory:":
         return None

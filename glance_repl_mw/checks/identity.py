@@ -13,7 +13,7 @@ from glance_repl_mw.db.deletions import DeletionRecords
 from glance_repl_mw.db.survey import ReplicaSurvey
 from glance_repl_mw.reconciler.place import PlaceCheck, RememberedMarking
 from glance_repl_mw.targets.base import Target
-from glance_repl_mw.targets.guarded import MARKER, GuardedTarget, Marking
+from glance_repl_mw.targets.guarded import MARKER, READ_SECONDS, GuardedTarget, Marking
 
 _WHERE = "deletions"
 _UNUSED = "until then nothing is written or deleted there"
@@ -43,7 +43,7 @@ def check(deployment: Deployment, targets: Mapping[str, Target]) -> Iterator[Fin
 
 def _check_marker(target: Target, deployment: str, marking: Marking) -> Iterator[Finding]:
     try:
-        if target.read(MARKER, 1) is None:
+        if target.read(MARKER, 1, READ_SECONDS) is None:
             yield _unmarked(target, marking.objection())
             return
         GuardedTarget(target, deployment).confirm("check", 0)

@@ -29,7 +29,11 @@ def check(deployment: Deployment) -> Iterator[Finding]:
         yield error(_WHERE, hint, "correct it, or install the driver that it names")
         return
     except Exception as problem:  # of the driver's own kind
-        yield error(_WHERE, f"cannot be reached: {problem}", "start it, or correct the URL")
+        yield error(
+            _WHERE,
+            f"cannot be reached: {coordination.problem_of(problem)}",
+            "start it, or correct the URL",
+        )
         return
     yield ok(_WHERE, f"{len(members)} nodes are alive: {', '.join(sorted(members)) or 'none'}")
     if sqlite_file(options.connection) is not None:

@@ -3,18 +3,16 @@
 from __future__ import annotations
 
 import contextlib
-import re
 from collections.abc import Iterable, Iterator, Sequence
 
-import sqlalchemy as sa
 from keystoneauth1 import loading
 from keystoneauth1.exceptions import ClientException
 from oslo_config import cfg
 
 from glance_repl_mw import opts
 from glance_repl_mw.targets.base import Target
+from glance_repl_mw.urls import secrets_in, without_user_info
 
-_USER_INFO = re.compile(r"(?<=://)[^/\s@]+(?:@[^/\s@]+)*@")
 _HIDDEN = "***"
 
 
@@ -22,7 +20,7 @@ def redact(text: str, secrets: Iterable[str] = ()) -> str:
     """The text without these secrets, and without user and password in URLs."""
     for secret in sorted(secrets, key=len, reverse=True):
         text = text.replace(secret, _HIDDEN)
-    return _USER_INFO.sub(f"{_HIDDEN}@", text)
+    return without_user_info(text)
 
 
 def secrets_of(conf: cfg.ConfigOpts, targets: Iterable[Target]) -> set[str]:
@@ -35,9 +33,9 @@ def secrets_of(conf: cfg.ConfigOpts, targets: Iterable[Target]) -> set[str]:
             for opt in target.options
             if opt.secret and target.conf[opt.dest]
         )
-    with contextlib.suppress(sa.exc.ArgumentError, cfg.Error):
-        values.add(sa.make_url(conf.replication.connection).password or "")
-    return values - {""}
+    for value in tuple(values):
+        values |= secrets_in(value)
+    return values
 
 
 def service_user_options(conf: cfg.ConfigOpts) -> tuple[str, Sequence[cfg.Opt]]:

@@ -41,6 +41,7 @@ from glance_repl_mw.reconciler.tools import Tools
 from glance_repl_mw.spool.directory import Spool
 from glance_repl_mw.targets import loader
 from glance_repl_mw.targets.base import given_location
+from glance_repl_mw.urls import NOT_A_URL
 from glance_repl_mw.writer.crew import Crew
 from glance_repl_mw.writer.service import WriterService
 
@@ -169,9 +170,11 @@ def _notifications(conf: cfg.ConfigOpts) -> Notifications | None:
 
     try:
         return Notifications(conf)
-    except (oslo_messaging.MessagingException, ValueError) as error:
+    except (oslo_messaging.InvalidTransportURL, ValueError):
+        LOG.error("No events are sent: transport_url %s", NOT_A_URL)
+    except oslo_messaging.MessagingException as error:
         LOG.error("No events are sent: %s", error)
-        return None
+    return None
 
 
 def _service(conf: cfg.ConfigOpts, notifications: Notifications | None) -> WriterService:

@@ -12,6 +12,7 @@ from sqlalchemy import exc
 
 from glance_repl_mw import exceptions
 from glance_repl_mw.db.session import retried
+from glance_repl_mw.urls import NOT_A_URL
 
 _BACKENDS = ("sqlite", "mysql", "postgresql")
 # As many as oslo.db allows a service: each thread that writes to a target may want one.
@@ -29,14 +30,18 @@ def open_database(connection: str) -> enginefacade._TransactionContextManager:
     try:
         url = sa.engine.make_url(connection)
         url.get_dialect().import_dbapi()
-    except exc.ArgumentError as error:
-        # The text of other errors of this kind may hold the URL, and with it a password.
-        unknown = isinstance(error, exc.NoSuchModuleError)
-        raise _unusable(str(error) if unknown else "is not an SQLAlchemy URL") from None
+    except exc.NoSuchModuleError as error:
+        raise _unusable(str(error)) from None
+    except (exc.ArgumentError, ValueError):
+        # Their texts may hold the URL, or a part of its password.
+        raise _unusable(NOT_A_URL) from None
     except ImportError as error:
         raise _unusable(f"{error} (is the driver installed?)") from error
     if url.get_backend_name() not in _BACKENDS:
         raise _unusable(f"must begin with one of {', '.join(_BACKENDS)}; MariaDB is mysql+pymysql")
+    if url.get_backend_name() != "sqlite" and "@" in f"{url.host}{url.database}":
+        # What comes before it is a part of the password, which would be taken for a host.
+        raise _unusable(NOT_A_URL)
     if url.get_backend_name() == "mysql" and "charset" not in url.query:
         # Else oslo.db asks for utf8, which there means without what needs four bytes.
         url = url.update_query_dict({"charset": "utf8mb4"})

@@ -4,9 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 
-import requests
-from requests import auth
-
 
 @dataclasses.dataclass(frozen=True)
 class Access:
@@ -31,14 +28,3 @@ class Access:
     def is_anonymous(self) -> bool:
         """Whether the server sees no difference to somebody without any rights there."""
         return self.authorization is None and self.certificate is None
-
-
-class Authorization(auth.AuthBase):
-    """Adds this header to a request."""
-
-    def __init__(self, value: str) -> None:
-        self._value = value
-
-    def __call__(self, request: requests.PreparedRequest) -> requests.PreparedRequest:
-        request.headers["Authorization"] = self._value
-        return request

@@ -112,9 +112,10 @@ class Target(abc.ABC):
         """
 
     @abc.abstractmethod
-    def read(self, name: str, most_bytes: int) -> bytes | None:
+    def read(self, name: str, most_bytes: int, seconds: float) -> bytes | None:
         """The beginning of a small object, read where it is written; None where there is none.
 
+        :param seconds: within which it returns or raises
         :raises TargetUnavailable:
         :raises TargetRefused:
         """

@@ -10,6 +10,8 @@ the empty directory where a disk is to be mounted.
 
 from __future__ import annotations
 
+import copy
+import dataclasses
 import json
 import threading
 import time
@@ -25,11 +27,23 @@ from glance_repl_mw.targets.base import Reader, Remark, Target
 LOG = log.getLogger(__name__)
 
 MARKER = f"{RESERVED}marker"
+# For so long the marker is read, and another thread that reads it is waited for.
+READ_SECONDS = 10.0
 _MOST_BYTES = 4096
 # For so long a marker that was read is believed: before a delete, and before anything else.
 _DELETE_SECONDS = 30.0
 _USE_SECONDS = 300.0
 _SETTLE_SECONDS = 1.0
+# For so long who comes after a marker was read in vain need not try it again.
+_FAILED_SECONDS = 3.0
+
+
+@dataclasses.dataclass(frozen=True)
+class _Failure:
+    """Why the marker was not seen to be right, and when."""
+
+    error: exceptions.TargetError
+    at: float
 
 
 class Marking:
@@ -65,8 +79,10 @@ class GuardedTarget(Target):
         self._deployment = deployment
         self._obstacle = obstacle
         self._marking = marking or Marking()
-        self._lock = threading.Lock()
-        self._read_at = float("-inf")
+        # Held by the thread that reads the marker, or writes it.
+        self._reading = threading.Lock()
+        self._seen_at = float("-inf")
+        self._failure: _Failure | None = None
 
     @property
     def places(self) -> Sequence[str]:
@@ -88,8 +104,8 @@ class GuardedTarget(Target):
         self.confirm("open", _USE_SECONDS)
         return self._target.open(name, offset)
 
-    def read(self, name: str, most_bytes: int) -> bytes | None:
-        return self._target.read(name, most_bytes)
+    def read(self, name: str, most_bytes: int, seconds: float) -> bytes | None:
+        return self._target.read(name, most_bytes, seconds)
 
     def delete(self, name: str) -> None:
         self.confirm("delete", _DELETE_SECONDS)
@@ -120,21 +136,45 @@ class GuardedTarget(Target):
     def confirm(self, operation: str, believed_seconds: float) -> None:
         """See that the collection is the target's own; mark it where it has no marker yet.
 
+        One thread at a time reads the marker. Others wait for it only where the marker was not
+        seen lately enough for what they do, for some seconds at most, and share its error.
+
         :param believed_seconds: how long ago that may have been seen
         :raises TargetMisplaced: it is another one's, or had a marker and has none any more
-        :raises TargetUnavailable:
+        :raises TargetUnavailable: also where another thread has not read it in time
         :raises TargetRefused:
         """
         obstacle = self._obstacle()
         if obstacle:
             raise exceptions.TargetMoved(None, self.name, operation, obstacle)
-        with self._lock:
-            now = time.monotonic()
-            if now - self._read_at < believed_seconds:
-                return
-            self._read_at = float("-inf")
+        come_at = time.monotonic()
+        if come_at - self._seen_at < believed_seconds:
+            return
+        if not self._reading.acquire(timeout=READ_SECONDS):
+            hint = f"another thread has not read {MARKER} within {READ_SECONDS:g} s"
+            raise exceptions.TargetUnavailable(None, self.name, operation, hint)
+        try:
+            self._look(operation, believed_seconds, come_at)
+        finally:
+            self._reading.release()
+
+    def _look(self, operation: str, believed_seconds: float, come_at: float) -> None:
+        """Read the marker, unless another thread has done so since ``come_at``."""
+        now = time.monotonic()
+        if self._seen_at > come_at or now - self._seen_at < believed_seconds:
+            return
+        failure = self._failure
+        if failure and failure.at > min(come_at, now - _FAILED_SECONDS):
+            # One error that several threads raise would have the traces of all of them.
+            error = copy.copy(failure.error)
+            error.operation = operation
+            raise error
+        try:
             self._compare(operation, self._marker(operation))
-            self._read_at = now
+        except exceptions.TargetError as error:
+            self._seen_at, self._failure = float("-inf"), _Failure(error, time.monotonic())
+            raise
+        self._seen_at, self._failure = now, None
 
     def claim(self) -> None:
         """Mark the collection as the target's own, whatever its marker says now.
@@ -142,13 +182,14 @@ class GuardedTarget(Target):
         :raises TargetUnavailable:
         :raises TargetRefused:
         """
-        with self._lock:
+        with self._reading:
             self._target.delete(MARKER)
             self._write()
-            self._compare("claim", self._target.read(MARKER, _MOST_BYTES) or b"")
+            self._compare("claim", self._read() or b"")
+            self._failure = None
 
     def _marker(self, operation: str) -> bytes:
-        found = self._target.read(MARKER, _MOST_BYTES)
+        found = self._read()
         if found is None:
             objection = self._marking.objection()
             if objection:
@@ -157,11 +198,14 @@ class GuardedTarget(Target):
             self._write()
             # Another target that has found none either writes its own meanwhile.
             time.sleep(_SETTLE_SECONDS)
-            found = self._target.read(MARKER, _MOST_BYTES)
+            found = self._read()
         if found is None:
             hint = f"{MARKER} cannot be read after it was written"
             raise exceptions.TargetUnavailable(None, self.name, operation, hint)
         return found
+
+    def _read(self) -> bytes | None:
+        return self._target.read(MARKER, _MOST_BYTES, READ_SECONDS)
 
     def _write(self) -> None:
         body = json.dumps(self._wanted).encode()

@@ -80,8 +80,8 @@ class HTTPTarget(Bordered, base.Target):
         url = self._collection.readable(name)
         return self._client.blocks("open", url, offset, anonymous=self._elsewhere)
 
-    def read(self, name: str, most_bytes: int) -> bytes | None:
-        return self._collection.read("read", name, most_bytes)
+    def read(self, name: str, most_bytes: int, seconds: float) -> bytes | None:
+        return self._collection.read("read", name, most_bytes, seconds)
 
     def delete(self, name: str) -> None:
         self._collection.delete("delete", name + PARTIAL, name)

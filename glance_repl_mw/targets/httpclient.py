@@ -4,27 +4,25 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-import re
 import time
 from collections.abc import Collection, Iterator, Mapping
-from http import cookiejar
 from typing import Any
 
 import requests
-from requests import adapters
-from urllib3.exceptions import HTTPError, ReadTimeoutError
+from urllib3.exceptions import ReadTimeoutError
 from urllib3.util import Timeout
 
 from glance_repl_mw import exceptions, network_errors
 from glance_repl_mw.connections import ExpectingAdapter, KeptAdapter
-from glance_repl_mw.foreign_text import gist, printable
-from glance_repl_mw.signing import without_signatures
+from glance_repl_mw.foreign_text import printable
 from glance_repl_mw.targets import bodies, httperrors
-from glance_repl_mw.targets.access import Access, Authorization
+from glance_repl_mw.targets.access import Access
 from glance_repl_mw.targets.headers import encoding
 from glance_repl_mw.targets.httpconfig import origin
-from glance_repl_mw.targets.retryafter import retry_after_seconds
+from glance_repl_mw.targets.httperrors import Errors
 from glance_repl_mw.targets.sendfile import FreshAdapter, Upload
+from glance_repl_mw.targets.sessions import Authorization, plain_session
+from glance_repl_mw.urls import without_query
 
 # As Glance's http store asks, by requests' own default, and follows: it takes the fifth answer, so
 # four redirects, of these kinds only, and each must name a whole URL.
@@ -34,11 +32,6 @@ AS_GLANCE_ASKS: Mapping[str, str] = {
 _MOST_ANSWERS = 5
 _FOLLOWED = (301, 302)
 _LONGEST_URL = 8192
-_REASON_CHARACTERS = 100
-_HINT_CHARACTERS = 200
-_UNCUT_CHARACTERS = 2000
-_USER = re.compile(r"//[^/@\s]*@")
-_WORTH_A_RETRY = frozenset({408, 425, 429})
 
 
 @dataclasses.dataclass(frozen=True)
@@ -54,13 +47,6 @@ class NotAsGlanceReads(exceptions.TargetRefused):
     """Glance could not read this location, or would read other bytes than are there."""
 
 
-class _Session(requests.Session):
-    """Follows no redirect, and reads nothing of one: requests would read the whole body."""
-
-    def get_redirect_target(self, resp: requests.Response) -> None:
-        return None
-
-
 class Client:
     """Sends requests for one target; shared by all threads.
 
@@ -71,8 +57,9 @@ class Client:
     def __init__(self, target: str, access: Access) -> None:
         self.target = target
         self._access = access
-        self._kept = self._session(KeptAdapter)
-        self._fresh = self._session(FreshAdapter)
+        self._errors = Errors(target, access)
+        self._kept = plain_session(KeptAdapter, access.connections)
+        self._fresh = plain_session(FreshAdapter, access.connections)
 
     @property
     def stall_seconds(self) -> float:
@@ -112,7 +99,7 @@ class Client:
         :raises TargetRefused:
         """
         request = requests.Request(method, url, headers=headers, data=body)
-        with self._translating(operation, method, url, seconds):
+        with self._errors.translating(operation, method, url, seconds):
             if once:
                 response = self._send(self._fresh, request, anonymous, seconds)
             else:
@@ -127,7 +114,7 @@ class Client:
         :raises TargetRefused:
         """
         request = requests.Request("PUT", url, data=upload)
-        with self._translating(operation, "PUT", url):
+        with self._errors.translating(operation, "PUT", url):
             response = self._send(self._fresh, request, size=upload.size)
         return self._finish(operation, response, allow)
 
@@ -138,8 +125,8 @@ class Client:
         """
         request = requests.Request(method, url, headers={"Expect": "100-continue"})
         with (
-            self._translating(operation, method, url, seconds),
-            self._session(ExpectingAdapter) as session,
+            self._errors.translating(operation, method, url, seconds),
+            plain_session(ExpectingAdapter, self._access.connections) as session,
             self._send(session, request, seconds=seconds, size=size) as response,
         ):
             return response.status_code
@@ -161,11 +148,11 @@ class Client:
         :raises TargetRefused:
         """
         request = requests.Request(method, url, headers=headers, data=body)
-        with self._translating(operation, method, url):
+        with self._errors.translating(operation, method, url):
             response = self._send_again(request)
         with response:
             if response.status_code not in allow:
-                raise self._refusal(operation, response)
+                raise self._errors.refusal(operation, response)
             yield response.status_code, self._blocks(operation, response)
 
     def blocks(
@@ -181,7 +168,7 @@ class Client:
         response = self._follow(operation, "GET", url, asked, anonymous=anonymous)
         if response.status_code != (206 if offset else 200):
             with response:
-                raise self._refusal(operation, response)
+                raise self._errors.refusal(operation, response)
         return self._closing(operation, response)
 
     def head(self, operation: str, url: str, allow: Collection[int]) -> Answer:
@@ -211,12 +198,44 @@ class Client:
         response = self._follow(
             operation, "GET", url, asked, anonymous=True, once=True, seconds=seconds
         )
+        end = time.monotonic() + seconds
+        return self._begun(operation, response, allow, count, seconds, end)
+
+    def read(
+        self, operation: str, url: str, allow: Collection[int], count: int, seconds: float
+    ) -> Answer:
+        """GET the first ``count`` bytes where they are written, on a new connection.
+
+        :param seconds: until its bytes are there
+        :raises TargetUnavailable:
+        :raises TargetRefused: also where the server compresses
+        """
+        end = time.monotonic() + seconds
+        with self._errors.translating(operation, "GET", url, seconds):
+            response = self._send(self._fresh, requests.Request("GET", url), seconds=seconds)
+        return self._begun(operation, response, allow, count, seconds, end)
+
+    def _begun(
+        self,
+        operation: str,
+        response: requests.Response,
+        allow: Collection[int],
+        count: int,
+        seconds: float,
+        end: float,
+    ) -> Answer:
+        """The answer with the first ``count`` bytes, which must be the object's own.
+
+        :param seconds: as the error tells how long was waited
+        :param end: until when
+        """
         with response:
             if response.status_code not in allow:
-                raise self._refusal(operation, response)
+                raise self._errors.refusal(operation, response, end)
             if response.status_code < 300:
+                url = str(response.url)
                 self.require_plain(operation, "GET", url, response.headers)
-            content = self._first(operation, response, count, seconds)
+            content = self._first(operation, response, count, seconds, end)
             return Answer(response.status_code, response.headers, content)
 
     def require_plain(
@@ -229,15 +248,20 @@ class Client:
         found = encoding(answered)
         if found:
             why = httperrors.COMPRESSED.format(encoding=found)
-            raise self.error(NotAsGlanceReads, operation, f"{method} {url}: {why}")
+            hint = f"{method} {without_query(url)}: {why}"
+            raise self.error(NotAsGlanceReads, operation, hint)
 
     def _first(
-        self, operation: str, response: requests.Response, count: int, seconds: float
+        self,
+        operation: str,
+        response: requests.Response,
+        count: int,
+        seconds: float,
+        end: float,
     ) -> bytes:
-        """The first ``count`` bytes of a body, or all, within so many seconds."""
-        content, end = b"", time.monotonic() + seconds
-        url = str(response.url)
-        with self._translating(operation, "GET", url, seconds):
+        """The first ``count`` bytes of a body, or all, in time."""
+        content, url = b"", str(response.url)
+        with self._errors.translating(operation, "GET", url, seconds):
             try:
                 while len(content) < count:
                     left = end - time.monotonic()
@@ -248,7 +272,7 @@ class Client:
             except ReadTimeoutError:
                 if not content:
                     raise
-                hint = f"GET {url}: only {len(content)} bytes within {seconds:g} s"
+                hint = f"GET {without_query(url)}: only {len(content)} bytes within {seconds:g} s"
                 raise self.error(exceptions.TargetUnavailable, operation, hint) from None
         return content
 
@@ -260,7 +284,7 @@ class Client:
         """The body as it is sent, which must be as the object is."""
         method, url = str(response.request.method), str(response.url)
         self.require_plain(operation, method, url, response.headers)
-        with self._translating(operation, method, url):
+        with self._errors.translating(operation, method, url):
             yield from bodies.blocks(response, self._access.stall_seconds)
 
     def _follow(
@@ -285,7 +309,7 @@ class Client:
             request = requests.Request(method, here, headers={**AS_GLANCE_ASKS, **asked})
             stranger = anonymous or origin(here) != origin(url)
             left = max(0.01, end - time.monotonic()) if seconds else None
-            with self._translating(operation, method, here, seconds):
+            with self._errors.translating(operation, method, here, seconds):
                 if once:
                     response = self._send(self._fresh, request, stranger, left)
                 else:
@@ -316,20 +340,10 @@ class Client:
             except ValueError:
                 why = "that is no URL"
         if why:
-            hint = (
-                f"{response.request.method} {response.url}: {status} leads to {printable(where)}"
-            )
+            asked = f"{response.request.method} {without_query(str(response.url))}"
+            hint = f"{asked}: {status} leads to {printable(without_query(where))}"
             raise self.error(NotAsGlanceReads, operation, f"{hint}; {why}")
         return where
-
-    def _session(self, adapter: type[adapters.HTTPAdapter]) -> requests.Session:
-        session = _Session()
-        session.trust_env = False
-        session.cookies.set_policy(cookiejar.DefaultCookiePolicy(allowed_domains=[]))
-        session.headers.update({"Accept-Encoding": "identity", "User-Agent": "glance-repl-mw"})
-        for scheme in ("http://", "https://"):
-            session.mount(scheme, adapter(pool_maxsize=self._access.connections))
-        return session
 
     def _send_again(
         self,
@@ -375,67 +389,12 @@ class Client:
     ) -> Answer:
         with response:
             if response.status_code not in allow:
-                raise self._refusal(operation, response)
+                raise self._errors.refusal(operation, response)
             content = bodies.beginning(response, self._access.stall_seconds)
             return Answer(response.status_code, response.headers, content)
-
-    def _refusal(self, operation: str, response: requests.Response) -> exceptions.TargetError:
-        """The error that an answer means."""
-        status = response.status_code
-        kind: type[exceptions.TargetError] = exceptions.TargetRefused
-        if status >= 500 or status in _WORTH_A_RETRY:
-            kind = exceptions.TargetUnavailable
-        elif status in (404, 410) and response.request.method == "GET":
-            kind = exceptions.ReplicaMissing
-        hint = f"{response.request.method} {response.url}: {self._told(response)}"
-        if status == 413:
-            hint += f"; {httperrors.TOO_LARGE}"
-        error = self.error(kind, operation, hint)
-        if isinstance(error, exceptions.TargetUnavailable):
-            error.retry_after_seconds = retry_after_seconds(response.headers.get("Retry-After"))
-        return error
-
-    def _told(self, response: requests.Response) -> str:
-        """Status, reason and the gist of the page of an answer, each said once."""
-        reason = self._shown(response.reason or "", _REASON_CHARACTERS)
-        told = f"{response.status_code} {reason}".rstrip()
-        is_text = response.headers.get("Content-Type", "").startswith("text/")
-        if not is_text or encoding(response.headers):
-            return told
-        page = bodies.beginning(response, self._access.stall_seconds).decode("utf-8", "replace")
-        text = self._shown(gist(self._without_secrets(page), _UNCUT_CHARACTERS), _HINT_CHARACTERS)
-        is_news = any(each.isalnum() for each in text) and text.lower() not in told.lower()
-        return f"{told}: {text}" if is_news else told
-
-    def _shown(self, text: str, most: int) -> str:
-        """Text of the server's, fit to be shown: no part of a secret stays when it is cut."""
-        return printable(self._without_secrets(text[:_UNCUT_CHARACTERS]), most)
 
     def error(
         self, kind: type[exceptions.TargetError], operation: str, hint: str
     ) -> exceptions.TargetError:
-        return kind(target=self.target, operation=operation, hint=self._without_secrets(hint))
-
-    def _without_secrets(self, text: str) -> str:
-        for secret in self._access.secrets:
-            text = text.replace(secret, "***")
-        return without_signatures(_USER.sub("//", text))
-
-    @contextlib.contextmanager
-    def _translating(
-        self, operation: str, method: str, url: str, seconds: float | None = None
-    ) -> Iterator[None]:
-        """Turn the errors of requests and urllib3 into ``TargetUnavailable``."""
-        try:
-            yield
-        except (requests.RequestException, HTTPError) as error:
-            hint = f"{method} {printable(url, 500)}: {self._explain(error, url, seconds)}"
-            raise self.error(exceptions.TargetUnavailable, operation, hint) from error
-
-    def _explain(self, error: Exception, url: str, seconds: float | None) -> str:
-        longest = seconds or float("inf")
-        if isinstance(error, requests.ConnectTimeout):
-            return f"no connection within {min(longest, self._access.connect_seconds):g} s"
-        if isinstance(error, requests.ReadTimeout | ReadTimeoutError):
-            return f"no answer for {min(longest, self._access.stall_seconds):g} s"
-        return network_errors.explained(error, url)
+        """An error of this target, whose hint shows no secret."""
+        return self._errors.error(kind, operation, hint)

@@ -93,12 +93,11 @@ class WebCollection:
         """PUT a small object; returns the status."""
         return self._client.request(operation, "PUT", self.address(name), allow, body=body).status
 
-    def read(self, operation: str, name: str, most_bytes: int) -> bytes | None:
-        """The beginning of a small object, None where there is none."""
-        answer = self._client.request(
-            operation, "GET", self.address(name), (200, *_NOT_THERE), once=True
-        )
-        return answer.content[:most_bytes] if answer.status == 200 else None
+    def read(self, operation: str, name: str, most_bytes: int, seconds: float) -> bytes | None:
+        """The beginning of a small object, None where there is none; takes so long at most."""
+        allow = (200, *_NOT_THERE)
+        answer = self._client.read(operation, self.address(name), allow, most_bytes, seconds)
+        return answer.content if answer.status == 200 else None
 
     def write_large(self, operation: str, name: str, body: Reader, size: int) -> None:
         """PUT what is larger than fits into a request."""

@@ -93,6 +93,17 @@ def load(tmp_path):
     return load
 
 
+BAD += [
+    ("password", {"auth_url": url}, "auth_url")
+    for url in (
+        f"http://u:{SECRET}#@keystone/v3",
+        "http://u:12#@keystone/v3",
+        "http://[x",
+        "http://",
+    )
+]
+
+
 def refusal(load, *arguments, **options):
     with pytest.raises(exceptions.ConfigError) as raised:
         load(*arguments, **options)

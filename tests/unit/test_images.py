@@ -163,6 +163,46 @@ def test_image_is_told_with_what_targets_are_chosen_by(service):
     assert "protected" not in image.properties
 
 
+@pytest.fixture
+def service_at(tmp_path):
+    """Make the service for a Glance at this URL."""
+
+    def make(url):
+        file = tmp_path / "replication.conf"
+        file.write_text(f"[replication]\nauth_type = none\nendpoint_override = {url}\n")
+        conf = cfg.ConfigOpts()
+        opts.register_opts(conf)
+        conf([], default_config_files=[str(file)], default_config_dirs=[])
+        return ImageService(conf)
+
+    return make
+
+
+@pytest.mark.parametrize(
+    ("password", "told"),
+    [
+        ("hunter2#", "proxy in the environment is not a URL; .* %XX"),
+        ("hunter2/x", "proxy in the environment is not a URL; .* %XX"),
+        ("[hunter2]", "the address that was asked, cannot be parsed"),
+    ],
+)
+def test_password_of_a_proxy_that_is_not_escaped_is_not_shown(
+    service_at, monkeypatch, password, told
+):
+    for name in ("no_proxy", "NO_PROXY", "HTTP_PROXY"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("http_proxy", f"http://user:{password}@127.0.0.1:1")
+    with pytest.raises(exceptions.GlanceUnavailable, match=told) as caught:
+        service_at("http://glance.example:9292").get(IMAGE)
+    assert "hunter2" not in str(caught.value)
+
+
+def test_user_info_of_a_url_is_not_shown(service_at):
+    with pytest.raises(exceptions.GlanceUnavailable, match=r"127\.0\.0\.1") as caught:
+        service_at("http://user:hunter2@127.0.0.1:1").get(IMAGE)
+    assert "hunter2" not in str(caught.value)
+
+
 # Removing locations
 
 

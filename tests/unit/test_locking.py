@@ -83,6 +83,16 @@ def test_a_change_goes_on_after_a_while(locks, impatient, caplog):
     assert [IMAGE in record.getMessage() for record in warnings(caplog)] == [True, True]
 
 
+def test_a_change_goes_on_where_others_are_always_quicker(impatient, monkeypatch, caplog):
+    """Each time its file is locked, it is one that another change has removed."""
+    monkeypatch.setattr(locking, "_is_at", lambda *_: False)
+    before = len(os.listdir("/proc/self/fd"))
+    with impatient.hold(IMAGE) as is_held:
+        assert not is_held
+    assert [IMAGE in record.getMessage() for record in warnings(caplog)] == [True]
+    assert len(os.listdir("/proc/self/fd")) == before
+
+
 def test_a_lock_is_given_back_after_an_error(locks, impatient, caplog):
     with pytest.raises(ZeroDivisionError), locks.hold(IMAGE):
         _ = 1 / 0

@@ -10,6 +10,7 @@ import glance_repl_mw
 PACKAGE = Path(glance_repl_mw.__file__).parent
 RANKS = {
     "background": 0,
+    "causes": 0,
     "connections": 0,
     "db.migrations": 0,
     "foreign_text": 0,
@@ -25,6 +26,7 @@ RANKS = {
     "spare_threads": 0,
     "substitution": 0,
     "tee": 0,
+    "urls": 0,
     "bodies": 1,
     "bounded": 1,
     "exceptions": 1,

@@ -37,7 +37,7 @@ def find(tmp_path):
             renewal_seconds=0,
             options=(),
             places=["http://a/", "http://a/"],
-            read=lambda name, most_bytes: marker,
+            read=lambda name, most_bytes, seconds: marker,
         )
         return list(map(str, identity.check(read(conf), {"a": target})))
 

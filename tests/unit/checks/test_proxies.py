@@ -33,6 +33,17 @@ def test_proxy_is_named(url, level):
     assert ("no_proxy" in "".join(lines)) is (level == "warning")
 
 
+@pytest.mark.parametrize(
+    "password", ["hunter2#", "hunter2/x", "[hunter2", "a@hunter2:/", "a://hunter2"]
+)
+@pytest.mark.parametrize("scheme", ["http://", ""])
+def test_password_of_a_proxy_is_not_shown(monkeypatch, password, scheme):
+    monkeypatch.setenv("http_proxy", f"{scheme}user:{password}@proxy.example:3128")
+    (finding,) = proxies.check("Glance", "http://glance.example:9292")
+    assert f"through the proxy {scheme}proxy.example:3128," in str(finding)
+    assert "hunter2" not in str(finding)
+
+
 def test_no_proxy_is_obeyed(monkeypatch):
     monkeypatch.setenv("no_proxy", "127.0.0.1,localhost")
     assert list(proxies.check("Glance", "http://127.0.0.1:9292")) == []

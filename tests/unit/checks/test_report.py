@@ -89,6 +89,18 @@ def test_secrets_are_not_printed(run):
     assert "pw-4" not in lines[0]
 
 
+def test_parts_of_passwords_are_not_printed(run):
+    said = error("x", "no port 'hunter2', no host 'corn-x'", "ask hunter2#")
+    _, lines = run(
+        said,
+        replication={
+            "coordination_url": "etcd3+http://u:hunter2#@h",
+            "connection": "mysql+pymysql://u:pop@corn-x:3@h/d",
+        },
+    )
+    assert lines[0] == "error: x: no port '***', no host '***'; ask ***"
+
+
 @pytest.mark.parametrize(
     ("text", "redacted"),
     [

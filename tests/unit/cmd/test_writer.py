@@ -37,6 +37,17 @@ def test_transport_that_cannot_be_costs_only_the_events(notifications, url, capl
     assert "No events are sent" in caplog.text
 
 
+@pytest.mark.parametrize(
+    "url",
+    ["rabbit://user:hunter2/x@host:1/", "rabbit://user:hunter2#@host:1/", "//u:hunter2@host"],
+)
+def test_transport_url_shows_no_secret(notifications, url, caplog):
+    wanted = f"[DEFAULT]\ntransport_url = {url}\n[replication]\nnotifications = true\n"
+    assert notifications(wanted) is None
+    assert "transport_url is not a URL" in caplog.text
+    assert "hunter2" not in caplog.text
+
+
 def test_driver_that_is_missing_is_told(notifications, caplog):
     notifications("[replication]\nnotifications = true\n")
     assert "driver is empty" in caplog.text

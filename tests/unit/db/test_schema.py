@@ -2,6 +2,7 @@
 
 import contextlib
 import sqlite3
+import traceback
 
 import pytest
 
@@ -27,10 +28,25 @@ def test_bad_connection_is_named(connection):
         schema.open_database(connection)
 
 
-def test_bad_connection_shows_no_secret():
-    with pytest.raises(exceptions.ConfigError) as raised:
-        schema.open_database("mysql//user:hunter2@host")
-    assert "hunter2" not in str(raised.value)
+@pytest.mark.parametrize(
+    "connection",
+    [
+        "mysql//user:hunter2@host",
+        # SQLAlchemy ends a password at the first @, and takes what follows for host and port.
+        "mysql+pymysql://user:pass@hunter2@host/d",
+        "mysql+pymysql://user:pass@word:hunter2@host/d",
+        "mysql+pymysql://user:pass@word/hunter2@host/d",
+    ],
+)
+def test_bad_connection_shows_no_secret(connection):
+    with pytest.raises(exceptions.ConfigError, match="%XX") as raised:
+        schema.open_database(connection)
+    shown = "".join(traceback.format_exception(raised.value))
+    assert "hunter2" not in shown
+
+
+def test_path_of_a_file_may_hold_an_at(tmp_path):
+    schema.open_database(f"sqlite:///{tmp_path}/a@b/state.sqlite")
 
 
 def test_frequent_queries_use_an_index(database, tmp_path):

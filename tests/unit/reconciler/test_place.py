@@ -26,7 +26,7 @@ class Place:
     def put(self, name, reader, size):
         self._lab.target.objects[name] = reader.read()
 
-    def read(self, name, most_bytes):
+    def read(self, name, most_bytes, seconds):
         found = self._lab.target.objects.get(name)
         return None if found is None else found[:most_bytes]
 

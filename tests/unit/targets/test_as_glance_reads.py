@@ -11,7 +11,7 @@ from glance_store import location
 from glance_store._drivers import http as glance_http
 from oslo_config import cfg
 
-from glance_repl_mw.exceptions import TargetRefused, TargetUnavailable
+from glance_repl_mw.exceptions import TargetError, TargetRefused, TargetUnavailable
 from glance_repl_mw.targets import httpclient, httpprobe
 from glance_repl_mw.targets.base import Remark
 from tests.lab.process import wait_until
@@ -152,6 +152,65 @@ def test_credentials_do_not_follow_to_another_origin(web, reading, make_target):
     web.faults["GET"], reading.faults["GET"] = send_on, note
     assert b"".join(make_target(token="t0ken").open("object")) == b"abc"
     assert seen == ["Bearer t0ken", None]
+
+
+SIGNATURE = "X-Amz-Credential=AKIA&X-Amz-Signature=dead'beef"
+
+
+def refuse(handler):
+    page = f"<p>http://h{handler.path} is forbidden</p>".encode()
+    handler.answer(403, page, Content_Type="text/html")
+
+
+def break_off(handler):
+    handler.answer(200, Content_Length="100")
+    handler.close_connection = True
+
+
+def compress(handler):
+    handler.answer(200, b"packed", Content_Encoding="gzip")
+
+
+def send_on(handler):
+    handler.answer(307, Location=f"https://bucket/{handler.name}?{SIGNATURE}")
+
+
+@pytest.mark.parametrize(
+    "fault",
+    [
+        refuse,
+        break_off,
+        compress,
+        send_on,
+        lambda handler: handler.answer(302, Location=f"http://[?{SIGNATURE}"),
+        lambda handler: handler.answer(302, Location=f"http://{'x' * 300}/?{SIGNATURE}"),
+        lambda handler: handler.answer(302, Location=f"http://127.0.0.1:1/b?{SIGNATURE}"),
+        lambda handler: handler.answer(302, Location=f"http://u:dead@127.0.0.1:1/b?{SIGNATURE}"),
+        lambda handler: handler.server.released.wait(10),
+    ],
+)
+def test_signature_of_another_server_is_not_shown(web, reading, make_target, caplog, fault):
+    """Who has it may read, and log and status are read by others."""
+    caplog.set_level("DEBUG", "glance_repl_mw")
+    web.objects["object"] = b"abc"
+    with web_server() as bucket:
+        faults_of(bucket, fault)
+        there = redirecting(302, lambda handler: f"{bucket.url}{handler.name}?{SIGNATURE}")
+        faults_of(reading, there)
+        target = make_target(location_url=reading.url)
+        for call in (
+            lambda: target.probe("object"),
+            target.check,
+            lambda: list(target.open("object")),
+        ):
+            with pytest.raises(TargetError) as caught:
+                call()
+            told = str(caught.value)
+            assert "AKIA" not in told
+            assert "dead" not in told
+            assert "beef" not in told
+        bucket.released.set()
+    assert "AKIA" not in caplog.text
 
 
 def compressing(head_tells):

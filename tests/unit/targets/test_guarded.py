@@ -1,7 +1,9 @@
 """A target is used only while its collection is its own."""
 
 import json
+import threading
 import types
+from concurrent import futures
 
 import pytest
 
@@ -29,7 +31,7 @@ class Memory(Target):
     def stat(self, name):
         return Stored(name, len(self.objects[name])) if name in self.objects else None
 
-    def read(self, name, most_bytes):
+    def read(self, name, most_bytes, seconds):
         self.reads += 1
         found = self.objects.get(name)
         return None if found is None else found[:most_bytes]
@@ -111,7 +113,7 @@ def test_two_targets_at_one_place_are_one_too_many(memory):
 
 
 def test_server_that_forgets_the_marker_is_not_used(memory):
-    memory.read = lambda name, most_bytes: None
+    memory.read = lambda *_: None
     with pytest.raises(exceptions.TargetUnavailable, match="after it was written"):
         GuardedTarget(memory, "d1").delete("replica")
     assert "replica" in memory.objects
@@ -132,6 +134,7 @@ def test_marker_is_believed_for_a_while_and_not_after_it_was_wrong(memory, monke
     for _ in range(2):
         with pytest.raises(exceptions.TargetMisplaced):
             target.delete("replica")
+        clock.seconds += 5
     memory.objects[MARKER] = OURS
     target.delete("replica")
     assert "replica" not in memory.objects
@@ -189,7 +192,7 @@ def test_collection_that_has_lost_its_marker_is_left_alone_until_it_is_claimed(m
     target = GuardedTarget(memory, "d1", marking=Objecting())
     target.probe(None)
     memory.objects.clear()  # the disk is not mounted
-    target._read_at = float("-inf")
+    target._seen_at = float("-inf")
     for _ in range(2):
         with pytest.raises(exceptions.TargetMisplaced, match="target claim"):
             target.list()
@@ -218,3 +221,152 @@ def test_object_is_missing_only_where_the_marker_is_still_there(memory, use):
 def test_what_is_missing_from_its_own_collection_is_missing(memory):
     target = GuardedTarget(memory, "d1", marking=Objecting())
     assert target.stat("another") is None
+
+
+class Door:
+    """A lock; `waiting` is released by each thread that is about to wait for it."""
+
+    def __init__(self):
+        self._lock = threading.Lock()
+        self.waiting = threading.Semaphore(0)
+
+    def acquire(self, timeout):
+        if self._lock.acquire(blocking=False):
+            return True
+        self.waiting.release()
+        return self._lock.acquire(timeout=timeout)
+
+    def release(self):
+        self._lock.release()
+
+
+class Hanging(Memory):
+    """Its marker is read, or written, only when the test says so; `outcome` is raised then."""
+
+    def __init__(self):
+        super().__init__("site-a", {"replica": b"bytes", MARKER: OURS})
+        self.asked = threading.Semaphore(0)
+        self.answered = threading.Semaphore(0)
+        self.outcome = None
+        self.bounds = []
+
+    def read(self, name, most_bytes, seconds):
+        self.bounds.append(seconds)
+        found = super().read(name, most_bytes, seconds)
+        self._hang()
+        return found
+
+    def _hang(self):
+        self.asked.release()
+        assert self.answered.acquire(timeout=30)
+        if self.outcome:
+            raise self.outcome
+
+
+@pytest.fixture
+def hanging():
+    return Hanging()
+
+
+@pytest.fixture
+def target(hanging):
+    target = GuardedTarget(hanging, "d1")
+    target._reading = Door()
+    return target
+
+
+@pytest.fixture
+def threads(hanging):
+    with futures.ThreadPoolExecutor(8) as pool:
+        yield pool
+        hanging.answered.release(100)
+
+
+DOWN = exceptions.TargetUnavailable(target="site-a", operation="read", hint="no answer for 10 s")
+DOWN.retry_after_seconds = 7.0
+
+
+def test_who_waited_for_a_marker_in_vain_is_told_at_once(hanging, target, threads, monkeypatch):
+    monkeypatch.setattr(guarded, "_FAILED_SECONDS", 0.0)
+    hanging.outcome = DOWN
+    pushes = [threads.submit(target.put, "new", guarded._Bytes(b"x"), 1)]
+    assert hanging.asked.acquire(timeout=30)
+    pushes += [threads.submit(target.stat, "replica") for _ in range(4)]
+    for _ in range(4):
+        assert target._reading.waiting.acquire(timeout=30)
+    hanging.answered.release()
+    errors = [push.exception(timeout=30) for push in pushes]
+    assert hanging.reads == 1
+    assert {(type(error), error.hint, error.retry_after_seconds) for error in errors} == {
+        (exceptions.TargetUnavailable, "no answer for 10 s", 7.0)
+    }
+    assert [error.operation for error in errors] == ["read", *["stat"] * 4]
+    assert len(set(map(id, errors))) == 5
+    # Who comes later looks itself.
+    hanging.outcome = None
+    hanging.answered.release()
+    assert target.stat("replica")
+    assert hanging.reads == 2
+
+
+def test_failure_is_told_for_some_seconds_and_then_forgotten(memory, monkeypatch):
+    clock = types.SimpleNamespace(seconds=1000.0)
+    monkeypatch.setattr(guarded.time, "monotonic", lambda: clock.seconds)
+    target = GuardedTarget(memory, "d1")
+    memory.objects[MARKER] = b"another's"
+    for _ in range(3):
+        with pytest.raises(exceptions.TargetMisplaced):
+            target.stat("replica")
+        clock.seconds += 1
+    assert memory.reads == 1
+    clock.seconds += 1
+    memory.objects[MARKER] = OURS
+    assert target.stat("replica")
+    # What was seen since counts, also for who believes nothing.
+    target.check()
+    assert memory.reads == 3
+
+
+def test_nobody_waits_for_longer_than_the_marker_may_take(hanging, target, threads, monkeypatch):
+    """A probe, say, while the server does not take the marker that a push writes."""
+    monkeypatch.setattr(guarded, "READ_SECONDS", 0.05)
+    push = threads.submit(target.put, "new", guarded._Bytes(b"x"), 1)
+    assert hanging.asked.acquire(timeout=30)
+    with pytest.raises(exceptions.TargetUnavailable, match=r"within 0\.05 s") as caught:
+        target.probe(None)
+    assert caught.value.operation == "probe"
+    assert not push.done()
+    assert hanging.bounds == [0.05]
+
+
+def test_only_who_must_know_better_waits(hanging, target, threads, monkeypatch):
+    """A delete that looks again holds up nothing for which the marker was seen lately enough."""
+    clock = types.SimpleNamespace(seconds=1000.0)
+    monkeypatch.setattr(guarded.time, "monotonic", lambda: clock.seconds)
+    hanging.answered.release()
+    target.probe(None)
+    assert hanging.asked.acquire(timeout=30)
+    clock.seconds += 100
+    hanging.outcome = DOWN
+    deletion = threads.submit(target.delete, "replica")
+    assert hanging.asked.acquire(timeout=30)
+    target.probe(None)
+    assert target.stat("replica")
+    hanging.answered.release()
+    assert deletion.exception(timeout=30).hint == DOWN.hint
+    # Then nobody believes it any more.
+    with pytest.raises(exceptions.TargetUnavailable):
+        target.stat("replica")
+    assert "replica" in hanging.objects
+
+
+def test_who_waited_for_a_marker_that_was_right_does_not_read_it_again(hanging, target, threads):
+    uses = [threads.submit(target.stat, "replica")]
+    assert hanging.asked.acquire(timeout=30)
+    uses += [threads.submit(target.delete, "nothing") for _ in range(4)]
+    for _ in range(4):
+        assert target._reading.waiting.acquire(timeout=30)
+    hanging.answered.release()
+    for use in uses:
+        use.result(timeout=30)
+    assert hanging.reads == 1

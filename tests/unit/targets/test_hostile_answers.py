@@ -432,3 +432,36 @@ def test_missing_is_missing(raw, target):
     raw.serve = lambda connection: connection.answer("404 \x1b[31mNot here")
     error = fails(lambda: target.open("object"), ReplicaMissing)
     assert error.hint.endswith("404 Not here")
+
+
+@pytest.mark.parametrize(
+    ("begin", "match"),
+    [
+        (b"", "no answer for 1 s"),
+        (b"HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\n", "no answer for 1 s"),
+        (b"HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\nabc", "only 3 bytes within 1 s"),
+        (b"HTTP/1.1 503 Down\r\nContent-Type: text/plain\r\n\r\nbusy", "503 Down: busy"),
+        (b"HTTP/1.1 404 No\r\nContent-Type: text/plain\r\n\r\n", "no answer for 1 s"),
+    ],
+)
+def test_read_of_a_small_object_ends_in_time(raw, begin, match):
+    """However long the server may be silent elsewhere, and wherever it falls silent."""
+
+    def serve(connection):
+        connection.send(begin)
+        raw.released.wait(30)
+        return False
+
+    raw.serve = serve
+    target = http_target(raw.url, stall_timeout_seconds=3600)
+    try:
+        fails(lambda: target.read("object", 100, 1), TargetUnavailable, match, seconds=5)
+    finally:
+        raw.released.set()
+        target.close()
+
+
+@pytest.mark.parametrize(("size", "read"), [(2, b"ab"), (3, b"abc"), (100, b"abc")])
+def test_beginning_of_a_small_object(raw, target, size, read):
+    raw.serve = lambda connection: connection.answer("200 OK", body=b"abc")
+    assert target.read("object", size, 5) == read
