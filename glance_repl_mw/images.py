@@ -9,7 +9,7 @@ from __future__ import annotations
 import contextlib
 import http
 import json
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Generator, Iterator, Mapping, Sequence
 from typing import Any
 from urllib import parse
 
@@ -24,7 +24,7 @@ from glance_repl_mw import bounded, credentials, exceptions, patches
 from glance_repl_mw.answers import Listing, image_of, listing_of, locations_of
 from glance_repl_mw.foreign_text import printable
 from glance_repl_mw.model import Image
-from glance_repl_mw.own_requests import OwnRequests
+from glance_repl_mw.own_requests import NO_CACHE, OwnRequests
 from glance_repl_mw.signing import without_signatures
 
 USER_AGENT = "glance-repl-mw"
@@ -49,7 +49,7 @@ class ImageService:
     help), ``GlanceRefused`` (it cannot) or ``ImageGone``.
 
     :param sign: gives the URL that Glance gets for a location; by default the same
-    :param is_readable: whether what a location names can be read, as far as is known
+    :param readability: of locations, as far as is known
     :raises ConfigError: the credentials' options are incomplete; opens no connection
     """
 
@@ -57,12 +57,12 @@ class ImageService:
         self,
         conf: cfg.ConfigOpts,
         sign: Callable[[str], str] = str,
-        is_readable: Callable[[str], bool] = lambda url: True,
+        readability: patches.Readability = patches.NOTHING_KNOWN,
     ) -> None:
         adapter = credentials.load_adapter(conf)
         self._session = adapter.session
         self._sign = sign
-        self._is_readable = is_readable
+        self._readability = readability
         self._own = OwnRequests(conf)
         self._client = glance_client.Client(
             session=adapter.session,
@@ -148,15 +148,18 @@ class ImageService:
                 raise
             raise exceptions.ImageGone(after, None, error.operation, error.hint) from error
 
-    def download(self, image_id: str) -> Iterator[bytes]:
+    def download(self, image_id: str, *, past_cache: bool = False) -> Generator[bytes, None, None]:
         """The image's bytes as they come, from whichever location Glance reads them.
 
         A block may be of a single byte, so that who reads sees how slowly they come.
+
+        :param past_cache: not from Glance's image cache; a Glance without the filter may still
         """
+        headers = {"Cache-Control": NO_CACHE} if past_cache else None
         operation = "download the image"
         with _translated(image_id, operation):
             path = f"{_image_path(image_id)}/file"
-            response, blocks = self._ask("GET", path)
+            response, blocks = self._ask("GET", path, headers)
             if not isinstance(blocks, Iterator):
                 raise exceptions.GlanceUnavailable(
                     image_id, None, operation, "Glance answers without data"
@@ -165,10 +168,14 @@ class ImageService:
                 while block := response.raw.read1(_BLOCK_BYTES, decode_content=True):
                     yield block
 
-    def remove_locations(self, image_id: str, urls: Collection[str]) -> Collection[str]:
+    def remove_locations(
+        self, image_id: str, urls: Collection[str], proven: str | None = None
+    ) -> Collection[str]:
         """Remove locations, but never the last one, nor the last one that can be read.
 
         Returns those that stay for that reason.
+
+        :param proven: another location that was just seen to be readable
 
         :raises GlanceUnavailable: also where others change the locations all the time
         :raises GlanceRefused:
@@ -177,7 +184,7 @@ class ImageService:
         left = self._change_locations(
             image_id,
             "remove locations",
-            lambda found: patches.removals(found, urls, self._is_readable),
+            lambda found: patches.removals(found, urls, self._readability, proven),
         )
         return [url for url in map(patches.plain_url, left) if url in urls]
 

@@ -3,7 +3,7 @@
 Before an object goes, the image's record is read from the Glance that is known, and the evidence
 is put together on which ``replicas.deletion`` decides. The image's record must not name the
 object; an image that is not there must have been seen deleted, or be missing for long enough and
-with proof; and an image that is there must have another readable copy.
+with proof; and of an image that is there another copy must be read first.
 """
 
 from __future__ import annotations
@@ -21,6 +21,7 @@ from glance_repl_mw.db.deletions import Absence, DeletionRecords
 from glance_repl_mw.images import ImageService
 from glance_repl_mw.model import Image
 from glance_repl_mw.reconciler.breaker import CircuitBreaker
+from glance_repl_mw.reconciler.copies import ReadableCopies
 from glance_repl_mw.reconciler.health import TargetHealth
 from glance_repl_mw.reconciler.known_glance import KnownGlance
 from glance_repl_mw.replicas.deletion import Cause, Decision, Evidence, Naming, Sight, decide
@@ -65,6 +66,7 @@ class DeletionGuard:
 
     :param targets: the configured ones by name
     :param health: likewise
+    :ivar copies: proves that images can be read elsewhere, and removes locations after that
     """
 
     def __init__(
@@ -78,10 +80,9 @@ class DeletionGuard:
         self.records = records
         self.breaker = CircuitBreaker(conf, records)
         self.glance = KnownGlance(images, records)
+        self.copies = ReadableCopies(images, targets, health)
         self._conf = conf
         self._images = images
-        self._targets = targets
-        self._health = health
 
     def look(self, image_id: str, *, is_demanded: bool = False) -> SeenImage:
         """Ask Glance for the image now, and remember when it does not show it.
@@ -113,7 +114,7 @@ class DeletionGuard:
         """
         naming, copies = self._naming(seen.record, target, name), 0
         if seen.record is not None:
-            copies = self.other_copies(seen.record, target, name)
+            copies = self.copies.possible(seen.record, target, name)
         is_claim = _is_claim(seen, cause)
         evidence = Evidence(
             cause,
@@ -124,44 +125,22 @@ class DeletionGuard:
             has_tripped=is_claim and self.breaker.state().tripped_at is not None,
         )
         decision = decide(evidence)
+        if decision.may_delete and seen.record is not None:
+            unproven = self.copies.doubt(seen.record, target, name)
+            decision = decide(dataclasses.replace(evidence, unproven=unproven))
         if not decision.may_delete or not is_claim:
             return decision
         if self.breaker.admits(seen.image_id, cause):
             return decision
         return decide(dataclasses.replace(evidence, has_tripped=True))
 
-    def other_copies(self, record: Image, target: str, name: str) -> int:
-        """Readable copies of an image besides an object, as far as is known.
-
-        A location that is not ours is taken for readable, one of ours where its target is up.
-        An image without data has nothing to lose.
-        """
-        if not record.has_data:
-            return 1
-        copies = 0
-        for url in record.locations:
-            owner = self._owner(url)
-            if owner is None:
-                copies += 1
-            elif owner != (target, name):
-                copies += self._health[owner[0]].is_up
-        return copies
-
     def _naming(self, record: Image | None, target: str, name: str) -> Naming:
         if record is None:
             return Naming.UNKNOWN
-        if any(self._owner(url) == (target, name) for url in record.locations):
+        if any(self.copies.owner(url) == (target, name) for url in record.locations):
             return Naming.NAMED
         # An image with data has a location, which Glance may hide.
         return Naming.NOT_NAMED if record.locations or not record.has_data else Naming.UNKNOWN
-
-    def _owner(self, url: str) -> tuple[str, str] | None:
-        """The target and the name of the object that a location names, None for no target."""
-        for target in self._targets.values():
-            name = target.object_name(url)
-            if name is not None:
-                return target.name, name
-        return None
 
     def _absent(self, image_id: str, is_demanded: bool) -> SeenImage:
         absence = self.records.note_missing(image_id)

@@ -27,7 +27,7 @@ _SETTLED = datetime.timedelta(seconds=5)
 _SETTLED_ELSEWHERE = datetime.timedelta(seconds=60)
 _ABOUT_TO_BE_FETCHED = datetime.timedelta(minutes=1)
 _SECOND_LOOK_SECONDS = 2.0
-_ONLY_LOCATION = "not deleted yet: it is the only location of the image"
+_KEPT = "not deleted yet: "
 _LOST = "its location was removed by someone else"
 _SIZELESS = "Image %s is %s, but Glance does not tell its size: it is not replicated until it does"
 _REPLACED = "another replica took its place"
@@ -107,23 +107,26 @@ class Look:
     def _remove_closed(self, image: Image, rows: Sequence[Replica]) -> None:
         """Remove locations of replicas that have ended, as a late request may add them."""
         live = {row.location_url for row in rows if row.status not in CLOSED}
-        ended = {row.location_url for row in rows if row.status in CLOSED} - live
+        closed = [row for row in rows if row.status in CLOSED]
+        ended = {row.location_url for row in closed if not row.is_still_located} - live
         late = [url for url in image.locations if url in ended]
-        stays: Collection[str] = ()
         if late:
             LOG.warning("Image %s: removes the location of an ended replica", image.image_id)
-            stays = self._tools.images.remove_locations(image.image_id, late)
-        for row in rows:
+            self._tools.images.remove_locations(image.image_id, late)
+        for row in closed:
             if row.is_still_located:
-                self._remove_object(row, is_needed=row.location_url in stays)
+                is_anothers = row.location_url in live
+                self._remove_object(row, None if is_anothers else row.location_url)
 
-    def _remove_object(self, row: Replica, *, is_needed: bool) -> None:
-        """Let the object of a replica go whose location is gone; the only one stays till later."""
-        if not is_needed:
+    def _remove_object(self, row: Replica, url: str | None) -> None:
+        """Let the object of a replica go once its location may go; what is needed stays."""
+        why = self._tools.guard.copies.remove_location(row.image_id, url) if url else ""
+        error = f"{_KEPT}{why}"
+        if not why:
             self._tools.survey.change(row, error=None, next_attempt_at=timeutils.utcnow())
-        elif row.error != _ONLY_LOCATION:
-            LOG.warning("Image %s, target %s: %s", row.image_id, row.target, _ONLY_LOCATION)
-            self._tools.survey.change(row, error=_ONLY_LOCATION)
+        elif row.error != error:
+            LOG.warning("Image %s, target %s: %s", row.image_id, row.target, error)
+            self._tools.survey.change(row, error=error)
 
     def _absent(self, image: Image, target: str, closed: Sequence[Replica]) -> list[str]:
         """The target in a list where a replica is to be made there."""

@@ -13,6 +13,7 @@ RANKS = {
     "bounded": 0,
     "db.migrations": 0,
     "foreign_text": 0,
+    "imagecache": 0,
     "inquiry": 0,
     "locking": 0,
     "opts": 0,

@@ -20,10 +20,13 @@ class RelayLab(Lab):
     def __init__(self, directory, pool):
         super().__init__(directory)
         self.tools = dataclasses.replace(self.tools, pools={SITE: pool})
-        self.images.download = lambda image_id: iter([BODY[:500], BODY[500:]])
+        self.images.download = self._download
         self.target.put = self._put
         self.writers = []
         self.meanwhile = None
+
+    def _download(self, image_id, *, past_cache=False):
+        yield from (BODY[:500], BODY[500:])
 
     def _put(self, name, reader, size):
         self.writers.append(threading.current_thread().name)
