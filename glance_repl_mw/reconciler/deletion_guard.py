@@ -89,6 +89,7 @@ class DeletionGuard:
 
         :param is_demanded: an operator wants its objects deleted now: no delay is kept
         """
+        known = self.records.absence(image_id)
         try:
             record = self._images.get(image_id)
             doubt = self.glance.identity_doubt()
@@ -98,8 +99,8 @@ class DeletionGuard:
             doubt = f"Glance does not tell whether the image is there: {error.hint}"
         if doubt:
             return SeenImage(image_id, Sight.UNREADABLE, doubt=doubt)
-        if self.records.absence(image_id) is not None:
-            self.records.forget_absences([image_id])
+        if known is not None:
+            self.records.forget_absences([known])
         return SeenImage(image_id, Sight.PRESENT, record)
 
     def image_was_deleted(self, image_id: str) -> None:

@@ -77,17 +77,15 @@ class Notes(WokenTask):
         return self._rest_seconds()
 
     def _take_deletes(self) -> None:
-        """Remember that Glance was seen to delete images, before that word is taken away."""
+        """Remember that Glance was seen to delete images, before that word is taken away.
+
+        Also of images without a row: another node may have an upload in its spool that has none
+        yet. Words that were of no use are forgotten after some hours.
+        """
         for image_id in self.tools.spool.deleted_images():
-            if self._concerns_us(image_id):
-                self.tools.guard.image_was_deleted(image_id)
+            self.tools.guard.image_was_deleted(image_id)
             self.tools.spool.forget_deleted_image(image_id)
             self._note(image_id)
-
-    def _concerns_us(self, image_id: str) -> bool:
-        """Whether there is a row of the image, or may be one soon."""
-        has_rows = bool(self.tools.survey.of_images([image_id]))
-        return has_rows or image_id in images_in_spool(self.tools)
 
     def _rest_seconds(self) -> float:
         """Until the first image that is noted is due; who leaves a note wakes us."""

@@ -46,3 +46,28 @@ def test_nobody_is_asked_for_what_a_location_names(lab):
     assert list(kept.values()) == ["a location of the image names it"]
     assert lab.target.asked == []
     assert lab.images.downloads == []
+
+
+def test_image_that_is_shown_again_is_missed_no_more(lab):
+    image_id = lab.add()
+    lab.records.note_missing(image_id)
+    lab.guard.look(image_id)
+    assert lab.records.absence(image_id) is None
+
+
+@pytest.mark.parametrize("was_missing", [True, False])
+def test_delete_that_is_seen_while_glance_answers_is_not_forgotten(lab, was_missing, monkeypatch):
+    image_id = lab.add()
+    get = lab.images.get
+
+    def get_and_be_deleted(asked):
+        record = get(asked)
+        lab.guard.image_was_deleted(asked)
+        return record
+
+    if was_missing:
+        lab.records.note_missing(image_id)
+    with monkeypatch.context() as patched:
+        patched.setattr(lab.images, "get", get_and_be_deleted)
+        lab.guard.look(image_id)
+    assert lab.records.absence(image_id).was_deleted

@@ -10,7 +10,7 @@ import pytest
 
 from glance_repl_mw.reconciler import notes, tasks
 from glance_repl_mw.spool.upload import Upload, UploadState
-from tests.unit.reconciler.target_lab import Lab
+from tests.unit.reconciler.target_lab import Lab, at, days
 
 WAIT_SECONDS = 60
 
@@ -121,6 +121,19 @@ def test_word_of_a_delete_stays_until_the_database_has_it(lab, clock, monkeypatc
     task.run_once()
     assert lab.row(image_id).status == "deleting"
     assert lab.tools.spool.deleted_images() == []
+
+
+def test_word_of_a_delete_counts_for_an_upload_that_waits_at_another_node(lab, clock):
+    """The image has no row yet, and this node's spool has nothing of it."""
+    task = notes.Notes(lab.tools, lambda image_id: None, lambda image_id: None)
+    image_id = lab.add_image()
+    del lab.images.images[image_id]
+    lab.tools.spool.note(image_id, was_deleted=True)
+    task.run_once()
+    assert lab.tools.guard.look(image_id).is_gone
+    with at(days(-1)):
+        lab.records.forget_old_absences()
+    assert lab.records.absence(image_id) is None
 
 
 def test_image_on_its_way_lets_the_task_rest_until_its_next_look(lab, clock):
