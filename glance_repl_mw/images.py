@@ -215,7 +215,7 @@ class ImageService:
         """
         refusal: exceptions.GlanceRefused | None = None
         for _ in range(_CHANGE_ATTEMPTS):
-            found = self._locations(image_id)
+            found = self._locations(image_id, operation)
             changes = changes_of(found)
             if not changes:
                 return found
@@ -316,8 +316,14 @@ class ImageService:
         with _translated(None, "authenticate"):
             self._session.get_auth_headers()
 
-    def _locations(self, image_id: str) -> Sequence[patches.Location]:
-        return locations_of(self._record(image_id, "read the image"), image_id)
+    def _locations(self, image_id: str, operation: str) -> Sequence[patches.Location]:
+        """What is to be changed; raises ``GlanceRefused`` where Glance hides it."""
+        record = self._record(image_id, "read the image")
+        found = locations_of(record, image_id)
+        if not found and image_of(record, image_id).has_data:
+            hint = "Glance does not show the locations"
+            raise exceptions.GlanceRefused(image_id, None, operation, hint)
+        return found
 
     def endpoint(self) -> str:
         """Glance's URL, from the option or from Keystone's catalogue.

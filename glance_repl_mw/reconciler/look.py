@@ -30,6 +30,10 @@ _SECOND_LOOK_SECONDS = 2.0
 _KEPT = "not deleted yet: "
 _LOST = "its location was removed by someone else"
 _SIZELESS = "Image %s is %s, but Glance does not tell its size: it is not replicated until it does"
+_HIDDEN = (
+    "Image %s and perhaps others: Glance does not show their locations, and nothing is concluded "
+    "from that; see whether the service user may get_image_location"
+)
 _REPLACED = "another replica took its place"
 
 
@@ -47,6 +51,7 @@ class Look:
         self._adoption = Adoption(tools)
         self._lost_since: dict[int, float] = {}
         self._sizeless: set[str] = set()
+        self._has_told_hidden = False
 
     def at(
         self,
@@ -69,6 +74,9 @@ class Look:
         """
         if not image.has_data or not image.size:
             self._tell_sizeless(image)
+            return False
+        if not image.locations:
+            self._tell_hidden(image)
             return False
         self._remove_closed(image, rows)
         look_again = False
@@ -94,6 +102,12 @@ class Look:
         if image.has_data and image.size is None and image.image_id not in self._sizeless:
             self._sizeless.add(image.image_id)
             LOG.warning(_SIZELESS, image.image_id, image.status)
+
+    def _tell_hidden(self, image: Image) -> None:
+        """Say once that Glance shows no locations, as every image with data has one."""
+        if not self._has_told_hidden:
+            self._has_told_hidden = True
+            LOG.warning(_HIDDEN, image.image_id)
 
     def _is_taken_in_hand(self, rows: Sequence[Replica]) -> bool:
         """Whether the upload in the spool has its rows, so that it brings no further ones."""
@@ -202,15 +216,22 @@ class Look:
             return True
         del self._lost_since[row.id]
         image = self._tools.images.get(image.image_id)
-        if row.location_url in image.locations or self._take_up(image, mine, row):
+        is_there = row.location_url in image.locations
+        if is_there or not image.locations or self._take_up(image, mine, row):
             return False
-        LOG.warning("Image %s, target %s: %s", image.image_id, row.target, _LOST)
+        self._lost(row)
+        return False
+
+    def _lost(self, row: Replica) -> None:
+        """Bring the location back, or let the replica go too, if not too many go."""
         now = timeutils.utcnow()
         if self._tools.conf.replication.heal_removed_locations:
             self._tools.survey.change(row, ReplicaStatus.STORED, error=_LOST, next_attempt_at=now)
-        else:
+        elif self._tools.guard.breaker.admits(row.image_id, Cause.LOCATION_REMOVED):
             close(self._tools, row, _LOST, Cause.LOCATION_REMOVED, withheld=True)
-        return False
+        else:
+            return
+        LOG.warning("Image %s, target %s: %s", row.image_id, row.target, _LOST)
 
     def _clean_up(self, row: Replica) -> None:
         """Delete the objects of earlier attempts, now that this one is a location."""

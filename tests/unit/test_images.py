@@ -179,6 +179,13 @@ def test_what_is_no_location_needs_no_removal(glance, service):
     assert glance.patches == 0
 
 
+def test_hidden_locations_are_not_taken_for_removed_ones(glance, service):
+    glance.locations = []
+    with pytest.raises(exceptions.GlanceRefused, match="does not show"):
+        service.remove_locations(IMAGE, OURS)
+    assert glance.patches == 0
+
+
 @pytest.mark.parametrize("there", [[OURS[0]], [PRIMARY, *OURS]])
 def test_the_last_location_stays(glance, service, there):
     glance.locations = located(*there)

@@ -204,6 +204,43 @@ def test_lost_location_is_respected_if_the_operator_says_so(lab, monkeypatch):
     assert len(rows(lab, image_id)) == 1
 
 
+@pytest.mark.parametrize("heal", [True, False])
+def test_hidden_locations_say_nothing_and_are_told_of_once(lab, monkeypatch, caplog, heal):
+    """The service user has lost the role with which Glance shows them."""
+    image_ids = [
+        lose_location(lab, monkeypatch, heal_removed_locations=heal),
+        demanded_removal(lab, lab.add()).image_id,
+    ]
+    before = lab.survey.of_images(image_ids)
+    for image_id in image_ids:
+        lab.images.change(image_id, locations=())
+    looker = Look(lab.tools)
+    for image_id in image_ids * 2:
+        assert not at(lab, image_id, looker=looker)
+    assert lab.survey.of_images(image_ids) == before
+    (line,) = [each for each in caplog.messages if "get_image_location" in each]
+    assert image_ids[0] in line
+
+
+def test_locations_that_are_hidden_at_the_second_look_say_nothing(lab, monkeypatch):
+    image_id = lose_location(lab, monkeypatch, heal_removed_locations=False)
+    shown = lab.image(image_id)
+    lab.images.change(image_id, locations=())
+    monkeypatch.setattr(lab, "image", lambda _: shown)
+    at(lab, image_id)
+    assert lab.row(image_id).status == "active"
+
+
+def test_few_replicas_go_because_someone_else_removed_their_locations(lab, monkeypatch):
+    image_ids = [lose_location(lab, monkeypatch, heal_removed_locations=False) for _ in range(8)]
+    for image_id in image_ids:
+        at(lab, image_id)
+    statuses = [str(lab.row(image_id).status) for image_id in image_ids]
+    assert statuses == ["deleting"] * 5 + ["active"] * 3
+    assert not lab.row(image_ids[-1]).withheld
+    assert lab.records.breaker().tripped_at is not None
+
+
 def test_lost_location_of_a_target_that_is_down_is_left_to_the_withdrawal(lab, monkeypatch):
     image_id = lose_location(lab, monkeypatch)
     for _ in range(3):
