@@ -158,6 +158,20 @@ class DeletionRecords:
         with self._database.writer.using(Context()) as session:
             session.execute(sa.delete(AbsenceRow).where(is_old, ~_HAS_REPLICAS))
 
+    # Objects
+
+    @retried
+    def has_replica(self, image_id: str, target: str, object_name: str) -> bool:
+        """Whether a replica that is not closed has the object, be it a location or not."""
+        wanted = sa.exists().where(
+            ReplicaRow.image_id == image_id,
+            ReplicaRow.target == target,
+            ReplicaRow.object_name == object_name,
+            ReplicaRow.status.not_in(CLOSED),
+        )
+        with self._database.reader.using(Context()) as session:
+            return bool(session.scalar(sa.select(wanted)))
+
     # The Glance that is known
 
     @retried

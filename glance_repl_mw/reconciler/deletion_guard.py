@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import dataclasses
 import datetime
+import time
 from collections.abc import Mapping, Sequence
 
 from oslo_config import cfg
@@ -29,6 +30,9 @@ from glance_repl_mw.targets.base import Target
 
 LOG = log.getLogger(__name__)
 
+# What was seen longer ago is looked at again before an object goes.
+_FRESH_SECONDS = 3.0
+
 
 def delete_delay(conf: cfg.ConfigOpts) -> datetime.timedelta:
     """How long the replicas of a deleted image are kept."""
@@ -45,6 +49,8 @@ class SeenImage:
     :ivar record: Glance's record of an image that is present
     :ivar doubt: what an absence lacks to be believed; why Glance is not believed
     :ivar absence: what is known of one that is not
+    :ivar is_demanded: as it was looked for
+    :ivar seen_at: when Glance was asked, on the monotonic clock
     """
 
     image_id: str
@@ -52,6 +58,13 @@ class SeenImage:
     record: Image | None = None
     doubt: str = ""
     absence: Absence | None = None
+    is_demanded: bool = False
+    seen_at: float = dataclasses.field(default_factory=time.monotonic)
+
+    @property
+    def is_fresh(self) -> bool:
+        """Whether it was seen so lately that it can be taken for what is now."""
+        return time.monotonic() - self.seen_at < _FRESH_SECONDS
 
     @property
     def is_gone(self) -> bool:
@@ -90,6 +103,11 @@ class DeletionGuard:
         :param is_demanded: an operator wants its objects deleted now: no delay is kept
         """
         known = self.records.absence(image_id)
+        began_at = time.monotonic()
+        seen = self._seen(image_id, known, is_demanded)
+        return dataclasses.replace(seen, is_demanded=is_demanded, seen_at=began_at)
+
+    def _seen(self, image_id: str, known: Absence | None, is_demanded: bool) -> SeenImage:
         try:
             record = self._images.get(image_id)
             doubt = self.glance.identity_doubt()
@@ -124,6 +142,7 @@ class DeletionGuard:
             other_copies=copies,
             doubt=seen.doubt,
             has_tripped=is_claim and self.breaker.state().tripped_at is not None,
+            is_anothers=self.records.has_replica(seen.image_id, target, name),
         )
         decision = decide(evidence)
         if decision.may_delete and seen.record is not None:
@@ -176,13 +195,16 @@ def delete_objects(
 ) -> dict[str, str]:
     """Delete those objects at the target that may go; blocks.
 
-    :param seen: what was just found of their image
+    :param seen: what was found of their image; looked at again where that was not just now, as
+        where pushes to the target came first, or where earlier names took long
     :returns: why an object stays, by its name
     :raises TargetError:
     :raises oslo_db.exception.DBError:
     """
     kept: dict[str, str] = {}
     for name in names:
+        if not seen.is_fresh:
+            seen = guard.look(seen.image_id, is_demanded=seen.is_demanded)
         decision = guard.decide(seen, target.name, name, cause)
         if decision.may_delete:
             target.delete(name)

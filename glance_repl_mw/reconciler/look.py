@@ -172,8 +172,10 @@ class Look:
             return self._active(image, mine, stays)
         for row in live:
             is_known = row.location_url in image.locations
-            if is_known or not self._take_up(image, mine, row):
-                self._go_on(image, row)
+            if not is_known and self._take_up(image, mine, row):
+                # The others must not tell of the same location: they end at the next look.
+                break
+            self._go_on(image, row)
         return False
 
     def _go_on(self, image: Image, row: Replica) -> None:

@@ -53,6 +53,7 @@ class Evidence:
     :ivar unproven: why none of them is proven to be readable now; empty where one is
     :ivar doubt: what an absence lacks to be believed, or until when a deleted image can be
         restored; empty where nothing is lacking
+    :ivar is_anothers: a replica that is not closed has the object, be it a location or not
     :ivar has_tripped: the circuit breaker of deletions has tripped
     """
 
@@ -63,6 +64,7 @@ class Evidence:
     unproven: str = ""
     doubt: str = ""
     has_tripped: bool = False
+    is_anothers: bool = False
 
 
 @dataclasses.dataclass(frozen=True)
@@ -88,6 +90,8 @@ def _obstacle(evidence: Evidence) -> str:
     """What forbids the delete; empty where nothing does."""
     if evidence.naming is Naming.NAMED:
         return "a location of the image names it"
+    if evidence.is_anothers:
+        return "another replica of the image has it"
     if evidence.sight is Sight.UNREADABLE:
         return evidence.doubt or "Glance does not tell whether the image is there"
     if evidence.sight is Sight.PRESENT and evidence.naming is Naming.UNKNOWN:

@@ -2,9 +2,11 @@
 
 import pytest
 
+from glance_repl_mw.model import ReplicaStatus
+from glance_repl_mw.reconciler import deletion_guard
 from glance_repl_mw.reconciler.deletion_guard import delete_objects
 from glance_repl_mw.replicas.deletion import Cause
-from tests.unit.reconciler.target_lab import PRIMARY, Lab
+from tests.unit.reconciler.target_lab import PRIMARY, Lab, url_of
 
 UNPROVEN = "no other copy of the image is proven to be readable: Glance cannot read it: HTTP 503"
 
@@ -71,3 +73,38 @@ def test_delete_that_is_seen_while_glance_answers_is_not_forgotten(lab, was_miss
         patched.setattr(lab.images, "get", get_and_be_deleted)
         lab.guard.look(image_id)
     assert lab.records.absence(image_id).was_deleted
+
+
+@pytest.mark.parametrize("is_late", [True, False])
+def test_what_was_seen_long_ago_is_looked_at_again(lab, monkeypatch, is_late):
+    """A PATCH that lands while the delete waits for pushes to its target names the object."""
+    image_id = lab.add_image()
+    clock = [1000.0]
+    monkeypatch.setattr(deletion_guard.time, "monotonic", lambda: clock[0])
+    seen = lab.guard.look(image_id)
+    lab.images.change(image_id, locations=(PRIMARY, url_of("an object")))
+    clock[0] += deletion_guard._FRESH_SECONDS * (1 if is_late else 0.5)
+    kept = delete_objects(lab.guard, seen, lab.target, ["an object"], Cause.SUPERSEDED)
+    assert kept == ({"an object": "a location of the image names it"} if is_late else {})
+
+
+def test_demand_still_counts_at_the_second_look(lab, monkeypatch):
+    """An operator does not wait for the delay after which a missing image is taken for gone."""
+    lab.add_witness()
+    lab.guard.glance.forget_answers()
+    seen = lab.guard.look("no image", is_demanded=True)
+    assert seen.is_gone
+    monkeypatch.setattr(deletion_guard, "_FRESH_SECONDS", 0.0)
+    assert delete_objects(lab.guard, seen, lab.target, ["an object"], Cause.DEMANDED) == {}
+
+
+@pytest.mark.parametrize("status", [ReplicaStatus.STORED, ReplicaStatus.ACTIVE])
+def test_object_of_a_replica_that_is_no_location_now_stays(lab, status):
+    """Its target was down, and it was withdrawn."""
+    image_id = lab.add()
+    row = lab.survey.change(lab.row(image_id), status)
+    lab.images.change(image_id, locations=(PRIMARY,))
+    kept = delete(lab, image_id, [row.object_name], Cause.SUPERSEDED)
+    assert kept == {row.object_name: "another replica of the image has it"}
+    lab.survey.change(row, ReplicaStatus.DELETING)
+    assert delete(lab, image_id, [row.object_name]) == {}

@@ -263,6 +263,22 @@ def test_stored_replica_that_is_a_location_is_active(lab):
     assert lab.row(image_id).status == "active"
 
 
+def test_one_row_alone_takes_up_a_location(lab):
+    image_id = lab.add_image()
+    for _ in range(2):
+        lab.survey.plan(image_id, [SITE], Priority.BACKFILL, len(BODY))
+    name = f"{image_id}.0123456789abcdef0123456789abcdef.3"
+    lab.target.objects[name] = BODY
+    lab.images.change(image_id, locations=(PRIMARY, url_of(name)))
+    at(lab, image_id)
+    assert [(row.status, row.object_name) for row in rows(lab, image_id)] == [
+        ("active", name),
+        ("pending", None),
+    ]
+    at(lab, image_id)
+    assert [row.status for row in rows(lab, image_id)] == ["active", "deleted"]
+
+
 def test_second_row_of_a_replica_is_closed(lab):
     image_id = lab.add()
     lab.survey.plan(image_id, [SITE], Priority.BACKFILL, len(BODY))

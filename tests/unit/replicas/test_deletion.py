@@ -88,6 +88,13 @@ def test_no_cause_deletes_what_is_a_location(cause, sight):
     assert not decide(Evidence(cause, sight, Naming.NAMED, other_copies=9)).may_delete
 
 
+@pytest.mark.parametrize("sight", Sight)
+def test_what_another_replica_has_stays(sight):
+    """As that of a target that was down, which is no location now."""
+    evidence = Evidence(DEMANDED, sight, Naming.NOT_NAMED, other_copies=9, is_anothers=True)
+    assert decide(evidence) == Decision(False, "another replica of the image has it")
+
+
 def test_only_what_nobody_asked_for_is_inferred():
     assert {cause for cause in Cause if cause.is_inferred} == {
         Cause.IMAGE_MISSING,
