@@ -35,7 +35,17 @@ from oslo_config import cfg
 from oslo_log import log
 from oslo_middleware import base
 
-from glance_repl_mw import bodies, images, nodes, opts, patches, policies, proxying, routes
+from glance_repl_mw import (
+    bodies,
+    imagecache,
+    images,
+    nodes,
+    opts,
+    patches,
+    policies,
+    proxying,
+    routes,
+)
 from glance_repl_mw.api import ReplicaAPI
 from glance_repl_mw.attempt import Attempt
 from glance_repl_mw.concern import AnswerHold
@@ -48,7 +58,7 @@ from glance_repl_mw.download import Downloads
 from glance_repl_mw.inquiry import record_request
 from glance_repl_mw.launcher import WriterLauncher
 from glance_repl_mw.locking import ImageLocks, NodeImageLocks
-from glance_repl_mw.own_requests import OwnRequests
+from glance_repl_mw.own_requests import NO_CACHE, OwnRequests
 from glance_repl_mw.sizes import size_of
 from glance_repl_mw.spare_threads import SpareThreads
 from glance_repl_mw.spool.directory import Spool
@@ -137,7 +147,9 @@ class ReplicationFilter(base.ConfigurableMiddleware):
             return self._pass_change(action, environ, start_response, is_own)
         if action.origin is not None and self._has_targets:
             return self._tee_upload(action.image_id, action.origin, environ, start_response)
-        if action.is_download and self._downloads and not is_own:
+        if action.is_download and is_own:
+            return self._serve_own(environ, start_response)
+        if action.is_download and self._downloads:
             return self._downloads.serve(action.image_id, environ, start_response)
         return self._application(environ, start_response)
 
@@ -156,6 +168,13 @@ class ReplicationFilter(base.ConfigurableMiddleware):
             if answer.status_int == 200 and routes.is_id(answer.json["id"]):
                 return dataclasses.replace(action, image_id=answer.json["id"])
         return action if routes.is_id(action.image_id) else None
+
+    def _serve_own(self, environ: dict[str, Any], start_response: Callable) -> Iterable[bytes]:
+        """A download of the writer, who may want to know whether a location can be read."""
+        if environ.get("HTTP_CACHE_CONTROL") != NO_CACHE:
+            return self._application(environ, start_response)
+        with imagecache.passed_by():
+            return self._application(environ, start_response)
 
     def _tee_upload(
         self,

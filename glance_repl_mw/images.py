@@ -9,7 +9,7 @@ from __future__ import annotations
 import contextlib
 import http
 import json
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Generator, Iterator, Mapping, Sequence
 from typing import Any
 from urllib import parse
 
@@ -21,7 +21,7 @@ from glance_repl_mw.answers import Listing, image_of, listing_of, locations_of
 from glance_repl_mw.causes import causes
 from glance_repl_mw.glance_errors import http_status, translated
 from glance_repl_mw.model import Image
-from glance_repl_mw.own_requests import OwnRequests
+from glance_repl_mw.own_requests import NO_CACHE, OwnRequests
 
 USER_AGENT = "glance-repl-mw"
 _BLOCK_BYTES = 1024**2
@@ -43,7 +43,7 @@ class ImageService:
     help), ``GlanceRefused`` (it cannot) or ``ImageGone``.
 
     :param sign: gives the URL that Glance gets for a location; by default the same
-    :param is_readable: whether what a location names can be read, as far as is known
+    :param readability: of locations, as far as is known
     :raises ConfigError: the credentials' options are incomplete; opens no connection
     """
 
@@ -51,12 +51,12 @@ class ImageService:
         self,
         conf: cfg.ConfigOpts,
         sign: Callable[[str], str] = str,
-        is_readable: Callable[[str], bool] = lambda url: True,
+        readability: patches.Readability = patches.NOTHING_KNOWN,
     ) -> None:
         adapter = credentials.load_adapter(conf)
         self._session = adapter.session
         self._sign = sign
-        self._is_readable = is_readable
+        self._readability = readability
         self._own = OwnRequests(conf)
         self._timeout_seconds = conf.replication.timeout
         self._client = glance_client.Client(
@@ -143,15 +143,18 @@ class ImageService:
                 raise
             raise exceptions.ImageGone(after, None, error.operation, error.hint) from error
 
-    def download(self, image_id: str) -> Iterator[bytes]:
+    def download(self, image_id: str, *, past_cache: bool = False) -> Generator[bytes, None, None]:
         """The image's bytes as they come, from whichever location Glance reads them.
 
         A block may be of a single byte, so that who reads sees how slowly they come.
+
+        :param past_cache: not from Glance's image cache; a Glance without the filter may still
         """
+        headers = {"Cache-Control": NO_CACHE} if past_cache else None
         operation = "download the image"
         with self._translated(image_id, operation):
             path = f"{_image_path(image_id)}/file"
-            response, blocks = self._ask("GET", path)
+            response, blocks = self._ask("GET", path, headers)
             if not isinstance(blocks, Iterator):
                 raise exceptions.GlanceUnavailable(
                     image_id, None, operation, "Glance answers without data"
@@ -160,10 +163,14 @@ class ImageService:
                 while block := bounded.part(response, _BLOCK_BYTES):
                     yield block
 
-    def remove_locations(self, image_id: str, urls: Collection[str]) -> Collection[str]:
+    def remove_locations(
+        self, image_id: str, urls: Collection[str], proven: str | None = None
+    ) -> Collection[str]:
         """Remove locations, but never the last one, nor the last one that can be read.
 
         Returns those that stay for that reason.
+
+        :param proven: another location that was just seen to be readable
 
         :raises GlanceUnavailable: also where others change the locations all the time
         :raises GlanceRefused:
@@ -172,7 +179,7 @@ class ImageService:
         left = self._change_locations(
             image_id,
             "remove locations",
-            lambda found: patches.removals(found, urls, self._is_readable),
+            lambda found: patches.removals(found, urls, self._readability, proven),
         )
         return [url for url in map(patches.plain_url, left) if url in urls]
 
@@ -203,7 +210,7 @@ class ImageService:
         """
         refusal: exceptions.GlanceRefused | None = None
         for _ in range(_CHANGE_ATTEMPTS):
-            found = self._locations(image_id)
+            found = self._locations(image_id, operation)
             changes = changes_of(found)
             if not changes:
                 return found
@@ -309,8 +316,14 @@ class ImageService:
     ) -> contextlib.AbstractContextManager[None]:
         return translated(image_id, operation, self._timeout_seconds)
 
-    def _locations(self, image_id: str) -> Sequence[patches.Location]:
-        return locations_of(self._record(image_id, "read the image"), image_id)
+    def _locations(self, image_id: str, operation: str) -> Sequence[patches.Location]:
+        """What is to be changed; raises ``GlanceRefused`` where Glance hides it."""
+        record = self._record(image_id, "read the image")
+        found = locations_of(record, image_id)
+        if not found and image_of(record, image_id).has_data:
+            hint = "Glance does not show the locations"
+            raise exceptions.GlanceRefused(image_id, None, operation, hint)
+        return found
 
     def endpoint(self) -> str:
         """Glance's URL, from the option or from Keystone's catalogue.

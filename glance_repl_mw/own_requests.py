@@ -23,6 +23,9 @@ from oslo_config import cfg
 from glance_repl_mw import credentials
 
 HEADER = "X-Glance-Repl-Signature"
+NO_CACHE = "no-cache"
+"""What ``Cache-Control`` says in a request of ours that Glance's image cache must not answer."""
+
 SECRET_FILE = "secret"
 _VARIABLE = f"HTTP_{HEADER.upper().replace('-', '_')}"
 _PURPOSE = b"glance-repl-mw: requests of its own"

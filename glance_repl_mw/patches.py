@@ -5,6 +5,7 @@ Locations are as Glance has them, signatures included.
 
 from __future__ import annotations
 
+import dataclasses
 import json
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from typing import Any
@@ -13,6 +14,21 @@ from glance_repl_mw.signing import without_signatures
 
 Location = Mapping[str, Any]
 Change = Mapping[str, Any]
+
+
+@dataclasses.dataclass(frozen=True)
+class Readability:
+    """What is known of whether locations can be read, told of their plain URLs.
+
+    :ivar is_known: nothing speaks against it, and where it is ours the target was seen to be up
+    :ivar may_be: it is not known that it cannot be read
+    """
+
+    is_known: Callable[[str], bool] = lambda url: True
+    may_be: Callable[[str], bool] = lambda url: True
+
+
+NOTHING_KNOWN = Readability()
 
 
 def plain_url(location: Location) -> str:
@@ -33,17 +49,18 @@ def additions(locations: Iterable[Location]) -> list[Change]:
 def removals(
     found: Sequence[Location],
     urls: Collection[str],
-    is_readable: Callable[[str], bool] = lambda url: True,
+    readability: Readability = NOTHING_KNOWN,
+    proven: str | None = None,
 ) -> list[Change]:
     """Removes the locations of these plain URLs, but not the last one, nor the last readable one.
 
-    :param is_readable: whether what a plain URL names can be read, as far as is known
+    :param proven: a plain URL that was just seen to be readable
     """
     places = [place for place, each in enumerate(found) if plain_url(each) in urls]
     left = [plain_url(each) for each in found if plain_url(each) not in urls]
     kept: list[int] = []
-    if not any(map(is_readable, left)):
-        kept = [place for place in places if is_readable(plain_url(found[place]))][:1]
+    if not any(url == proven or readability.is_known(url) for url in left):
+        kept = [place for place in places if readability.may_be(plain_url(found[place]))][:1]
     if not left:
         kept = kept or places[:1]
     return _removed([place for place in places if place not in kept])

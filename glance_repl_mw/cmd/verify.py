@@ -101,7 +101,7 @@ def _tools(conf: cfg.ConfigOpts) -> Tools:
     conf.register_opts(opts.GLANCE_OPTIONS)
     drivers = loader.load_targets(conf)
     health = {name: TargetHealth() for name in drivers}
-    images = ImageService(conf, is_readable=assembly.readable(drivers, health))
+    images = ImageService(conf, readability=assembly.readability(drivers, health))
     records = require_records(conf)
     spool = Spool(conf.replication.spool_dir)
     targets = assembly.guarded(conf, drivers, records.database)

@@ -185,7 +185,7 @@ def _service(conf: cfg.ConfigOpts, notifications: Notifications | None) -> Write
     images = ImageService(
         conf,
         functools.partial(given_location, drivers.values()),
-        assembly.readable(drivers, health),
+        assembly.readability(drivers, health),
     )
     spool = Spool(options.spool_dir, options.spool_max_bytes, options.spool_min_free_bytes)
     spool.prepare()

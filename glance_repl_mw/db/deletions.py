@@ -131,10 +131,21 @@ class DeletionRecords:
                 row.was_deleted, row.since = True, timeutils.utcnow()
 
     @retried
-    def forget_absences(self, image_ids: Collection[str]) -> None:
-        """Glance shows these images, or none of their replicas is left."""
+    def forget_absences(self, absences: Collection[Absence]) -> None:
+        """Glance shows these images; what has become known since they were asked for stays.
+
+        :param absences: as they were before Glance was asked
+        """
+        same = [
+            sa.and_(
+                AbsenceRow.image_id == each.image_id,
+                AbsenceRow.was_deleted == each.was_deleted,
+                AbsenceRow.since == each.since,
+            )
+            for each in absences
+        ]
         with self._database.writer.using(Context()) as session:
-            session.execute(sa.delete(AbsenceRow).where(AbsenceRow.image_id.in_(list(image_ids))))
+            session.execute(sa.delete(AbsenceRow).where(sa.or_(sa.false(), *same)))
 
     @retried
     def forget_old_absences(self) -> None:
@@ -146,6 +157,20 @@ class DeletionRecords:
         )
         with self._database.writer.using(Context()) as session:
             session.execute(sa.delete(AbsenceRow).where(is_old, ~_HAS_REPLICAS))
+
+    # Objects
+
+    @retried
+    def has_replica(self, image_id: str, target: str, object_name: str) -> bool:
+        """Whether a replica that is not closed has the object, be it a location or not."""
+        wanted = sa.exists().where(
+            ReplicaRow.image_id == image_id,
+            ReplicaRow.target == target,
+            ReplicaRow.object_name == object_name,
+            ReplicaRow.status.not_in(CLOSED),
+        )
+        with self._database.reader.using(Context()) as session:
+            return bool(session.scalar(sa.select(wanted)))
 
     # The Glance that is known
 

@@ -104,7 +104,7 @@ class TargetStateRow(Base):
 
 
 class AbsenceRow(Base):
-    """An image with replicas that Glance does not show.
+    """An image that Glance does not show, or was seen to delete, with replicas or without.
 
     ``was_deleted``: Glance was seen to delete it. ``is_released``: an operator says it is gone.
     """

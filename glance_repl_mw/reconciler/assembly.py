@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import functools
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 
 from oslo_config import cfg
 from oslo_db.sqlalchemy import enginefacade
@@ -11,6 +10,7 @@ from oslo_db.sqlalchemy import enginefacade
 from glance_repl_mw.db.deletions import DeletionRecords
 from glance_repl_mw.db.survey import ReplicaSurvey
 from glance_repl_mw.deployment import deployment_id
+from glance_repl_mw.patches import Readability
 from glance_repl_mw.reconciler.health import TargetHealth
 from glance_repl_mw.reconciler.place import PlaceCheck, RememberedMarking
 from glance_repl_mw.targets.base import Target
@@ -41,15 +41,15 @@ def guarded(
     }
 
 
-def readable(
-    targets: Mapping[str, Target], health: Mapping[str, TargetHealth]
-) -> Callable[[str], bool]:
+def readability(targets: Mapping[str, Target], health: Mapping[str, TargetHealth]) -> Readability:
     """What tells whether a location can be read, as far as is known."""
-    return functools.partial(_is_readable, targets, health)
 
+    def owners(url: str) -> list[TargetHealth]:
+        return [
+            health[name] for name, each in targets.items() if each.object_name(url) is not None
+        ]
 
-def _is_readable(
-    targets: Mapping[str, Target], health: Mapping[str, TargetHealth], url: str
-) -> bool:
-    owners = (name for name, target in targets.items() if target.object_name(url) is not None)
-    return all(health[name].is_up for name in owners)
+    return Readability(
+        is_known=lambda url: all(owner.is_proven_up for owner in owners(url)),
+        may_be=lambda url: all(owner.is_up for owner in owners(url)),
+    )

@@ -3,13 +3,14 @@
 Before an object goes, the image's record is read from the Glance that is known, and the evidence
 is put together on which ``replicas.deletion`` decides. The image's record must not name the
 object; an image that is not there must have been seen deleted, or be missing for long enough and
-with proof; and an image that is there must have another readable copy.
+with proof; and of an image that is there another copy must be read first.
 """
 
 from __future__ import annotations
 
 import dataclasses
 import datetime
+import time
 from collections.abc import Mapping, Sequence
 
 from oslo_config import cfg
@@ -21,6 +22,7 @@ from glance_repl_mw.db.deletions import Absence, DeletionRecords
 from glance_repl_mw.images import ImageService
 from glance_repl_mw.model import Image
 from glance_repl_mw.reconciler.breaker import CircuitBreaker
+from glance_repl_mw.reconciler.copies import ReadableCopies
 from glance_repl_mw.reconciler.health import TargetHealth
 from glance_repl_mw.reconciler.known_glance import KnownGlance
 from glance_repl_mw.replicas.deletion import Cause, Decision, Evidence, Naming, Sight, decide
@@ -28,6 +30,9 @@ from glance_repl_mw.seconds import LONGEST_SECONDS
 from glance_repl_mw.targets.base import Target
 
 LOG = log.getLogger(__name__)
+
+# What was seen longer ago is looked at again before an object goes.
+_FRESH_SECONDS = 3.0
 
 
 def delete_delay(conf: cfg.ConfigOpts) -> datetime.timedelta:
@@ -46,6 +51,8 @@ class SeenImage:
     :ivar record: Glance's record of an image that is present
     :ivar doubt: what an absence lacks to be believed; why Glance is not believed
     :ivar absence: what is known of one that is not
+    :ivar is_demanded: as it was looked for
+    :ivar seen_at: when Glance was asked, on the monotonic clock
     """
 
     image_id: str
@@ -53,6 +60,13 @@ class SeenImage:
     record: Image | None = None
     doubt: str = ""
     absence: Absence | None = None
+    is_demanded: bool = False
+    seen_at: float = dataclasses.field(default_factory=time.monotonic)
+
+    @property
+    def is_fresh(self) -> bool:
+        """Whether it was seen so lately that it can be taken for what is now."""
+        return time.monotonic() - self.seen_at < _FRESH_SECONDS
 
     @property
     def is_gone(self) -> bool:
@@ -67,6 +81,7 @@ class DeletionGuard:
 
     :param targets: the configured ones by name
     :param health: likewise
+    :ivar copies: proves that images can be read elsewhere, and removes locations after that
     """
 
     def __init__(
@@ -80,16 +95,21 @@ class DeletionGuard:
         self.records = records
         self.breaker = CircuitBreaker(conf, records)
         self.glance = KnownGlance(conf, images, records)
+        self.copies = ReadableCopies(images, targets, health)
         self._conf = conf
         self._images = images
-        self._targets = targets
-        self._health = health
 
     def look(self, image_id: str, *, is_demanded: bool = False) -> SeenImage:
         """Ask Glance for the image now, and remember when it does not show it.
 
         :param is_demanded: an operator wants its objects deleted now: no delay is kept
         """
+        known = self.records.absence(image_id)
+        began_at = time.monotonic()
+        seen = self._seen(image_id, known, is_demanded)
+        return dataclasses.replace(seen, is_demanded=is_demanded, seen_at=began_at)
+
+    def _seen(self, image_id: str, known: Absence | None, is_demanded: bool) -> SeenImage:
         try:
             record = self._images.get(image_id)
             doubt = self.glance.identity_doubt()
@@ -99,8 +119,8 @@ class DeletionGuard:
             doubt = f"Glance does not tell whether the image is there: {error.hint}"
         if doubt:
             return SeenImage(image_id, Sight.UNREADABLE, doubt=doubt)
-        if self.records.absence(image_id) is not None:
-            self.records.forget_absences([image_id])
+        if known is not None:
+            self.records.forget_absences([known])
         return SeenImage(image_id, Sight.PRESENT, record)
 
     def image_was_deleted(self, image_id: str) -> None:
@@ -115,7 +135,7 @@ class DeletionGuard:
         """
         naming, copies = self._naming(seen.record, target, name), 0
         if seen.record is not None:
-            copies = self.other_copies(seen.record, target, name)
+            copies = self.copies.possible(seen.record, target, name)
         is_claim = _is_claim(seen, cause)
         evidence = Evidence(
             cause,
@@ -124,46 +144,25 @@ class DeletionGuard:
             other_copies=copies,
             doubt=seen.doubt,
             has_tripped=is_claim and self.breaker.state().tripped_at is not None,
+            is_anothers=self.records.has_replica(seen.image_id, target, name),
         )
         decision = decide(evidence)
+        if decision.may_delete and seen.record is not None:
+            unproven = self.copies.doubt(seen.record, target, name)
+            decision = decide(dataclasses.replace(evidence, unproven=unproven))
         if not decision.may_delete or not is_claim:
             return decision
         if self.breaker.admits(seen.image_id, cause):
             return decision
         return decide(dataclasses.replace(evidence, has_tripped=True))
 
-    def other_copies(self, record: Image, target: str, name: str) -> int:
-        """Readable copies of an image besides an object, as far as is known.
-
-        A location that is not ours is taken for readable, one of ours where its target is up.
-        An image without data has nothing to lose.
-        """
-        if not record.has_data:
-            return 1
-        copies = 0
-        for url in record.locations:
-            owner = self._owner(url)
-            if owner is None:
-                copies += 1
-            elif owner != (target, name):
-                copies += self._health[owner[0]].is_up
-        return copies
-
     def _naming(self, record: Image | None, target: str, name: str) -> Naming:
         if record is None:
             return Naming.UNKNOWN
-        if any(self._owner(url) == (target, name) for url in record.locations):
+        if any(self.copies.owner(url) == (target, name) for url in record.locations):
             return Naming.NAMED
         # An image with data has a location, which Glance may hide.
         return Naming.NOT_NAMED if record.locations or not record.has_data else Naming.UNKNOWN
-
-    def _owner(self, url: str) -> tuple[str, str] | None:
-        """The target and the name of the object that a location names, None for no target."""
-        for target in self._targets.values():
-            name = target.object_name(url)
-            if name is not None:
-                return target.name, name
-        return None
 
     def _absent(self, image_id: str, is_demanded: bool) -> SeenImage:
         absence = self.records.note_missing(image_id)
@@ -198,13 +197,16 @@ def delete_objects(
 ) -> dict[str, str]:
     """Delete those objects at the target that may go; blocks.
 
-    :param seen: what was just found of their image
+    :param seen: what was found of their image; looked at again where that was not just now, as
+        where pushes to the target came first, or where earlier names took long
     :returns: why an object stays, by its name
     :raises TargetError:
     :raises oslo_db.exception.DBError:
     """
     kept: dict[str, str] = {}
     for name in names:
+        if not seen.is_fresh:
+            seen = guard.look(seen.image_id, is_demanded=seen.is_demanded)
         decision = guard.decide(seen, target.name, name, cause)
         if decision.may_delete:
             target.delete(name)

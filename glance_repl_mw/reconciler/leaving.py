@@ -42,7 +42,6 @@ _TO_DRAIN = (
 _STATUSES = {Wish.DRAIN: _TO_DRAIN, Wish.REMOVE: (*_TO_DRAIN, ReplicaStatus.DELETING)}
 
 _FORGOTTEN = f"Target %s is not configured, but has replicas: %s; {REMEDY}"
-_ONLY_LOCATION = "it is the only location of the image"
 _NO_IMAGE = "Glance does not show the image; its replicas go when it is certain that it is gone"
 _WHY = {Wish.DRAIN: "the target is drained", Wish.REMOVE: "the target was removed"}
 
@@ -141,12 +140,16 @@ class Leaving(WokenTask):
     def _remove_location(self, replica: Replica, url: str) -> str:
         """Remove the location; returns why it stays, empty where it is gone."""
         try:
-            stays = self.tools.images.remove_locations(replica.image_id, [url])
+            return self.tools.guard.copies.remove_location(
+                replica.image_id,
+                url,
+                # What is withdrawn was no location before.
+                may_return=replica.status is ReplicaStatus.ACTIVE,
+            )
         except exceptions.ImageGone:
             return _NO_IMAGE
         except exceptions.GlanceRefused as error:
             return f"Glance refuses to remove its location: {error.hint}"
-        return _ONLY_LOCATION if stays else ""
 
     def _put_off(self, replica: Replica, error: exceptions.GlanceUnavailable) -> None:
         """Go on with other images, unless Glance fails with all of them.

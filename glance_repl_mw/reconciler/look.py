@@ -27,10 +27,14 @@ _SETTLED = datetime.timedelta(seconds=5)
 _SETTLED_ELSEWHERE = datetime.timedelta(seconds=60)
 _ABOUT_TO_BE_FETCHED = datetime.timedelta(minutes=1)
 _SECOND_LOOK_SECONDS = 2.0
-_ONLY_LOCATION = "not deleted yet: it is the only location of the image"
+_KEPT = "not deleted yet: "
 _LOST = "its location was removed by someone else"
 _BAD = "it was found to be bad, and is repaired"
 _SIZELESS = "Image %s is %s, but Glance does not tell its size: it is not replicated until it does"
+_HIDDEN = (
+    "Image %s and perhaps others: Glance does not show their locations, and nothing is concluded "
+    "from that; see whether the service user may get_image_location"
+)
 _REPLACED = "another replica took its place"
 
 
@@ -48,6 +52,7 @@ class Look:
         self._adoption = Adoption(tools)
         self._lost_since: dict[int, float] = {}
         self._sizeless: set[str] = set()
+        self._has_told_hidden = False
 
     def at(
         self,
@@ -70,6 +75,9 @@ class Look:
         """
         if not image.has_data or not image.size:
             self._tell_sizeless(image)
+            return False
+        if not image.locations:
+            self._tell_hidden(image)
             return False
         self._remove_closed(image, rows)
         look_again = False
@@ -96,6 +104,12 @@ class Look:
             self._sizeless.add(image.image_id)
             LOG.warning(_SIZELESS, image.image_id, image.status)
 
+    def _tell_hidden(self, image: Image) -> None:
+        """Say once that Glance shows no locations, as every image with data has one."""
+        if not self._has_told_hidden:
+            self._has_told_hidden = True
+            LOG.warning(_HIDDEN, image.image_id)
+
     def _is_taken_in_hand(self, rows: Sequence[Replica]) -> bool:
         """Whether the upload in the spool has its rows, so that it brings no further ones."""
         return any(self._tools.is_spooled(row.upload_id) for row in rows)
@@ -108,23 +122,26 @@ class Look:
     def _remove_closed(self, image: Image, rows: Sequence[Replica]) -> None:
         """Remove locations of replicas that have ended, as a late request may add them."""
         live = {row.location_url for row in rows if row.status not in CLOSED}
-        ended = {row.location_url for row in rows if row.status in CLOSED} - live
+        closed = [row for row in rows if row.status in CLOSED]
+        ended = {row.location_url for row in closed if not row.is_still_located} - live
         late = [url for url in image.locations if url in ended]
-        stays: Collection[str] = ()
         if late:
             LOG.warning("Image %s: removes the location of an ended replica", image.image_id)
-            stays = self._tools.images.remove_locations(image.image_id, late)
-        for row in rows:
+            self._tools.images.remove_locations(image.image_id, late)
+        for row in closed:
             if row.is_still_located:
-                self._remove_object(row, is_needed=row.location_url in stays)
+                is_anothers = row.location_url in live
+                self._remove_object(row, None if is_anothers else row.location_url)
 
-    def _remove_object(self, row: Replica, *, is_needed: bool) -> None:
-        """Let the object of a replica go whose location is gone; the only one stays till later."""
-        if not is_needed:
+    def _remove_object(self, row: Replica, url: str | None) -> None:
+        """Let the object of a replica go once its location may go; what is needed stays."""
+        why = self._tools.guard.copies.remove_location(row.image_id, url) if url else ""
+        error = f"{_KEPT}{why}"
+        if not why:
             self._tools.survey.change(row, error=None, next_attempt_at=timeutils.utcnow())
-        elif row.error != _ONLY_LOCATION:
-            LOG.warning("Image %s, target %s: %s", row.image_id, row.target, _ONLY_LOCATION)
-            self._tools.survey.change(row, error=_ONLY_LOCATION)
+        elif row.error != error:
+            LOG.warning("Image %s, target %s: %s", row.image_id, row.target, error)
+            self._tools.survey.change(row, error=error)
 
     def _absent(self, image: Image, target: str, closed: Sequence[Replica]) -> list[str]:
         """The target in a list where a replica is to be made there."""
@@ -156,8 +173,10 @@ class Look:
             return self._active(image, mine, stays)
         for row in live:
             is_stored = row.status is ReplicaStatus.STORED and row.location_url in image.locations
-            if is_stored or not self._take_up(image, mine, row):
-                self._go_on(image, row)
+            if not is_stored and self._take_up(image, mine, row):
+                # The others must not tell of the same location: they end at the next look.
+                break
+            self._go_on(image, row)
         return False
 
     def _go_on(self, image: Image, row: Replica) -> None:
@@ -200,24 +219,30 @@ class Look:
             return True
         del self._lost_since[row.id]
         image = self._tools.images.get(image.image_id)
-        if row.location_url in image.locations or self._take_up(image, mine, row):
+        is_there = row.location_url in image.locations
+        if is_there or not image.locations or self._take_up(image, mine, row):
             return False
         self._lost(row)
         return False
 
     def _lost(self, row: Replica) -> None:
-        """The location of an active replica is gone: add it again, repair or end the replica."""
+        """The location of an active replica is gone: add it again, repair or end the replica.
+
+        It ends only where not too many do.
+        """
         now = timeutils.utcnow()
         if row.is_bad:
             # Who withdrew it died before the row said so.
             why = row.error or _BAD
             self._tools.survey.change(row, ReplicaStatus.ERROR, error=why, next_attempt_at=now)
             return
-        LOG.warning("Image %s, target %s: %s", row.image_id, row.target, _LOST)
         if self._tools.conf.replication.heal_removed_locations:
             self._tools.survey.change(row, ReplicaStatus.STORED, error=_LOST, next_attempt_at=now)
-        else:
+        elif self._tools.guard.breaker.admits(row.image_id, Cause.LOCATION_REMOVED):
             close(self._tools, row, _LOST, Cause.LOCATION_REMOVED, withheld=True)
+        else:
+            return
+        LOG.warning("Image %s, target %s: %s", row.image_id, row.target, _LOST)
 
     def _clean_up(self, row: Replica) -> None:
         """Delete the objects of earlier attempts, now that this one is a good location."""

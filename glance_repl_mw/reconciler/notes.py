@@ -89,10 +89,16 @@ class Notes(WokenTask):
         self._take_deletes()
 
     def _take_deletes(self) -> None:
-        """Remember that Glance was seen to delete images, before that word is taken away."""
+        """Remember that Glance was seen to delete images, before that word is taken away.
+
+        Also of images without a row: another node may have an upload in its spool that has none
+        yet. Words that were of no use are forgotten after some hours.
+        """
         for image_id in self.tools.spool.deleted_images():
+            # Before Glance is asked whether it overlooks capitals.
+            self.tools.guard.image_was_deleted(image_id)
             known = self._known_ids(image_id)
-            for each in known:
+            for each in known - {image_id}:
                 self.tools.guard.image_was_deleted(each)
             self.tools.spool.forget_deleted_image(image_id)
             for each in known | {image_id}:

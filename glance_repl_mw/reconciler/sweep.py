@@ -63,14 +63,14 @@ class Sweep(Task):
     def _look_at_missing(self) -> None:
         """Remember which replicated images are missing, and purge those that are gone."""
         records = self.tools.guard.records
-        known = {absence.image_id for absence in records.absences()}
+        known = {absence.image_id: absence for absence in records.absences()}
         missing: list[str] = []
         after = ""
         while image_ids := self.tools.survey.image_ids(after, _PAGE):
             after = image_ids[-1]
             found, not_listed = gone.find(self.tools, image_ids)
-            if known & found.keys():
-                records.forget_absences(known & found.keys())
+            if shown := known.keys() & found.keys():
+                records.forget_absences([known[image_id] for image_id in shown])
             missing += not_listed[: _MOST_MISSING - len(missing)]
             self.tools.rest(_REST_SECONDS)
         for image_id in missing:

@@ -49,9 +49,11 @@ class Cause(enum.StrEnum):
 class Evidence:
     """What is known when an object is to be deleted.
 
-    :ivar other_copies: readable copies of a present image besides the object, as far as is known
+    :ivar other_copies: copies of a present image besides the object that may be readable
+    :ivar unproven: why none of them is proven to be readable now; empty where one is
     :ivar doubt: what an absence lacks to be believed, or until when a deleted image can be
         restored; empty where nothing is lacking
+    :ivar is_anothers: a replica that is not closed has the object, be it a location or not
     :ivar has_tripped: the circuit breaker of deletions has tripped
     """
 
@@ -59,8 +61,10 @@ class Evidence:
     sight: Sight
     naming: Naming
     other_copies: int = 0
+    unproven: str = ""
     doubt: str = ""
     has_tripped: bool = False
+    is_anothers: bool = False
 
 
 @dataclasses.dataclass(frozen=True)
@@ -86,12 +90,16 @@ def _obstacle(evidence: Evidence) -> str:
     """What forbids the delete; empty where nothing does."""
     if evidence.naming is Naming.NAMED:
         return "a location of the image names it"
+    if evidence.is_anothers:
+        return "another replica of the image has it"
     if evidence.sight is Sight.UNREADABLE:
         return evidence.doubt or "Glance does not tell whether the image is there"
     if evidence.sight is Sight.PRESENT and evidence.naming is Naming.UNKNOWN:
         return "Glance does not show the locations of the image"
     if evidence.sight is Sight.PRESENT and not evidence.other_copies:
         return "it is the last readable copy of the image"
+    if evidence.sight is Sight.PRESENT and evidence.unproven:
+        return f"no other copy of the image is proven to be readable: {evidence.unproven}"
     if evidence.sight is not Sight.PRESENT and evidence.doubt:
         return evidence.doubt
     is_claim = evidence.cause.is_inferred or evidence.sight is Sight.ABSENT

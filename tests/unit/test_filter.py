@@ -8,13 +8,14 @@ import sys
 
 import pytest
 import webob
+from glance import image_cache
 from glance.common import wsgi
 from oslo_config import cfg
 
 from glance_repl_mw import bodies, exceptions, images, opts
 from glance_repl_mw import filter as replication
 from glance_repl_mw.db import schema
-from glance_repl_mw.own_requests import HEADER, OwnRequests
+from glance_repl_mw.own_requests import HEADER, NO_CACHE, OwnRequests
 from glance_repl_mw.routes import ROUTED
 from glance_repl_mw.spool import behind
 from glance_repl_mw.spool.appender import Appender
@@ -946,6 +947,28 @@ def test_downloads_of_users_are_copied_for_the_local_target(
     answer = call(application, own(spool, environ) if is_own else environ)
     assert answer == ("200 OK", [("Content-Length", str(len(BODY)))], BODY)
     assert [upload.origin for upload in spool.uploads()] == [Origin.DOWNLOAD] * copied
+
+
+@pytest.mark.parametrize(
+    ("is_own", "asked", "is_cached"),
+    [(True, NO_CACHE, False), (True, "", True), (False, NO_CACHE, True)],
+    ids=["ours", "ours, without a wish", "a user's"],
+)
+def test_image_cache_is_passed_by_only_where_we_ask_for_it(
+    filtered, spool, monkeypatch, is_own, asked, is_cached
+):
+    monkeypatch.setattr(image_cache.ImageCache, "is_cached", lambda self, image_id: True)
+    cache = object.__new__(image_cache.ImageCache)
+    seen = []
+
+    def glance(environ, start_response):
+        seen.append(cache.is_cached(IMAGE))
+        start_response("200 OK", [])
+        return [BODY]
+
+    environ = environ_of(b"", method="GET", HTTP_CACHE_CONTROL=asked)
+    call(filtered(glance), own(spool, environ) if is_own else environ)
+    assert seen == [is_cached]
 
 
 def test_a_local_target_that_is_not_enabled_stops_the_start(filtered):

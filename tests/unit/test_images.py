@@ -1,5 +1,6 @@
 """Glance's API as the service user calls it, with a Glance in memory that others change too."""
 
+import contextlib
 import json
 import threading
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -76,6 +77,7 @@ class Handler(BaseHTTPRequestHandler):
 
     def do_GET(self):
         self.server.agents.add(self.headers["User-Agent"])
+        self.server.asked_past_cache = self.headers["Cache-Control"] == "no-cache"
         if self.path.endswith("/file"):
             status, body = self.server.data
             self.answer(status, body, "application/octet-stream", length=len(body) + 1)
@@ -214,6 +216,13 @@ def test_locations_are_removed_in_one_request(glance, service):
 
 def test_what_is_no_location_needs_no_removal(glance, service):
     assert service.remove_locations(IMAGE, [THEIRS]) == []
+    assert glance.patches == 0
+
+
+def test_hidden_locations_are_not_taken_for_removed_ones(glance, service):
+    glance.locations = []
+    with pytest.raises(exceptions.GlanceRefused, match="does not show"):
+        service.remove_locations(IMAGE, OURS)
     assert glance.patches == 0
 
 
@@ -373,6 +382,14 @@ def test_a_download_that_breaks_off(glance, service):
     blocks = service.download(IMAGE)
     with pytest.raises(exceptions.GlanceUnavailable):
         list(blocks)
+
+
+@pytest.mark.parametrize("past_cache", [True, False])
+def test_a_download_that_the_image_cache_must_not_answer(glance, service, past_cache):
+    glance.data = (200, b"too little")
+    with contextlib.closing(service.download(IMAGE, past_cache=past_cache)) as blocks:
+        assert next(blocks)
+    assert glance.asked_past_cache is past_cache
 
 
 def test_an_error_that_breaks_off(glance, service):

@@ -14,6 +14,7 @@ RANKS = {
     "connections": 0,
     "db.migrations": 0,
     "foreign_text": 0,
+    "imagecache": 0,
     "inquiry": 0,
     "locking": 0,
     "pace": 0,

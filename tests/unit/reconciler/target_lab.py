@@ -40,13 +40,17 @@ def at(moment):
 class Images:
     """Glance's images by id; `unlisted` are not found in lists; `errors` by name of the call.
 
-    `overlooks_capitals`: they are found whatever capitals one asks with.
+    :ivar overlooks_capitals: they are found whatever capitals one asks with
+    :ivar dead: locations that Glance cannot read
+    :ivar downloads: the images that were read, with the locations that they had
     """
 
     def __init__(self):
         self.images = {}
         self.unlisted = set()
         self.overlooks_capitals = False
+        self.dead = set()
+        self.downloads = []
         self.errors = {}
         self.finds = []
         self.told_deployment = DEPLOYMENT
@@ -81,7 +85,20 @@ class Images:
         self._fail("page")
         return [] if after or hidden else list(self.images.values())[:limit]
 
-    def remove_locations(self, image_id, urls):
+    def download(self, image_id, *, past_cache=False):
+        self._fail("download")
+        assert past_cache
+        locations = self.get(image_id).locations
+        self.downloads.append((image_id, locations))
+        if set(locations) <= self.dead:
+            raise exceptions.GlanceUnavailable(image_id, hint="HTTP 503")
+        yield b"the first bytes"
+
+    def add_locations(self, image_id, urls):
+        self._fail("add_locations")
+        self.change(image_id, locations=(*self.get(image_id).locations, *urls))
+
+    def remove_locations(self, image_id, urls, proven=None):
         self._fail("remove_locations")
         locations = self.get(image_id).locations
         left = tuple(url for url in locations if url not in urls) or locations[:1]
@@ -104,7 +121,10 @@ class Images:
 
 
 class Target:
-    """Objects in memory; `errors` are raised whenever one of these is asked for."""
+    """Objects in memory; `errors` are raised whenever one of these is asked for.
+
+    :ivar unreadable: objects that Glance cannot read although they are there
+    """
 
     def __init__(self, conf):
         self.name = SITE
@@ -114,6 +134,8 @@ class Target:
         self.checksums = {}
         self.asked = []
         self.read = []
+        self.probed = []
+        self.unreadable = set()
         self.deleted = []
         self.renewal_seconds = math.inf
 
@@ -124,6 +146,11 @@ class Target:
         if name not in self.objects:
             return None
         return Stored(url_of(name), len(self.objects[name]), self.checksums.get(name))
+
+    def probe(self, name):
+        self.probed.append(name)
+        if name in self.unreadable:
+            raise exceptions.TargetUnavailable(target=self.name, hint="HTTP 403")
 
     def open(self, name):
         self.read.append(name)

@@ -13,7 +13,7 @@ from glance_repl_mw.db.deletions import DeletionRecords
 from glance_repl_mw.db.outlook import Outlooks
 from glance_repl_mw.db.survey import ReplicaSurvey
 from glance_repl_mw.db.wishes import TargetWishes
-from glance_repl_mw.model import Priority, ReplicaStatus, Wish
+from glance_repl_mw.model import Image, Priority, ReplicaStatus, Stored, Wish
 from glance_repl_mw.reconciler import leaving
 from glance_repl_mw.reconciler.deletion_guard import DeletionGuard
 from glance_repl_mw.reconciler.health import TargetHealth
@@ -39,14 +39,30 @@ def later(time):
 
 
 class Images:
-    """Glance's locations by image; `errors` are raised for their images."""
+    """Glance's locations by image; `errors` are raised for their images.
+
+    :ivar unread: images of which Glance reads no location
+    """
 
     def __init__(self):
         self.locations = {}
         self.errors = {}
         self.asked = []
+        self.unread = set()
 
-    def remove_locations(self, image_id, urls):
+    def get(self, image_id):
+        locations = tuple(self.locations.get(image_id, ()))
+        return Image(image_id, "active", 5, None, None, None, locations)
+
+    def download(self, image_id, *, past_cache=False):
+        if image_id in self.unread:
+            raise exceptions.GlanceUnavailable(image_id, None, "download the image", "HTTP 503")
+        yield b"bytes"
+
+    def add_locations(self, image_id, urls):
+        self.locations[image_id] += urls
+
+    def remove_locations(self, image_id, urls, proven=None):
         self.asked.append(image_id)
         if image_id in self.errors:
             raise self.errors[image_id]
@@ -54,6 +70,24 @@ class Images:
         stays = here if set(here) <= set(urls) else []
         self.locations[image_id] = [url for url in here if url not in urls or url in stays]
         return stays
+
+
+class Target:
+    """One that holds none of its objects; `complete` are there."""
+
+    def __init__(self, name):
+        self.name = name
+        self.complete = set()
+
+    def object_name(self, url):
+        prefix = f"http://{self.name}/"
+        return url.removeprefix(prefix) if url.startswith(prefix) else None
+
+    def stat(self, name):
+        return Stored(f"http://{self.name}/{name}", 5) if name in self.complete else None
+
+    def probe(self, name):
+        pass
 
 
 class Lab:
@@ -69,8 +103,9 @@ class Lab:
         url = f"http://{target}/{image}"
         if status in ("stored", "active", "deleting"):
             values = {"object_name": f"{image}.u.1", "location_url": url, **values}
+        here = self.images.locations.setdefault(image, [f"file:///{image}"])
         if status == "active":
-            self.images.locations.setdefault(image, [f"file:///{image}"]).append(url)
+            here.append(url)
         with later(-age):
             survey.change(self.row(image, target), next_attempt_at=None)
             for step in STEPS[status]:
@@ -105,7 +140,7 @@ def lab(tmp_path, monkeypatch):
     schema.upgrade(database)
     spool = Spool(str(tmp_path / "spool"))
     spool.prepare()
-    targets = dict.fromkeys(("site-a", "site-c"))
+    targets = {name: Target(name) for name in ("site-a", "site-c")}
     health = {name: TargetHealth() for name in targets}
     images = Images()
     yield Lab(
@@ -224,13 +259,61 @@ def test_only_location_stays_and_says_so(lab, wish):
     assert lab.status("two") != "active"
 
 
+@pytest.mark.parametrize("wish", Wish)
+def test_the_last_readable_copy_stays_and_is_a_location_again(lab, wish):
+    """The primary store is dead, and its location is still there."""
+    url = lab.add("one")
+    lab.images.unread.add("one")
+    lab.ask(wish)
+    assert lab.images.locations["one"] == ["file:///one", url]
+    assert lab.status("one") == "active"
+    assert lab.row("one").error == (
+        f"{CANNOT_LEAVE}no other copy of the image is proven to be readable: "
+        "Glance cannot read it: HTTP 503"
+    )
+    lab.images.unread.clear()
+    with later(2 * MINUTE):
+        lab.task.run_once()
+    assert lab.status("one") != "active"
+
+
+def test_location_that_was_gone_already_comes_back_where_nothing_else_is_read(lab):
+    """The writer was killed between its removal and the look at the other locations."""
+    url = lab.add("one")
+    lab.images.unread.add("one")
+    lab.images.locations["one"] = ["file:///one"]
+    lab.ask(Wish.DRAIN)
+    assert lab.images.locations["one"] == ["file:///one", url]
+
+
+def test_withdrawn_replica_of_an_unreadable_image_stays_without_a_location(lab):
+    lab.add("one", "stored")
+    lab.images.locations["one"] = ["file:///one"]
+    lab.images.unread.add("one")
+    lab.ask(Wish.DRAIN)
+    assert lab.images.locations["one"] == ["file:///one"]
+    assert lab.status("one") == "stored"
+
+
+@pytest.mark.parametrize("is_complete", [True, False])
+def test_replica_elsewhere_must_be_there_before_another_leaves(lab, is_complete):
+    """Of the image only replicas are left; the one at the other target may be lost."""
+    url, other = lab.add("one"), lab.add("one", target="site-a")
+    lab.images.locations["one"] = [other, url]
+    if is_complete:
+        lab.tools.targets["site-a"].complete.add("one")
+    lab.ask(Wish.DRAIN)
+    assert (url in lab.images.locations["one"]) is not is_complete
+    assert lab.status("one") == ("deleting" if is_complete else "active")
+
+
 def test_what_stays_is_tried_again_only_after_a_while(lab):
     url = lab.add("one")
     lab.images.locations["one"] = [url]
     lab.ask(Wish.DRAIN)
     lab.images.locations["one"] = ["file:///one", url]
     lab.task.run_once()
-    assert lab.images.asked == ["one"]
+    assert lab.images.asked == []
     with later(2 * MINUTE):
         lab.task.run_once()
     assert lab.status("one") == "deleting"
@@ -292,9 +375,9 @@ def test_wish_that_is_taken_back_ends_the_work_at_the_next_page(lab):
         lab.add(image)
     remove = lab.images.remove_locations
 
-    def restore_meanwhile(image_id, urls):
+    def restore_meanwhile(*arguments):
         lab.tools.wishes.take_back("site-c")
-        return remove(image_id, urls)
+        return remove(*arguments)
 
     lab.images.remove_locations = restore_meanwhile
     lab.ask(Wish.DRAIN)

@@ -205,6 +205,43 @@ def test_lost_location_is_respected_if_the_operator_says_so(lab, monkeypatch):
     assert len(rows(lab, image_id)) == 1
 
 
+@pytest.mark.parametrize("heal", [True, False])
+def test_hidden_locations_say_nothing_and_are_told_of_once(lab, monkeypatch, caplog, heal):
+    """The service user has lost the role with which Glance shows them."""
+    image_ids = [
+        lose_location(lab, monkeypatch, heal_removed_locations=heal),
+        demanded_removal(lab, lab.add()).image_id,
+    ]
+    before = lab.survey.of_images(image_ids)
+    for image_id in image_ids:
+        lab.images.change(image_id, locations=())
+    looker = Look(lab.tools)
+    for image_id in image_ids * 2:
+        assert not at(lab, image_id, looker=looker)
+    assert lab.survey.of_images(image_ids) == before
+    (line,) = [each for each in caplog.messages if "get_image_location" in each]
+    assert image_ids[0] in line
+
+
+def test_locations_that_are_hidden_at_the_second_look_say_nothing(lab, monkeypatch):
+    image_id = lose_location(lab, monkeypatch, heal_removed_locations=False)
+    shown = lab.image(image_id)
+    lab.images.change(image_id, locations=())
+    monkeypatch.setattr(lab, "image", lambda _: shown)
+    at(lab, image_id)
+    assert lab.row(image_id).status == "active"
+
+
+def test_few_replicas_go_because_someone_else_removed_their_locations(lab, monkeypatch):
+    image_ids = [lose_location(lab, monkeypatch, heal_removed_locations=False) for _ in range(8)]
+    for image_id in image_ids:
+        at(lab, image_id)
+    statuses = [str(lab.row(image_id).status) for image_id in image_ids]
+    assert statuses == ["deleting"] * 5 + ["active"] * 3
+    assert not lab.row(image_ids[-1]).withheld
+    assert lab.records.breaker().tripped_at is not None
+
+
 def test_lost_location_of_a_target_that_is_down_is_left_to_the_withdrawal(lab, monkeypatch):
     image_id = lose_location(lab, monkeypatch)
     for _ in range(3):
@@ -225,6 +262,22 @@ def test_stored_replica_that_is_a_location_is_active(lab):
     lab.survey.change(lab.row(image_id), ReplicaStatus.STORED)
     at(lab, image_id)
     assert lab.row(image_id).status == "active"
+
+
+def test_one_row_alone_takes_up_a_location(lab):
+    image_id = lab.add_image()
+    for _ in range(2):
+        lab.survey.plan(image_id, [SITE], Priority.BACKFILL, len(BODY))
+    name = f"{image_id}.0123456789abcdef0123456789abcdef.3"
+    lab.target.objects[name] = BODY
+    lab.images.change(image_id, locations=(PRIMARY, url_of(name)))
+    at(lab, image_id)
+    assert [(row.status, row.object_name) for row in rows(lab, image_id)] == [
+        ("active", name),
+        ("pending", None),
+    ]
+    at(lab, image_id)
+    assert [row.status for row in rows(lab, image_id)] == ["active", "deleted"]
 
 
 def test_second_row_of_a_replica_is_closed(lab):

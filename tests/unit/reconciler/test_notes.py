@@ -10,7 +10,7 @@ import pytest
 
 from glance_repl_mw.reconciler import notes, tasks
 from glance_repl_mw.spool.upload import Upload, UploadState
-from tests.unit.reconciler.target_lab import BODY, Lab
+from tests.unit.reconciler.target_lab import BODY, Lab, at, days
 
 WAIT_SECONDS = 60
 
@@ -138,6 +138,19 @@ def test_notes_that_cannot_be_taken_now_are_taken_later(lab, clock, monkeypatch)
 
 def fail():
     raise OSError("too many open files")
+
+
+def test_word_of_a_delete_counts_for_an_upload_that_waits_at_another_node(lab, clock):
+    """The image has no row yet, and this node's spool has nothing of it."""
+    task = notes.Notes(lab.tools, lambda image_id: None, lambda image_id: None)
+    image_id = lab.add_image()
+    del lab.images.images[image_id]
+    lab.tools.spool.note(image_id, was_deleted=True)
+    task.run_once()
+    assert lab.tools.guard.look(image_id).is_gone
+    with at(days(-1)):
+        lab.records.forget_old_absences()
+    assert lab.records.absence(image_id) is None
 
 
 def test_image_on_its_way_lets_the_task_rest_until_its_next_look(lab, clock):

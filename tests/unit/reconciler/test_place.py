@@ -34,6 +34,8 @@ class Place:
 @pytest.fixture(autouse=True)
 def patient(monkeypatch):
     monkeypatch.setattr(guarded, "_SETTLE_SECONDS", 0.0)
+    # What was found is believed for no moment, so that the next use finds what has changed.
+    monkeypatch.setattr(guarded, "_FAILED_SECONDS", 0.0)
 
 
 @pytest.fixture

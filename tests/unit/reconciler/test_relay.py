@@ -20,10 +20,13 @@ class RelayLab(Lab):
     def __init__(self, directory, pool):
         super().__init__(directory)
         self.tools = dataclasses.replace(self.tools, pools={SITE: pool})
-        self.images.download = lambda image_id: iter([BODY[:500], BODY[500:]])
+        self.images.download = self._download
         self.target.put = self._put
         self.writers = []
         self.meanwhile = None
+
+    def _download(self, image_id, *, past_cache=False):
+        yield from (BODY[:500], BODY[500:])
 
     def _put(self, name, reader, size):
         self.writers.append(threading.current_thread().name)
@@ -110,6 +113,16 @@ def test_former_object_stays_until_the_new_one_is_active(lab):
 
 def test_copy_goes_where_another_node_has_taken_the_replica_over(lab):
     image_id = lab.plan()
-    lab.meanwhile = lambda: lab.survey.change(lab.row(image_id), node="another")
+    lab.meanwhile = lambda: lab.survey.change(
+        lab.row(image_id), node="another", object_name="its own attempt"
+    )
     lab.relay(image_id)
     assert (lab.row(image_id).node, lab.target.objects) == ("another", {})
+
+
+def test_copy_stays_while_the_row_that_another_node_has_taken_tells_of_it(lab):
+    """That node may be about to make it a location; else it goes with its earlier attempts."""
+    image_id = lab.plan()
+    lab.meanwhile = lambda: lab.survey.change(lab.row(image_id), node="another")
+    lab.relay(image_id)
+    assert list(lab.target.objects) == [lab.row(image_id).object_name]

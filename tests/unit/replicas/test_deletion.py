@@ -4,11 +4,12 @@ import itertools
 
 import pytest
 
-from glance_repl_mw.replicas.deletion import Cause, Evidence, Naming, Sight, decide
+from glance_repl_mw.replicas.deletion import Cause, Decision, Evidence, Naming, Sight, decide
 
 NAMED = "a location of the image names it"
 HIDDEN = "Glance does not show the locations of the image"
 LAST = "it is the last readable copy of the image"
+UNPROVEN = "no other copy of the image is proven to be readable"
 SILENT = "Glance does not tell whether the image is there"
 STOPPED = "deletions are stopped; see glance-repl-manage deletions show"
 DELETED = "Glance was seen to delete the image"
@@ -50,6 +51,16 @@ def test_decision_and_reason(cause, sight, naming, copies, tripped):
     )
 
 
+def test_living_image_needs_a_copy_that_is_proven():
+    for sight, naming in itertools.product(Sight, Naming):
+        for copies in COPIES:
+            evidence = Evidence(DEMANDED, sight, naming, copies, unproven="HTTP 503")
+            decision, reason = expected(DEMANDED, sight, naming, copies, CLOSED)
+            if sight is Sight.PRESENT and decision:
+                decision, reason = False, f"{UNPROVEN}: HTTP 503"
+            assert decide(evidence) == Decision(decision, reason)
+
+
 def test_table_is_whole():
     assert len(TABLE) == 2 * 4 * 3 * 3 * 2
 
@@ -75,6 +86,13 @@ def test_doubt_about_an_absence_says_nothing_of_an_image_that_is_there():
 @pytest.mark.parametrize("sight", Sight)
 def test_no_cause_deletes_what_is_a_location(cause, sight):
     assert not decide(Evidence(cause, sight, Naming.NAMED, other_copies=9)).may_delete
+
+
+@pytest.mark.parametrize("sight", Sight)
+def test_what_another_replica_has_stays(sight):
+    """As that of a target that was down, which is no location now."""
+    evidence = Evidence(DEMANDED, sight, Naming.NOT_NAMED, other_copies=9, is_anothers=True)
+    assert decide(evidence) == Decision(False, "another replica of the image has it")
 
 
 def test_only_what_nobody_asked_for_is_inferred():
