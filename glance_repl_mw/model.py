@@ -35,7 +35,8 @@ _TRANSITIONS: dict[ReplicaStatus, frozenset[ReplicaStatus]] = {
     _S.STORED: frozenset({_S.PENDING, _S.ACTIVE, _S.ERROR, _S.DELETING, _S.DELETED}),
     _S.ACTIVE: frozenset({_S.STORED, _S.ERROR, _S.DELETING, _S.DELETED}),
     _S.ERROR: frozenset({_S.PENDING, _S.UPLOADING, _S.STORED, _S.DELETING, _S.DELETED}),
-    _S.DELETING: frozenset({_S.DELETED}),
+    # An image that was taken for gone is there after all.
+    _S.DELETING: frozenset({_S.STORED, _S.DELETED}),
     _S.DELETED: frozenset({_S.PENDING}),
 }
 

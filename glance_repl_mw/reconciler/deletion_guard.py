@@ -176,18 +176,18 @@ class DeletionGuard:
             return ""
         if absence.was_deleted:
             can_be_hidden = self._conf.delayed_delete and self.glance.knows_foreign_images()
-            return self._right_doubt() if can_be_hidden else ""
+            return self._glance_doubt(absence) if can_be_hidden else ""
         options = self._conf.replication
         delay = datetime.timedelta(seconds=options.missing_image_delay_seconds)
         until = absence.since + max(delay, delete_delay(self._conf))
         if timeutils.utcnow() < until and not is_demanded:
             since, end = (each.isoformat(" ", "seconds") for each in (absence.since, until))
             return f"the image is missing since {since}, and is believed to be gone from {end} on"
-        return self._right_doubt()
+        return self._glance_doubt(absence)
 
-    def _right_doubt(self) -> str:
+    def _glance_doubt(self, absence: Absence) -> str:
         try:
-            return self.glance.identity_doubt() or self.glance.right_doubt()
+            return self.glance.identity_doubt() or self.glance.absence_doubt(absence.image_id)
         except exceptions.ReplicationError as error:
             return f"Glance cannot be asked for the images that are known: {error}"
 

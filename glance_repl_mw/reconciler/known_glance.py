@@ -11,6 +11,7 @@ from __future__ import annotations
 import collections
 import threading
 import time
+from collections.abc import Mapping, Sequence
 
 from oslo_config import cfg
 from oslo_log import log
@@ -37,6 +38,7 @@ _OTHERS = "the Glance that answers belongs to another deployment: {}"
 _SILENT = (
     f"the Glance that answers does not serve replication any more: is it another one? {_IS_RIGHT}"
 )
+_IS_LISTED = "Glance lists the image, although it did not show it a moment before"
 _NO_RIGHT = (
     "Glance is not seen to show other projects' private images to the service user: has it lost "
     "its role?"
@@ -96,7 +98,7 @@ def trust_another(records: DeletionRecords) -> None:
 class KnownGlance:
     """Asks Glance for the witnesses; used by any thread.
 
-    What was found good is believed for some seconds.
+    That it is the one that is known is believed for some seconds.
     """
 
     def __init__(
@@ -107,7 +109,6 @@ class KnownGlance:
         self._records = records
         self._lock = threading.Lock()
         self._identity = _Answer()
-        self._right = _Answer()
 
     def identity_doubt(self) -> str:
         """Why this may be another Glance; empty where it is the one that is known. Blocks.
@@ -121,12 +122,17 @@ class KnownGlance:
                 self._identity = _Answer(self._doubt_identity())
             return self._identity.doubt
 
-    def right_doubt(self) -> str:
-        """Why Glance may not show us all images; empty where it does. Blocks, raises likewise."""
-        with self._lock:
-            if not self._right.is_fresh:
-                self._right = _Answer(self._doubt_right())
-            return self._right.doubt
+    def absence_doubt(self, image_id: str) -> str:
+        """Why an image that Glance does not show may be there; empty where it is gone. Blocks.
+
+        It is looked for in one list with the witnesses: a right that was lost a moment ago, or
+        came back, shows both or neither. Raises likewise.
+        """
+        witnesses = self._records.witnesses()
+        found = self._images.find([image_id, *(each.image_id for each in witnesses)])
+        if image_id in found:
+            return _IS_LISTED
+        return self._right_doubt(_as_they_were(witnesses, found))
 
     def knows_foreign_images(self) -> bool:
         """Whether Glance has ever shown another project's image."""
@@ -179,7 +185,7 @@ class KnownGlance:
     def forget_answers(self) -> None:
         """Ask Glance at the next occasion."""
         with self._lock:
-            self._identity = self._right = _Answer()
+            self._identity = _Answer()
 
     def _doubt_identity(self) -> str:
         own, told = self._own_id(), self._images.deployment()
@@ -193,17 +199,19 @@ class KnownGlance:
         witnesses = self._records.witnesses()
         if not witnesses:
             return _UNKNOWN
-        return "" if self._shown(witnesses) else _ANOTHER
+        found = self._images.find([each.image_id for each in witnesses])
+        return "" if _as_they_were(witnesses, found) else _ANOTHER
 
     def _own_id(self) -> str:
         """The id of this deployment, which the spool has where the database was lost."""
         known = self._records.fact(deployment.FACT)
         return known or deployment.deployment_id(self._conf, self._records)
 
-    def _doubt_right(self) -> str:
+    def _right_doubt(self, shown: Sequence[Image]) -> str:
+        """Why Glance may not show us all images, if it shows these witnesses; empty: it does."""
         owners = set()
         project = self._images.project_id()
-        for image in self._shown(self._records.witnesses()):
+        for image in shown:
             if image.owner is None or image.owner == project:
                 continue
             if image.visibility == "private":
@@ -224,14 +232,14 @@ class KnownGlance:
         except (exceptions.GlanceRefused, exceptions.ImageGone):
             return None
 
-    def _shown(self, witnesses: list[Witness]) -> list[Image]:
-        """Those that Glance shows as they were."""
-        found = self._images.find([each.image_id for each in witnesses]) if witnesses else {}
-        return [
-            found[each.image_id]
-            for each in witnesses
-            if each.image_id in found and found[each.image_id].created_at == each.created_at
-        ]
+
+def _as_they_were(witnesses: Sequence[Witness], found: Mapping[str, Image]) -> list[Image]:
+    """The witnesses among the images that Glance shows, but those that were made again."""
+    return [
+        found[each.image_id]
+        for each in witnesses
+        if each.image_id in found and found[each.image_id].created_at == each.created_at
+    ]
 
 
 class _Answer:

@@ -35,6 +35,7 @@ _HIDDEN = (
     "Image %s and perhaps others: Glance does not show their locations, and nothing is concluded "
     "from that; see whether the service user may get_image_location"
 )
+_IS_THERE = "Glance has the image after all, and its replica stays"
 _REPLACED = "another replica took its place"
 
 
@@ -79,6 +80,7 @@ class Look:
         if not image.locations:
             self._tell_hidden(image)
             return False
+        rows = [self._taken_back(image, row) for row in rows]
         self._remove_closed(image, rows)
         look_again = False
         missing = []
@@ -119,8 +121,21 @@ class Look:
         pause = _SETTLED if self._tools.nodes.is_alone else _SETTLED_ELSEWHERE
         return image.updated_at is None or image.updated_at < timeutils.utcnow() - pause
 
+    def _taken_back(self, image: Image, row: Replica) -> Replica:
+        """The replica, which stays where its image was taken for gone and is there after all.
+
+        Its object may have gone meanwhile, so that it counts as never verified.
+        """
+        if not _is_refuted(image, row):
+            return row
+        LOG.warning("Image %s, target %s: %s", image.image_id, row.target, _IS_THERE)
+        changes: dict[str, Any] = dict.fromkeys(("cause", "error", "verified_at", "read_back_at"))
+        changes |= {"attempts": 0, "next_attempt_at": timeutils.utcnow()}
+        return self._tools.survey.change(row, ReplicaStatus.STORED, **changes) or row
+
     def _remove_closed(self, image: Image, rows: Sequence[Replica]) -> None:
         """Remove locations of replicas that have ended, as a late request may add them."""
+        rows = [row for row in rows if not _is_refuted(image, row)]
         live = {row.location_url for row in rows if row.status not in CLOSED}
         closed = [row for row in rows if row.status in CLOSED]
         ended = {row.location_url for row in closed if not row.is_still_located} - live
@@ -257,6 +272,15 @@ class Look:
             LOG.warning("Image %s: earlier attempts may stay: %s", row.image_id, error)
             return
         self._tools.survey.change(row, former_objects=" ".join(kept) or None)
+
+
+def _is_refuted(image: Image, row: Replica) -> bool:
+    """Whether it shall be deleted since its image is gone, which has it as a location."""
+    return (
+        row.status is ReplicaStatus.DELETING
+        and row.cause in (Cause.IMAGE_DELETED, Cause.IMAGE_MISSING)
+        and row.location_url in image.locations
+    )
 
 
 def close(tools: Tools, row: Replica, why: str, cause: Cause, **values: bool) -> bool:

@@ -26,6 +26,7 @@ def lab(tmp_path, monkeypatch):
 def vanish(lab, image_id):
     """Glance does not show the image any more, for one reason or another."""
     lab.vanished = lab.images.images.pop(image_id)
+    return lab.vanished
 
 
 def delete(lab, image_id):
@@ -120,6 +121,27 @@ def test_missing_image_stays_while_the_right_to_see_it_is_not_proven(lab, what_h
     image_id = lab.add()
     what_happens(lab, witness)
     assert not missing_for_a_day(lab, image_id).is_gone
+    assert lab.row(image_id).status == "active"
+
+
+@pytest.mark.parametrize("is_lost_again", [False, True])
+def test_right_is_proven_with_the_answer_that_the_image_is_gone(lab, is_lost_again):
+    """The role comes back, or was there a moment ago, while the image is asked for."""
+    lab.add_witness()
+    gone_id, image_id = lab.add(), lab.add()
+    vanish(lab, gone_id)
+    vanished = vanish(lab, image_id)
+    gone.purge(lab.tools, image_id)
+    gone.purge(lab.tools, gone_id)
+    with later(DAY + 60):
+        # The right to see other projects' images is there now.
+        assert gone.purge(lab.tools, gone_id).is_gone
+        find = lab.images.find
+        if is_lost_again:
+            lab.images.find = lambda image_ids: {}
+        else:
+            lab.images.find = lambda image_ids: find(image_ids) | {image_id: vanished}
+        assert not gone.purge(lab.tools, image_id).is_gone
     assert lab.row(image_id).status == "active"
 
 

@@ -389,6 +389,28 @@ def test_the_only_location_is_deleted_when_there_is_another(lab):
     assert row.error is None
 
 
+@pytest.mark.parametrize("cause", ["image_missing", "image_deleted"])
+def test_replica_of_an_image_that_was_taken_for_gone_stays(lab, cause):
+    image_id = lab.add()
+    row = lab.row(image_id)
+    lab.survey.change(
+        row, ReplicaStatus.DELETING, cause=cause, error="gone", next_attempt_at=timeutils.utcnow()
+    )
+    at(lab, image_id)
+    (after,) = rows(lab, image_id)
+    assert (after.status, after.cause, after.error) == ("active", None, None)
+    assert (after.verified_at, after.next_attempt_at) == (None, None)
+    assert lab.image(image_id).locations == (PRIMARY, row.location_url)
+
+
+def test_replica_of_an_image_that_was_taken_for_gone_is_no_location_any_more(lab):
+    image_id = lab.add()
+    lab.survey.change(lab.row(image_id), ReplicaStatus.DELETING, cause="image_missing")
+    lab.images.change(image_id, locations=(PRIMARY,))
+    at(lab, image_id)
+    assert rows(lab, image_id)[0].status == "deleting"
+
+
 def test_only_what_the_options_of_the_target_want_is_planned(lab):
     conf = lab.tools.conf
     image_id = lab.add_image(tags=frozenset({"golden"}))
