@@ -172,6 +172,17 @@ class DeletionRecords:
         with self._database.reader.using(Context()) as session:
             return bool(session.scalar(sa.select(wanted)))
 
+    @retried
+    def is_bad(self, image_id: str, target: str, object_name: str) -> bool:
+        """Whether a replica has the object, and it was found to be bad."""
+        wanted = sa.select(ReplicaRow.former_objects).where(
+            ReplicaRow.image_id == image_id,
+            ReplicaRow.target == target,
+            ReplicaRow.object_name == object_name,
+        )
+        with self._database.reader.using(Context()) as session:
+            return any(object_name in (each or "").split() for each in session.scalars(wanted))
+
     # The Glance that is known
 
     @retried

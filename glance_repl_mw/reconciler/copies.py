@@ -10,7 +10,7 @@ and comes back where nothing can be read.
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 
 from oslo_log import log
 
@@ -33,6 +33,8 @@ class ReadableCopies:
 
     :param targets: the configured ones by name
     :param health: likewise; a target that is down is not asked
+    :param is_bad: of an image, a target and the name of an object: whether its bytes are known to
+        be wrong, although it is there and has the image's size
     """
 
     def __init__(
@@ -40,10 +42,12 @@ class ReadableCopies:
         images: ImageService,
         targets: Mapping[str, Target],
         health: Mapping[str, TargetHealth],
+        is_bad: Callable[[str, str, str], bool],
     ) -> None:
         self._images = images
         self._targets = targets
         self._health = health
+        self._is_bad = is_bad
 
     def owner(self, url: str) -> tuple[str, str] | None:
         """The target and the name of the object that a location names, None for no target."""
@@ -146,6 +150,8 @@ class ReadableCopies:
 
     def _doubt_of_replica(self, record: Image, target: str, name: str) -> str:
         """:raises TargetError:"""
+        if self._is_bad(record.image_id, target, name):
+            return f"its object at target {target} was found to be bad"
         stored = self._targets[target].stat(name)
         if stored is None:
             return f"target {target} has not its object"

@@ -95,7 +95,7 @@ class DeletionGuard:
         self.records = records
         self.breaker = CircuitBreaker(conf, records)
         self.glance = KnownGlance(conf, images, records)
-        self.copies = ReadableCopies(images, targets, health)
+        self.copies = ReadableCopies(images, targets, health, records.is_bad)
         self._conf = conf
         self._images = images
 

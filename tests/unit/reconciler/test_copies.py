@@ -4,6 +4,7 @@ import pytest
 
 from glance_repl_mw import exceptions
 from glance_repl_mw.reconciler.copies import ReadableCopies
+from glance_repl_mw.reconciler.verification import finding
 from tests.unit.reconciler.target_lab import PRIMARY, SITE, Lab, url_of
 
 HERE = ("elsewhere", "the object that is to go")
@@ -13,7 +14,8 @@ OTHER = "http://elsewhere/the object that is to go"
 @pytest.fixture
 def lab(tmp_path):
     lab = Lab(tmp_path)
-    lab.copies = ReadableCopies(lab.images, lab.tools.targets, lab.tools.health)
+    targets, health = lab.tools.targets, lab.tools.health
+    lab.copies = ReadableCopies(lab.images, targets, health, lab.records.is_bad)
     yield lab
     lab.close()
 
@@ -55,7 +57,13 @@ def take_down(lab, name):
         lab.health.failed(OSError("down"))
 
 
-@pytest.mark.parametrize("spoil", [lose, truncate, hide, fail, take_down])
+def find_bad(lab, name):
+    """Its location stays, as where Glance has no other one."""
+    row = lab.row(name.split(".")[0])
+    lab.survey.change(row, **finding(row, exceptions.TargetCorrupt(target=SITE, hint="the md5")))
+
+
+@pytest.mark.parametrize("spoil", [lose, truncate, hide, fail, take_down, find_bad])
 def test_replica_that_cannot_be_read_is_none(lab, spoil):
     image_id = lab.add()
     lab.images.change(image_id, locations=(lab.row(image_id).location_url,))

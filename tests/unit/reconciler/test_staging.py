@@ -61,6 +61,14 @@ def test_so_is_one_that_another_node_looks_after(lab):
     assert lab.compare() == [image_id]
 
 
+def test_what_was_staged_under_other_capitals_is_that_of_the_image(lab):
+    image_id = lab.add_image(image_id=ANOTHER, status="queued", size=None)
+    lab.stage(image_id.upper())
+    assert lab.compare() == []
+    lab.images.change(image_id, status="active", size=len(BODY), updated_at=days(1))
+    assert lab.compare() == [image_id.upper()]
+
+
 def test_import_that_has_just_ended_is_left_to_who_looks_at_it(lab):
     lab.stage(lab.add_image(updated_at=timeutils.utcnow() - datetime.timedelta(seconds=30)))
     assert lab.compare() == []
