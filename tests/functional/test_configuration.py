@@ -1,18 +1,16 @@
 """A configuration that cannot work stops the start, with one line that says what is wrong."""
 
-import subprocess
-import sys
 from configparser import ConfigParser
-from pathlib import Path
 
 import pytest
 from paste import deploy
 
 from glance_repl_mw import exceptions
 from tests.functional.cloud import MIB, Cloud, merged
+from tests.lab import commands
 from tests.lab.glance import Glance
 from tests.lab.images import image_bytes
-from tests.lab.process import ServerError, clean_environment
+from tests.lab.process import ServerError
 from tests.lab.webservers import Nginx
 
 PASSWORD = "lab-not-to-be-shown"
@@ -193,14 +191,7 @@ def text(value, here):
 @pytest.mark.parametrize("name", BAD_FOR_THE_COMMAND)
 def test_writer_says_in_one_line_what_is_wrong(name, here):
     changes, words = BAD[name]
-    command = [Path(sys.executable).with_name("glance-repl-writer"), "--config-file"]
-    ended = subprocess.run(
-        [*command, config_file(here, changes)],
-        env=clean_environment(),
-        capture_output=True,
-        text=True,
-        timeout=60,
-    )
+    ended = commands.writer("--config-file", config_file(here, changes))
     assert ended.returncode == 2, ended.stderr
     assert ended.stdout == ""
     (line,) = ended.stderr.splitlines()

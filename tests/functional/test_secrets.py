@@ -1,17 +1,15 @@
 """No credential is ever seen: not in a log, row, location, sidecar, answer or exception."""
 
 import base64
-import subprocess
-import sys
 import threading
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from pathlib import Path
 from urllib import parse
 
 import pytest
 
 from tests.functional.cloud import MIB, Cloud
-from tests.lab.process import HOST, clean_environment, wait_until
+from tests.lab import commands
+from tests.lab.process import HOST, wait_until
 from tests.lab.webservers import Nginx
 
 USER = "lab-writer"
@@ -221,15 +219,12 @@ def test_answers_of_glance(user, cloud, image_id):
     ids=" ".join,
 )
 def test_output_of_glance_repl_manage(arguments, cloud, image_id):
-    program = Path(sys.executable).with_name("glance-repl-manage")
-    config = ["--config-file", str(cloud.glance.config_file)]
     words = [image_id if word == "IMAGE" else word for word in arguments]
-    ended = subprocess.run(
-        [program, *config, *words], env=clean_environment(), capture_output=True, timeout=120
-    )
+    ended = commands.manage("--config-file", cloud.glance.config_file, *words)
     assert ended.stdout
-    assert finds(ended.stdout + ended.stderr) == []
-    assert KEYSTONE_TOKEN not in ended.stdout + ended.stderr
+    shown = (ended.stdout + ended.stderr).encode()
+    assert finds(shown) == []
+    assert KEYSTONE_TOKEN not in shown
 
 
 def test_command_line_of_the_writer(cloud, image_id):

@@ -3,9 +3,6 @@
 import datetime
 import json
 import re
-import subprocess
-import sys
-from pathlib import Path
 from unittest import mock
 
 import pytest
@@ -16,8 +13,9 @@ from glance_repl_mw.signing import Signer, without_signatures
 from tests.functional.cloud import Cloud
 from tests.functional.test_state_faults import ClockedWriter
 from tests.functional.test_target_faults import QUICK
+from tests.lab import commands
 from tests.lab.images import image_bytes
-from tests.lab.process import clean_environment, wait_until
+from tests.lab.process import wait_until
 from tests.lab.webservers import Nginx, SignedNginx
 
 BODY = image_bytes(300_000)
@@ -122,14 +120,7 @@ def sign_at(moment, url, key=KEY):
 
 
 def manage(cloud, *words):
-    program = Path(sys.executable).with_name("glance-repl-manage")
-    return subprocess.run(
-        [program, "--config-file", cloud.glance.config_file, *words],
-        env=clean_environment(),
-        capture_output=True,
-        text=True,
-        timeout=120,
-    )
+    return commands.manage("--config-file", cloud.glance.config_file, *words)
 
 
 def configure(cloud, **options):

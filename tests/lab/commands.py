@@ -9,16 +9,17 @@ import os
 import subprocess
 import sys
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
-from glance_repl_mw.cmd import manage as program
+from glance_repl_mw.cmd import manage as manage_program
+from glance_repl_mw.cmd import writer as writer_program
 from tests.lab.process import clean_environment
 
 TIMEOUT_SECONDS = 120
 
 _FORKS = multiprocessing.get_context("forkserver")
-_FORKS.set_forkserver_preload([program.__name__, __name__])
+_FORKS.set_forkserver_preload([manage_program.__name__, writer_program.__name__, __name__])
 
 
 def manage(
@@ -29,11 +30,21 @@ def manage(
     :param environment: is added to that of the tests
     :raises subprocess.TimeoutExpired: it is killed then
     """
-    words = [program.__name__, *map(str, arguments)]
+    return _ended(manage_program.main, ["glance-repl-manage", *map(str, arguments)], environment)
+
+
+def writer(*arguments: object) -> subprocess.CompletedProcess[str]:
+    """Run ``glance-repl-writer``, which is to end by itself; raises likewise."""
+    return _ended(writer_program.main, ["glance-repl-writer", *map(str, arguments)], None)
+
+
+def _ended(
+    main: Callable[[], None], words: Sequence[str], environment: Mapping[str, str] | None
+) -> subprocess.CompletedProcess[str]:
     with tempfile.TemporaryDirectory() as name:
         outputs = [Path(name) / each for each in ("stdout", "stderr")]
         process = _FORKS.Process(
-            target=_run, args=(words, clean_environment(**(environment or {})), outputs)
+            target=_run, args=(main, words, clean_environment(**(environment or {})), outputs)
         )
         process.start()
         process.join(TIMEOUT_SECONDS)
@@ -45,7 +56,12 @@ def manage(
         return subprocess.CompletedProcess(words, process.exitcode, *texts)
 
 
-def _run(words: Sequence[str], environment: Mapping[str, str], outputs: Sequence[Path]) -> None:
+def _run(
+    main: Callable[[], None],
+    words: Sequence[str],
+    environment: Mapping[str, str],
+    outputs: Sequence[Path],
+) -> None:
     for descriptor, path in enumerate([Path(os.devnull), *outputs]):
         file = os.open(path, os.O_RDWR | os.O_CREAT, 0o600)
         os.dup2(file, descriptor)
@@ -53,4 +69,4 @@ def _run(words: Sequence[str], environment: Mapping[str, str], outputs: Sequence
     os.environ.clear()
     os.environ.update(environment)
     sys.argv = list(words)
-    program.main()
+    main()

@@ -16,6 +16,8 @@ from typing import NamedTuple, Self, TypeVar
 
 import requests
 
+from tests.lab.forks import ForkedProcess
+
 HOST = "127.0.0.1"
 START_SECONDS = 60
 STOP_SECONDS = 30
@@ -28,6 +30,7 @@ _LAUNCHER = ThreadPoolExecutor(max_workers=1, thread_name_prefix="lab-launcher")
 _given_ports: set[int] = set()
 
 T = TypeVar("T")
+Process = subprocess.Popen[bytes] | ForkedProcess
 
 
 class ServerError(Exception):
@@ -116,7 +119,7 @@ class Server:
         self.name = name
         self.port = port or free_port()
         self.log = self.directory / f"{name}.log"
-        self._process: subprocess.Popen[bytes] | None = None
+        self._process: Process | None = None
         self._prepared = False
 
     @property
@@ -221,7 +224,7 @@ class Server:
     def __exit__(self, *_exception: object) -> None:
         self.stop()
 
-    def _launch(self) -> subprocess.Popen[bytes]:
+    def _launch(self) -> Process:
         with self.log.open("ab") as log:
             return subprocess.Popen(
                 self.command(),
@@ -232,18 +235,19 @@ class Server:
                 stderr=log,
                 # A group of its own: Ctrl-C reaches the tests, which then stop the servers.
                 start_new_session=True,
-                preexec_fn=_die_with_launcher,
+                preexec_fn=die_with_launcher,
             )
 
     def _error(self, what: str) -> ServerError:
         return ServerError(f"{self.name} {what}\n{self.log_tail()}")
 
 
-def _die_with_launcher() -> None:
+def die_with_launcher() -> None:
+    """Have the calling process end when the one that forked it does."""
     _LIBC.prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
 
 
-def _kill_group(process: subprocess.Popen[bytes]) -> None:
+def _kill_group(process: Process) -> None:
     with suppress(ProcessLookupError):
         os.killpg(process.pid, signal.SIGKILL)
     process.wait()

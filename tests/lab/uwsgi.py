@@ -7,16 +7,25 @@ from pathlib import Path
 
 import psutil
 
-from tests.lab.process import HOST, Server, answers_http, wait_until
+from tests.lab.forks import fork_server
+from tests.lab.process import (
+    HOST,
+    Process,
+    Server,
+    answers_http,
+    die_with_launcher,
+    wait_until,
+)
 
+_UWSGI = str(Path(sys.executable).with_name("uwsgi"))
 _LOADED = re.compile(r"^WSGI app 0 .* pid: (\d+)", re.MULTILINE)
 
 
 class UwsgiServer(Server):
     """A WSGI application under uWSGI with processes and threads, as OpenStack deploys it.
 
-    Each process loads the application for itself. `shared_modules` are imported once for all of
-    them: half of a start's time is that of the imports.
+    Each process loads the application for itself. `shared_modules` are imported once for all
+    servers that name the same ones: half of a start's time is that of the imports.
     """
 
     module: str
@@ -76,12 +85,20 @@ class UwsgiServer(Server):
         )
         return [
             sys.executable,
-            str(Path(sys.executable).with_name("uwsgi")),
+            _UWSGI,
             *(word for name, value in options.items() for word in (f"--{name}", value)),
             *(f"--{name}" for name in switches),
             *(f"--shared-pyimport={name}" for name in self.shared_modules),
             *self.uwsgi_arguments,
         ]
+
+    def _launch(self) -> Process:
+        python, program, *words = self.command()
+        if (python, program) != (sys.executable, _UWSGI):
+            return super()._launch()
+        with self.log.open("ab") as log:
+            server = fork_server(self.shared_modules, die_with_launcher)
+            return server.start(words, self.directory, self.environment(), log)
 
     def ready(self) -> bool:
         # One worker answers before the others have loaded, and uWSGI never ends a worker that
