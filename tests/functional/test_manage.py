@@ -270,7 +270,7 @@ REPLICATION = {
     ),
     "no database URL": (
         options("replication", connection="hush-hush"),
-        r"\[replication\] connection: is not an SQLAlchemy URL; correct it",
+        r"\[replication\] connection: is not a URL; .*; correct it",
     ),
     "database not usable": (
         options("replication", connection="sqlite:////proc/x/replication.sqlite"),
