@@ -78,8 +78,8 @@ def mark_broken(cloud, image_id, target):
     """Let a replica seem to be broken, as a verification does, but for its location."""
     with sqlite3.connect(cloud.directory / "replication.sqlite") as database:
         database.execute(
-            "UPDATE replicas SET status = 'error', next_attempt_at = '2020-01-01 00:00:00' "
-            "WHERE image_id = ? AND target = ?",
+            "UPDATE replicas SET status = 'error', former_objects = object_name, "
+            "next_attempt_at = '2020-01-01 00:00:00' WHERE image_id = ? AND target = ?",
             (image_id, target),
         )
 
