@@ -31,7 +31,14 @@ class Glance(UwsgiServer):
     """
 
     module = "glance.wsgi.api:application"
-    shared_modules = ("glance.common.wsgi_app", "glance.api.v2.router")
+    shared_modules = (
+        "glance.common.wsgi_app",
+        "glance.api.v2.router",
+        "keystonemiddleware.auth_token",
+        # Most of what the filter needs; itself, it looks for uWSGI when it is imported.
+        "glance_repl_mw.db.store",
+        "glance_repl_mw.images",
+    )
 
     def __init__(
         self,
