@@ -106,7 +106,7 @@ class UwsgiServer(Server):
         return self._all_workers_have_loaded() and answers_http(self.url)
 
     def _all_workers_have_loaded(self) -> bool:
-        workers = set(self.worker_pids()) if self.running else set()
+        workers = set(self.worker_pids())
         return len(workers) == self.processes and workers <= self._loaded_pids()
 
     def _loaded_pids(self) -> set[int]:
@@ -114,7 +114,10 @@ class UwsgiServer(Server):
 
     def worker_pids(self) -> list[int]:
         """Return the processes that serve requests now."""
-        return sorted(child.pid for child in psutil.Process(self.pid).children())
+        try:
+            return sorted(child.pid for child in psutil.Process(self.pid).children())
+        except psutil.NoSuchProcess:
+            return []
 
     def begin_reload(self) -> None:
         """Ask for new workers; requests that run are finished by the old ones."""
