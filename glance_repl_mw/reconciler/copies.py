@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import NamedTuple
 
 from oslo_log import log
 
@@ -25,7 +26,22 @@ LOG = log.getLogger(__name__)
 ONLY_LOCATION = "it is the only location of the image"
 _UNPROVEN = "no other copy of the image is proven to be readable: {}"
 _HIDDEN = "Glance does not show the locations of the image"
+_COMPARE = "compare the object with the image"
 _NONE = "no other replica of it is at a target that is up"
+
+
+class _Proof(NamedTuple):
+    """Of the copies that locations name, as far as targets show them.
+
+    :ivar url: of a replica that is there and complete, None where there is none
+    :ivar doubt: why there is none
+    :ivar glance_can_tell: whether a location may be left that is not ours, and none is known to
+        name wrong bytes, which Glance would read as well
+    """
+
+    url: str | None
+    doubt: str = ""
+    glance_can_tell: bool = False
 
 
 class ReadableCopies:
@@ -77,19 +93,18 @@ class ReadableCopies:
         """
         if not _can_be_lost(record):
             return ""
-        proven, doubt = self._proven_replica(record, record.locations, first=target)
-        if proven is not None:
-            return ""
-        if all(map(self.owner, record.locations)):
-            return doubt
-        return self._unread(record.image_id)
+        proof = self._proof(record, record.locations, first=target)
+        if proof.url is None and not proof.glance_can_tell:
+            return proof.doubt
+        return "" if proof.url is not None else self._unread(record.image_id)
 
     def remove_location(self, image_id: str, url: str, *, may_return: bool = True) -> str:
         """Take a location out of Glance once another copy is proven to be readable.
 
         May be done again, also where it was broken off half way.
 
-        :param may_return: it is added again where nothing else can be read
+        :param may_return: it is added again where nothing else can be read, also where Glance did
+            not show it
         :returns: why it stays, or must not be taken for removed; empty where it is gone
         :raises GlanceUnavailable:
         :raises GlanceRefused:
@@ -103,9 +118,10 @@ class ReadableCopies:
         if _can_be_lost(record):
             if not others:
                 return ONLY_LOCATION
-            proven, doubt = self._proven_replica(record, others)
-            if proven is None and all(map(self.owner, others)):
-                return _UNPROVEN.format(doubt)
+            proof = self._proof(record, others)
+            proven = proof.url
+            if proven is None and not proof.glance_can_tell:
+                return _UNPROVEN.format(proof.doubt)
         if self._images.remove_locations(image_id, [url], proven):
             return ONLY_LOCATION
         if proven is not None or not _can_be_lost(record):
@@ -113,7 +129,7 @@ class ReadableCopies:
         doubt = self._unread(image_id)
         if not doubt:
             return ""
-        if may_return:
+        if may_return or url in record.locations:
             doubt += self._return(image_id, url, doubt)
         return _UNPROVEN.format(doubt)
 
@@ -126,19 +142,20 @@ class ReadableCopies:
             return f"; its location does not come back yet: {error.hint}"
         return ""
 
-    def _proven_replica(
-        self, record: Image, urls: Sequence[str], first: str = ""
-    ) -> tuple[str | None, str]:
-        """The location of a replica that is there and complete; where none is, why not."""
-        doubt = _NONE
+    def _proof(self, record: Image, urls: Sequence[str], first: str = "") -> _Proof:
+        """A replica among the locations that is there and complete; where none is, why not."""
+        doubt, has_wrong_bytes = _NONE, False
         for url, target, name in self._candidates(urls, first):
             try:
                 doubt = self._doubt_of_replica(record, target, name)
+            except exceptions.TargetCorrupt as error:
+                doubt, has_wrong_bytes = str(error), True
             except exceptions.TargetError as error:
                 doubt = str(error)
             if not doubt:
-                return url, ""
-        return None, doubt
+                return _Proof(url)
+        glance_can_tell = not has_wrong_bytes and not all(map(self.owner, urls))
+        return _Proof(None, doubt, glance_can_tell)
 
     def _candidates(self, urls: Sequence[str], first: str) -> Iterator[tuple[str, str, str]]:
         """URL, target and name of each object of ours; who was seen to answer comes first."""
@@ -149,14 +166,15 @@ class ReadableCopies:
         )
 
     def _doubt_of_replica(self, record: Image, target: str, name: str) -> str:
-        """:raises TargetError:"""
+        """Why a replica is none; raises ``TargetError``, ``TargetCorrupt`` of wrong bytes."""
         if self._is_bad(record.image_id, target, name):
-            return f"its object at target {target} was found to be bad"
+            raise exceptions.TargetCorrupt(record.image_id, target, _COMPARE, "it was found bad")
         stored = self._targets[target].stat(name)
         if stored is None:
             return f"target {target} has not its object"
         if stored.size != record.size:
-            return f"its object at target {target} has {stored.size} bytes"
+            hint = f"it has {stored.size} of {record.size} bytes"
+            raise exceptions.TargetCorrupt(record.image_id, target, _COMPARE, hint)
         if not self._health[target].is_proven_up:
             # Glance reads it in another way than it is looked at.
             self._targets[target].probe(name)

@@ -63,7 +63,7 @@ def purge(tools: Tools, image_id: str) -> Purge:
     is_gone = _is_gone(tools, seen) if has_replicas else seen.is_gone
     is_done = True
     for row in rows:
-        if row.is_still_located:
+        if row.is_still_located and is_gone:
             tools.survey.change(row, next_attempt_at=timeutils.utcnow())
         if row.status in CLOSED:
             continue

@@ -109,6 +109,7 @@ class KnownGlance:
         self._records = records
         self._lock = threading.Lock()
         self._identity = _Answer()
+        self._lack_of_right = _Answer()
 
     def identity_doubt(self) -> str:
         """Why this may be another Glance; empty where it is the one that is known. Blocks.
@@ -126,13 +127,21 @@ class KnownGlance:
         """Why an image that Glance does not show may be there; empty where it is gone. Blocks.
 
         It is looked for in one list with the witnesses: a right that was lost a moment ago, or
-        came back, shows both or neither. Raises likewise.
+        came back, shows both or neither. Raises likewise. That the right is lacking, which keeps
+        everything, is believed for some seconds; that it is there is never.
         """
+        with self._lock:
+            if self._lack_of_right.is_fresh:
+                return self._lack_of_right.doubt
         witnesses = self._records.witnesses()
         found = self._images.find([image_id, *(each.image_id for each in witnesses)])
         if image_id in found:
             return _IS_LISTED
-        return self._right_doubt(_as_they_were(witnesses, found))
+        doubt = self._right_doubt(_as_they_were(witnesses, found))
+        if doubt:
+            with self._lock:
+                self._lack_of_right = _Answer(doubt)
+        return doubt
 
     def knows_foreign_images(self) -> bool:
         """Whether Glance has ever shown another project's image."""
@@ -185,7 +194,7 @@ class KnownGlance:
     def forget_answers(self) -> None:
         """Ask Glance at the next occasion."""
         with self._lock:
-            self._identity = _Answer()
+            self._identity = self._lack_of_right = _Answer()
 
     def _doubt_identity(self) -> str:
         own, told = self._own_id(), self._images.deployment()

@@ -138,15 +138,15 @@ class Look:
         rows = [row for row in rows if not _is_refuted(image, row)]
         live = {row.location_url for row in rows if row.status not in CLOSED}
         closed = [row for row in rows if row.status in CLOSED]
-        ended = {row.location_url for row in closed if not row.is_still_located} - live
+        objects_to_go = [row for row in closed if _may_have_location(image, row)]
+        ended = {row.location_url for row in closed if row not in objects_to_go} - live
         late = [url for url in image.locations if url in ended]
         if late:
             LOG.warning("Image %s: removes the location of an ended replica", image.image_id)
             self._tools.images.remove_locations(image.image_id, late)
-        for row in closed:
-            if row.is_still_located:
-                is_anothers = row.location_url in live
-                self._remove_object(row, None if is_anothers else row.location_url)
+        for row in objects_to_go:
+            is_anothers = row.location_url in live
+            self._remove_object(row, None if is_anothers else row.location_url)
 
     def _remove_object(self, row: Replica, url: str | None) -> None:
         """Let the object of a replica go once its location may go; what is needed stays."""
@@ -181,7 +181,7 @@ class Look:
         active = [row for row in live if row.status is ReplicaStatus.ACTIVE]
         if active:
             located = [row for row in active if row.location_url in image.locations]
-            stays = (located or active)[-1]
+            stays = sorted(located or active, key=lambda row: not row.is_bad)[-1]
             for row in live:
                 if row is not stays:
                     close(self._tools, row, _REPLACED, Cause.SUPERSEDED)
@@ -281,6 +281,12 @@ def _is_refuted(image: Image, row: Replica) -> bool:
         and row.cause in (Cause.IMAGE_DELETED, Cause.IMAGE_MISSING)
         and row.location_url in image.locations
     )
+
+
+def _may_have_location(image: Image, row: Replica) -> bool:
+    """Whether the object of a replica that shall be deleted may be one that readers need."""
+    is_named = row.location_url in image.locations
+    return row.is_still_located or (row.status is ReplicaStatus.DELETING and is_named)
 
 
 def close(tools: Tools, row: Replica, why: str, cause: Cause, **values: bool) -> bool:

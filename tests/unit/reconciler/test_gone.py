@@ -124,6 +124,17 @@ def test_missing_image_stays_while_the_right_to_see_it_is_not_proven(lab, what_h
     assert lab.row(image_id).status == "active"
 
 
+def test_answer_that_is_not_believed_releases_no_location_that_waits_for_its_proof(lab):
+    image_id = lab.add()
+    lab.survey.change(lab.row(image_id), ReplicaStatus.DELETING, next_attempt_at=None)
+    vanish(lab, image_id)
+    gone.purge(lab.tools, image_id)
+    assert lab.row(image_id).is_still_located
+    lab.tools.guard.image_was_deleted(image_id)
+    gone.purge(lab.tools, image_id)
+    assert not lab.row(image_id).is_still_located
+
+
 @pytest.mark.parametrize("is_lost_again", [False, True])
 def test_right_is_proven_with_the_answer_that_the_image_is_gone(lab, is_lost_again):
     """The role comes back, or was there a moment ago, while the image is asked for."""

@@ -371,6 +371,20 @@ def test_location_goes_before_the_object_of_a_replica_that_shall_be_deleted(lab)
     assert row.next_attempt_at is not None
 
 
+@pytest.mark.parametrize("due", [None, "now"])
+def test_location_that_readers_need_stays_whenever_its_object_is_due(lab, due):
+    """The primary store is dead. An image that seemed to be gone had the object due at once."""
+    image_id = lab.add()
+    lab.images.dead = {PRIMARY}
+    row = demanded_removal(lab, image_id)
+    if due:
+        lab.survey.change(row, next_attempt_at=timeutils.utcnow())
+    at(lab, image_id)
+    assert url_of(lab.name(image_id)) in lab.image(image_id).locations
+    (row,) = rows(lab, image_id)
+    assert (row.status, "HTTP 503" in row.error) == ("deleting", True)
+
+
 def test_the_only_location_is_deleted_when_there_is_another(lab):
     image_id = lab.add()
     url = lab.row(image_id).location_url
