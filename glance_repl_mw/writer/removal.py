@@ -48,7 +48,7 @@ class ObjectRemover:
     ) -> None:
         for row in rows:
             if seen is None:
-                self._deleted(row, None, error)
+                self._deleted(row, None, None, error)
                 continue
             self._crew.at_target(
                 row.target,
@@ -60,17 +60,24 @@ class ObjectRemover:
                     row.object_names,
                     Cause(row.cause) if row.cause else Cause.DEMANDED,
                 ),
-                functools.partial(self._deleted, row),
+                functools.partial(self._deleted, row, seen),
             )
 
     def _deleted(
-        self, row: Replica, kept: Mapping[str, str] | None, error: BaseException | None
+        self,
+        row: Replica,
+        seen: SeenImage | None,
+        kept: Mapping[str, str] | None,
+        error: BaseException | None,
     ) -> None:
         self._running.discard(_key(row))
         if kept == {}:
             changes: dict[str, Any] = {"status": ReplicaStatus.DELETED, "next_attempt_at": None}
         elif kept is not None:
             changes = self._put_off(row, f"{_KEPT}{next(iter(kept.values()))}")
+            if seen is not None and seen.record is not None and _may_be_needed(row, kept):
+                # The look at the image has its location come back where nothing else can be read.
+                changes["next_attempt_at"] = None
         else:
             attempts = row.attempts + 1
             LOG.warning("Image %s, target %s: %s", row.image_id, row.target, error)
@@ -86,6 +93,12 @@ class ObjectRemover:
             LOG.warning("Image %s, target %s: %s", row.image_id, row.target, why)
         pause = datetime.timedelta(seconds=self._crew.conf.replication.retry_max_seconds)
         return {"error": why, "next_attempt_at": timeutils.utcnow() + pause}
+
+
+def _may_be_needed(row: Replica, kept: Mapping[str, str]) -> bool:
+    """Whether its object is still there, which lost its location since somebody demanded it."""
+    is_demanded = row.cause in (None, Cause.DEMANDED)
+    return is_demanded and row.location_url is not None and row.object_name in kept
 
 
 def _key(replica: Replica) -> tuple[str, str]:

@@ -25,9 +25,13 @@ WAIT_SECONDS = 60
 
 
 class Images:
-    """Glance with one image; `error` is raised by every call while it is set."""
+    """Glance with one image; `error` is raised by every call while it is set.
+
+    :ivar unreadable: what Glance fails with when its locations are read
+    """
 
     def __init__(self):
+        self.unreadable = None
         self.image = None
         self.error = None
         self.patches = []
@@ -62,6 +66,8 @@ class Images:
 
     def download(self, image_id, *, past_cache=False):
         self.get(image_id)
+        if self.unreadable:
+            raise self.unreadable
         yield b"the first bytes"
 
     def lose_locations(self):
