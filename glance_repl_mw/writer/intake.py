@@ -99,6 +99,10 @@ class Intake:
                 self._take_in_hand(upload, wishes)
             else:
                 self.some_wait = True
+        found = {upload.upload_id for upload in uploads}
+        for upload_id, job in self._jobs.items():
+            if upload_id not in found and not self._crew.spool.sidecar_path(upload_id).exists():
+                job.lose()
 
     def _take_in_hand(self, upload: Upload, wishes: Mapping[str, Wish]) -> None:
         targets = self._choosing.targets_of(upload, wishes)

@@ -319,6 +319,11 @@ class Job:
         """The spool needs the room: targets that wait get the image from elsewhere, later."""
         self._begin_end(Ending.HANDED_OVER, "the spool needed the room")
 
+    def lose(self) -> None:
+        """The spool has the upload no more, as after its disk was emptied or lost a file."""
+        if self._ending is None and not self.done:
+            self._give_up("its record is gone from the spool")
+
     def leave(self, target: str, wish: Wish) -> None:
         """The target shall hold no replicas any more."""
         if not self._registration.running:

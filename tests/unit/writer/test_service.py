@@ -120,6 +120,21 @@ def test_rows_of_an_upload_that_cannot_be_read_are_not_given_up(
     until(service, lambda: set(statuses(store).values()) == {"active"})
 
 
+def test_upload_whose_record_is_lost_while_it_comes_is_left_to_the_reconciler(
+    service, spool, store
+):
+    """A row in hand that nobody works on any more would wait for ever."""
+    appender = Appender(spool, IMAGE, 2 * len(BODY))
+    appender.append(BODY)
+    until(service, lambda: set(statuses(store).values()) == {"uploading"})
+    (upload,) = spool.uploads()
+    spool.remove(upload.upload_id)
+    until(service, lambda: set(statuses(store).values()) == {"error"})
+    assert all("gone from the spool" in row.error for row in store.replicas())
+    assert all(row.next_attempt_at is not None for row in store.replicas())
+    appender._file.close()
+
+
 @pytest.fixture
 def pushing(service, spool, images, store, targets, monkeypatch):
     """The appender of an upload whose second half is to come, while pushes run; no chores."""
