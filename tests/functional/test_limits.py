@@ -147,7 +147,8 @@ def test_all_pushes_together_keep_to_the_limit(name, cloud, capsys):
         print(
             f" most in {WINDOW_SECONDS} s {most:.1%}, average {average:.1%} of the limit ", end=""
         )
-    assert 0 < most <= 1.05
+    # A busy machine reads its clock late. Pushes that each had the limit would make four times it.
+    assert 0 < most <= 1.2
     # A busy machine may take its time.
     assert average > 0.6
 
