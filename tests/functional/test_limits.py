@@ -85,8 +85,11 @@ class Meter:
 
     def _measure(self):
         while not self._over.wait(SAMPLE_SECONDS):
-            self.times.append(time.monotonic())
-            self.counts.append(self.target.received_bytes - self.before)
+            moment, count = time.monotonic(), self.target.received_bytes - self.before
+            # A thread that had to wait in between has a count that is later than its moment.
+            if time.monotonic() - moment < SAMPLE_SECONDS:
+                self.times.append(moment)
+                self.counts.append(count)
 
     def most_in_a_window(self):
         """The highest rate in any ten seconds."""
@@ -147,8 +150,7 @@ def test_all_pushes_together_keep_to_the_limit(name, cloud, capsys):
         print(
             f" most in {WINDOW_SECONDS} s {most:.1%}, average {average:.1%} of the limit ", end=""
         )
-    # A busy machine reads its clock late. Pushes that each had the limit would make four times it.
-    assert 0 < most <= 1.2
+    assert 0 < most <= 1.05
     # A busy machine may take its time.
     assert average > 0.6
 
@@ -182,8 +184,7 @@ def test_target_that_hangs_gets_no_more_connections_than_its_limit(cloud):
     for image_id in ids:
         cloud.wait_replicated(image_id, ["free"])
     wait_until(lambda: narrow.accepted >= CONNECTIONS, 60, "pushes are under way")
-    # The marker of the collection is read now and then, by a connection of its own.
-    assert narrow.most_open in (CONNECTIONS, CONNECTIONS + 1)
+    assert narrow.most_open == CONNECTIONS
     narrow.switch(HEALTHY)
     for image_id in ids:
         cloud.wait_replicated(image_id, ["narrow", "free"])
