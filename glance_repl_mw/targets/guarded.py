@@ -34,7 +34,7 @@ _MOST_BYTES = 4096
 _DELETE_SECONDS = 30.0
 _USE_SECONDS = 300.0
 _SETTLE_SECONDS = 1.0
-# For so long who comes after a marker was read in vain need not try it again.
+# A thread that needs the marker raises the error of the last reading if that is no older.
 _FAILED_SECONDS = 3.0
 
 
