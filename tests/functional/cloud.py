@@ -35,6 +35,7 @@ from tests.lab.galera import Galera
 from tests.lab.glance import Glance, Options
 from tests.lab.keystone import Keystone
 from tests.lab.process import Request, Server, wait_until
+from tests.lab.uwsgi import PATIENT_SQLITE
 from tests.lab.webservers import Nginx
 
 MIB = 1 << 20
@@ -43,7 +44,6 @@ CHUNK_BYTES = 256 << 10
 WAIT_SECONDS = 150
 KEPT = {"writer.lock", "api.lock", "locks", "node", "bell", "deployment", "secret"}
 TOP = Path(__file__).parents[2]
-PATIENT_SQLITE = ("--pythonpath", str(TOP), "--import", "tests.lab.patient_sqlite")
 CLOSED = (ReplicaStatus.ACTIVE, ReplicaStatus.DELETED)
 
 

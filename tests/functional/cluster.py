@@ -7,11 +7,12 @@ from typing import Any
 
 import psutil
 
-from tests.functional.cloud import KEPT, PATIENT_SQLITE, Cloud, merged, writers_of
+from tests.functional.cloud import KEPT, Cloud, merged, writers_of
 from tests.lab.faults import FaultyProxy
 from tests.lab.glance import Glance
 from tests.lab.keystone import Keystone
 from tests.lab.process import wait_until
+from tests.lab.uwsgi import PATIENT_SQLITE
 
 
 class Cluster(Cloud):

@@ -2,9 +2,10 @@
 
 import pytest
 
-from tests.functional.cloud import PATIENT_SQLITE, Cloud
+from tests.functional.cloud import Cloud
 from tests.lab.glance import Glance
 from tests.lab.process import wait_until
+from tests.lab.uwsgi import PATIENT_SQLITE
 from tests.lab.webservers import Nginx
 
 WAIT_SECONDS = 60

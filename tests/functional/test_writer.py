@@ -20,10 +20,11 @@ from oslo_utils import timeutils
 
 from glance_repl_mw.db import schema
 from glance_repl_mw.db.states import TargetStates
-from tests.functional.cloud import MIB, PATIENT_SQLITE, Cloud, at_once
+from tests.functional.cloud import MIB, Cloud, at_once
 from tests.lab.faults import DOWN, HEALTHY, Fault, FaultyProxy, FaultyTarget
 from tests.lab.images import image_bytes
 from tests.lab.process import Server, wait_until
+from tests.lab.uwsgi import PATIENT_SQLITE
 from tests.lab.webservers import Nginx, WsgiDav
 
 HALF_WAY = Fault(hang_after=MIB)

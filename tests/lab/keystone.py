@@ -11,7 +11,7 @@ from keystoneauth1.session import Session
 from keystoneclient.v3.client import Client
 
 from tests.lab.process import clean_environment, run
-from tests.lab.uwsgi import UwsgiServer
+from tests.lab.uwsgi import PATIENT_SQLITE, UwsgiServer
 
 REGION = "RegionOne"
 INTERFACES = ("public", "internal", "admin")
@@ -32,7 +32,8 @@ class Keystone(UwsgiServer):
     module = "keystone.wsgi.api:application"
 
     def __init__(self, directory: Path, name: str = "keystone", port: int | None = None) -> None:
-        super().__init__(directory, name, port)
+        # It notes on which day users were active: the day's first tokens would meet.
+        super().__init__(directory, name, port, uwsgi_arguments=PATIENT_SQLITE)
         self.config_file = self.directory / "keystone.conf"
         self._token_seconds = TOKEN_SECONDS
         self._passwords = {"admin": "lab-admin-password"}

@@ -17,6 +17,10 @@ from tests.lab.process import (
     wait_until,
 )
 
+_TOP = Path(__file__).parents[2]
+PATIENT_SQLITE = ("--pythonpath", str(_TOP), "--import", "tests.lab.patient_sqlite")
+"""Arguments with which the threads of a service share one SQLite file, see there."""
+
 _UWSGI = str(Path(sys.executable).with_name("uwsgi"))
 _LOADED = re.compile(r"^WSGI app 0 .* pid: (\d+)", re.MULTILINE)
 

@@ -41,10 +41,10 @@ from tests.chaos.observation import (
     spool_files,
 )
 from tests.chaos.watch import Watch
-from tests.functional.cloud import PATIENT_SQLITE
 from tests.lab.glance import Glance, Options
 from tests.lab.keystone import Keystone
 from tests.lab.process import ServerError, wait_until
+from tests.lab.uwsgi import PATIENT_SQLITE
 from tests.lab.webservers import Nginx
 from tests.powercut import node
 from tests.powercut.mount import LosingDisk
