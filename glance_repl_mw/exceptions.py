@@ -71,6 +71,10 @@ class GlanceUnavailable(ReplicationError):
     """Glance or Keystone cannot be reached, or answered with a server error; a retry can help."""
 
 
+class ImageNotActive(GlanceUnavailable):
+    """Glance has the image, but not its data: not yet, or not any more."""
+
+
 class GlanceRefused(ReplicationError):
     """Glance or Keystone said no to the service user or to the request."""
 

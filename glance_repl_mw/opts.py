@@ -260,7 +260,8 @@ RECONCILER_OPTIONS: Sequence[cfg.Opt] = (
         help="Seconds that an image must be missing in Glance before its replicas are deleted, "
         "where no DELETE of it was seen on any node. It must also be proven then that Glance "
         "shows the service user other projects' private images. Not less than "
-        "delete_delay_seconds. Objects cost little, and what was deleted does not come back.",
+        "delete_delay_seconds. Objects cost little, and what was deleted does not come back. An "
+        "upload whose image Glance has put back to queued is kept in the spool as long.",
     ),
     cfg.IntOpt(
         "missing_images_per_hour",

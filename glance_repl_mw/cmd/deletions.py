@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import datetime
 import json
 from collections.abc import Sequence
 from typing import Any
@@ -17,7 +16,7 @@ from glance_repl_mw.cmd.records import Records, require_records
 from glance_repl_mw.db.deletions import Absence, BreakerState, DeletionRecords
 from glance_repl_mw.model import CLOSED
 from glance_repl_mw.reconciler import known_glance
-from glance_repl_mw.reconciler.deletion_guard import delete_delay
+from glance_repl_mw.reconciler.deletion_guard import missing_delay
 
 _COLUMNS = ("Image", "Missing since", "Replicas at", "State")
 _STOPPED = 1
@@ -103,8 +102,7 @@ def _state(conf: cfg.ConfigOpts, absence: Absence) -> str:
         return "released: its replicas are deleted"
     if absence.was_deleted:
         return "Glance was seen to delete it"
-    delay = datetime.timedelta(seconds=conf.replication.missing_image_delay_seconds)
-    until = absence.since + max(delay, delete_delay(conf))
+    until = absence.since + missing_delay(conf)
     if timeutils.utcnow() < until:
         return f"is taken for gone from {until.isoformat(' ', 'seconds')} UTC on"
     return "waits for the proof that Glance shows all images, or for its turn"

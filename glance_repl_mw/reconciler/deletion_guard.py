@@ -44,6 +44,12 @@ def delete_delay(conf: cfg.ConfigOpts) -> datetime.timedelta:
     return datetime.timedelta(seconds=seconds)
 
 
+def missing_delay(conf: cfg.ConfigOpts) -> datetime.timedelta:
+    """How long an image must be missing before it is taken for gone."""
+    delay = datetime.timedelta(seconds=conf.replication.missing_image_delay_seconds)
+    return max(delay, delete_delay(conf))
+
+
 @dataclasses.dataclass(frozen=True)
 class SeenImage:
     """What was just found of an image.
@@ -72,6 +78,11 @@ class SeenImage:
     def is_gone(self) -> bool:
         """Whether the image is gone as far as anybody can know."""
         return self.sight in (Sight.DELETED, Sight.ABSENT) and not self.doubt
+
+    @property
+    def has_no_data(self) -> bool:
+        """Whether the image is there without data."""
+        return self.record is not None and not self.record.has_data
 
 
 class DeletionGuard:
@@ -177,9 +188,7 @@ class DeletionGuard:
         if absence.was_deleted:
             can_be_hidden = self._conf.delayed_delete and self.glance.knows_foreign_images()
             return self._glance_doubt(absence) if can_be_hidden else ""
-        options = self._conf.replication
-        delay = datetime.timedelta(seconds=options.missing_image_delay_seconds)
-        until = absence.since + max(delay, delete_delay(self._conf))
+        until = absence.since + missing_delay(self._conf)
         if timeutils.utcnow() < until and not is_demanded:
             since, end = (each.isoformat(" ", "seconds") for each in (absence.since, until))
             return f"the image is missing since {since}, and is believed to be gone from {end} on"

@@ -12,7 +12,7 @@ from oslo_utils import timeutils
 
 from glance_repl_mw import exceptions
 from glance_repl_mw.model import Replica, ReplicaStatus, Stored, Wish
-from glance_repl_mw.reconciler.deletion_guard import SeenImage, delete_objects
+from glance_repl_mw.reconciler.deletion_guard import SeenImage, delete_objects, missing_delay
 from glance_repl_mw.replicas.deletion import Cause
 from glance_repl_mw.spool.reader import Gate
 from glance_repl_mw.spool.upload import Upload, UploadState
@@ -25,6 +25,7 @@ from glance_repl_mw.writer.registration import Registration
 
 LOG = log.getLogger(__name__)
 
+LOST_DATA = "Glance has accepted the upload, but has not its data any more"
 EMPTY_IMAGE = "an empty image can have no HTTP location: Glance wants a size above 0"
 
 
@@ -145,8 +146,17 @@ class Job:
             self._proof.retry_later()
             LOG.warning("Image %s waits for its proof: %s", self.upload.image_id, error)
             self._crew.save(self.upload.upload_id, self._pushes.unended, error=str(error))
-            if isinstance(error, exceptions.ImageGone):
+            if isinstance(error, exceptions.ImageGone) or self._has_lost_its_data:
                 self._look_whether_gone()
+
+    @property
+    def _has_lost_its_data(self) -> bool:
+        """Whether Glance has put the image back to ``queued``, or the like, for long enough.
+
+        So it does where a second request for the image fails just after the upload.
+        """
+        delay = missing_delay(self._crew.conf).total_seconds()
+        return self._proof is not None and self._proof.is_without_data_for(delay)
 
     # The pushes
 
@@ -239,7 +249,7 @@ class Job:
             self._crew.spool.remove(self.upload.upload_id)
 
     def _look_whether_gone(self) -> None:
-        """That Glance does not show the image is a claim: the upload ends when it is a fact."""
+        """That the image or its data is gone is a claim: the upload ends when it is a fact."""
         self._crew.at_glance(
             functools.partial(self._crew.guard.look, self.upload.image_id), self._looked
         )
@@ -247,6 +257,8 @@ class Job:
     def _looked(self, seen: SeenImage | None, error: BaseException | None) -> None:
         if seen is not None and seen.is_gone and not self._ending:
             self.refuse("Glance has deleted the image")
+        elif seen is not None and seen.has_no_data and self._has_lost_its_data:
+            self.refuse(LOST_DATA)
         elif self._ending:
             self._end()
 

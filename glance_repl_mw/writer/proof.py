@@ -6,7 +6,7 @@ import functools
 import time
 from collections.abc import Callable
 
-from glance_repl_mw import content
+from glance_repl_mw import content, exceptions
 from glance_repl_mw.model import Image
 from glance_repl_mw.spool.upload import Upload
 from glance_repl_mw.writer import work
@@ -40,6 +40,7 @@ class Proof:
         self._os_hash_value: str | None = None
         self._failures = 0
         self._retry_at: float | None = None
+        self._without_data_since: float | None = None
         algorithm = crew.conf.hashing_algorithm
         self._algorithm = algorithm if content.is_known(algorithm) else _ALGORITHM
         self._digest: Digest | None = crew.hasher.follow(self._path, self._algorithm)
@@ -53,6 +54,11 @@ class Proof:
     def is_hashing(self) -> bool:
         """Whether the hasher still follows the file."""
         return self._digest is not None
+
+    def is_without_data_for(self, seconds: float) -> bool:
+        """Whether Glance has had the image, but not its data, for so long."""
+        since = self._without_data_since
+        return since is not None and time.monotonic() - since >= seconds
 
     def conclude(self, upload: Upload) -> None:
         """Glance has accepted the upload: hash the rest and compare."""
@@ -96,6 +102,10 @@ class Proof:
 
     def _answered(self, image: Image | None, error: BaseException | None) -> None:
         self.is_given = image is not None
+        if not isinstance(error, exceptions.ImageNotActive):
+            self._without_data_since = None
+        elif self._without_data_since is None:
+            self._without_data_since = time.monotonic()
         if image is not None:
             self.checksum, self.locations = image.checksum, image.locations
         self._on_outcome(error)

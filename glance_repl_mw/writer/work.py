@@ -48,7 +48,8 @@ def prove(
     :raises SpoolCorrupt: they are not the bytes that Glance has
     :raises ImageGone: the image was deleted
     :raises ImageHasOtherId:
-    :raises GlanceUnavailable: Glance cannot be asked, or the image is not active yet
+    :raises ImageNotActive:
+    :raises GlanceUnavailable: Glance cannot be asked
     :raises GlanceRefused:
     :raises OSError: the spool file cannot be read
     """
@@ -58,7 +59,7 @@ def prove(
         hint = f"Glance has it as {image.image_id}, under which it is replicated"
         raise exceptions.ImageHasOtherId(upload.image_id, None, "prove", hint)
     if not image.has_data:
-        raise exceptions.GlanceUnavailable(
+        raise exceptions.ImageNotActive(
             upload.image_id, None, "prove", f"the image is {image.status}, not active"
         )
     if image.size is None:

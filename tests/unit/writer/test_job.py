@@ -10,7 +10,7 @@ import pytest
 from glance_repl_mw import exceptions
 from glance_repl_mw.model import ReplicaStatus
 from glance_repl_mw.spool.upload import UploadState
-from glance_repl_mw.writer.job import EMPTY_IMAGE
+from glance_repl_mw.writer.job import EMPTY_IMAGE, LOST_DATA
 from tests.unit.writer.conftest import IMAGE, WAIT_SECONDS
 
 BODY = os.urandom(300_000)
@@ -201,6 +201,24 @@ def test_image_that_only_seems_to_be_gone_keeps_everything(lab, images, records)
     images.image = image
     lab.until_done()
     assert lab.statuses() == {"site-a": "active", "site-b": "active"}
+
+
+@pytest.mark.parametrize("delay", [0, 3600])
+def test_upload_whose_image_is_queued_again_is_kept_for_a_while(lab, images, records, conf, delay):
+    """As Glance puts it back where a second request for it fails just after the upload."""
+    conf.set_override("missing_image_delay_seconds", delay, group="replication")
+    lab.accepted(BODY)
+    images.accept(BODY, status="queued", size=None, checksum=None, os_hash_value=None)
+    job = lab.take_in_hand()
+    if delay:
+        lab.until(lambda: all("queued" in (row.error or "") for row in lab.rows().values()))
+        assert (job.done, lab.spooled()) == (False, [".data", ".json"])
+        images.accept(BODY)
+    lab.until_done()
+    status = "active" if delay else "deleted"
+    assert lab.statuses() == {"site-a": status, "site-b": status}
+    assert {row.error for row in lab.rows().values()} == {None if delay else LOST_DATA}
+    assert lab.spooled() == []
 
 
 def test_active_replica_is_no_part_of_a_refusal(lab, images, targets, records):
