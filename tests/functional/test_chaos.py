@@ -99,8 +99,8 @@ def run(plan, keystone, workdir, capsys):
             print(campaign.run(directory, keystone, plan))
         except campaign.Violated:
             kept = Path(tempfile.mkdtemp(prefix="glance-repl-mw-chaos-"))
-            # Images are many, and a pipe cannot be copied.
-            left_out = shutil.ignore_patterns("root", "primary", "staging", "*.orders")
+            # Images are many, and pipes cannot be copied.
+            left_out = shutil.ignore_patterns("root", "primary", "staging", "*.orders", "bell")
             shutil.copytree(directory, kept, ignore=left_out, dirs_exist_ok=True)
             print(f"logs and databases are kept in {kept}")
             raise
