@@ -29,7 +29,8 @@ _FAILURES_TO_PUT_OFF = 3
 # A location that was just added is looked at once more after some seconds, and healed if it is
 # lost: it would come back.
 _SETTLED = datetime.timedelta(seconds=10)
-_LOOK_AGAIN = datetime.timedelta(seconds=60)
+_LOOK_AGAIN = datetime.timedelta(minutes=1)
+_LOOK_AGAIN_AT_LAST = datetime.timedelta(minutes=15)
 
 _WITH_OBJECT = (ReplicaStatus.STORED, ReplicaStatus.ACTIVE)
 _TO_DRAIN = (
@@ -55,8 +56,9 @@ class Leaving(WokenTask):
     """Sees to all wishes: locations first, then objects, which a removed target keeps.
 
     Rows that a job has in hand, or that have just changed, come later. A replica whose location
-    cannot be removed stays, says so in ``error``, and is tried again every minute. The wish of a
-    target that is empty and not configured is fulfilled and forgotten.
+    cannot be removed stays, says so in ``error``, and is tried again after growing pauses: its
+    readers may have to do without the location as long. The wish of a target that is empty and not
+    configured is fulfilled and forgotten.
     """
 
     name = "emptying of targets that leave"
@@ -111,7 +113,7 @@ class Leaving(WokenTask):
         if not is_over and self.tools.is_in_hand(replica):
             return False
         if cannot_leave(replica):
-            return not _has_changed_within(_LOOK_AGAIN, replica)
+            return not _has_changed_within(_pause(replica.attempts), replica)
         return replica.status not in _WITH_OBJECT or not _has_changed_within(_SETTLED, replica)
 
     def _release(self, replica: Replica, wish: Wish) -> None:
@@ -165,7 +167,8 @@ class Leaving(WokenTask):
         error = f"{CANNOT_LEAVE}{obstacle}"
         if error != replica.error:
             LOG.warning("Image %s, target %s: %s", replica.image_id, replica.target, error)
-        self.tools.survey.change(replica, error=error)
+        attempts = replica.attempts + 1 if cannot_leave(replica) else 1
+        self.tools.survey.change(replica, error=error, attempts=attempts)
 
     def _forget(self, replica: Replica) -> None:
         """Close the row without contact with the target, where the object stays if it is there."""
@@ -177,6 +180,12 @@ class Leaving(WokenTask):
             survey.change(
                 now, ReplicaStatus.DELETED, error=_WHY[Wish.REMOVE], next_attempt_at=None
             )
+
+
+def _pause(attempts: int) -> datetime.timedelta:
+    """How long a replica stays that could not leave so many times."""
+    doublings = min(max(attempts, 1) - 1, 10)
+    return min(_LOOK_AGAIN * 2**doublings, _LOOK_AGAIN_AT_LAST)
 
 
 def _has_changed_within(time: datetime.timedelta, replica: Replica) -> bool:

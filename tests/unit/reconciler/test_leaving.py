@@ -1,6 +1,7 @@
 """Emptying of targets: real rows on SQLite, and a Glance that lives in memory."""
 
 import datetime
+import itertools
 from unittest import mock
 
 import pytest
@@ -318,6 +319,22 @@ def test_what_stays_is_tried_again_only_after_a_while(lab):
         lab.task.run_once()
     assert lab.status("one") == "deleting"
     assert lab.images.locations["one"] == ["file:///one"]
+
+
+def test_what_cannot_leave_is_tried_again_after_growing_pauses(lab):
+    """At each attempt readers do without the location until Glance has failed to read another."""
+    url = lab.add("one")
+    lab.images.locations["one"] = [url]
+    lab.ask(Wish.DRAIN)
+    tries = [0]
+    for minute in range(1, 70):
+        before = lab.row("one").attempts
+        with later(minute * MINUTE):
+            lab.task.run_once()
+        if lab.row("one").attempts > before:
+            tries.append(minute)
+    pauses = [after - before for before, after in itertools.pairwise(tries)]
+    assert pauses == [1, 2, 4, 8, 15, 15, 15]
 
 
 @pytest.mark.parametrize(
