@@ -19,7 +19,7 @@ from glance_repl_mw.reconciler.adoption import Adoption
 from glance_repl_mw.reconciler.candidates import Begun, Candidate, Candidates, has_waited_long
 from glance_repl_mw.reconciler.fetch import fetch
 from glance_repl_mw.reconciler.lanes import Lanes, Place, Shared
-from glance_repl_mw.reconciler.look import close
+from glance_repl_mw.reconciler.look import REPLACED, close
 from glance_repl_mw.reconciler.reading import Reading
 from glance_repl_mw.reconciler.relay import Relay
 from glance_repl_mw.reconciler.room import Room
@@ -300,9 +300,10 @@ class Feeder(WokenTask):
             is_waiting = row.status in WAITING_FOR_BYTES and row.next_attempt_at is not None
             if row.target not in targets or not is_waiting or self.tools.is_in_hand(row):
                 continue
-            others = [other for other in rows if other.target == row.target]
-            if row.target in waiting or any(_is_there(other) for other in others):
-                close(self.tools, row, "another replica took its place", Cause.SUPERSEDED)
+            others = (other for other in rows if other.target == row.target)
+            heir = waiting.get(row.target) or next(filter(_is_there, others), None)
+            if heir is not None:
+                close(self.tools, row, REPLACED, Cause.SUPERSEDED, heir=heir)
             else:
                 waiting[row.target] = row
         return list(waiting.values())

@@ -36,7 +36,7 @@ _HIDDEN = (
     "from that; see whether the service user may get_image_location"
 )
 _IS_THERE = "Glance has the image after all, and its replica stays"
-_REPLACED = "another replica took its place"
+REPLACED = "another replica took its place"
 
 
 class Look:
@@ -184,7 +184,7 @@ class Look:
             stays = sorted(located or active, key=lambda row: not row.is_bad)[-1]
             for row in live:
                 if row is not stays:
-                    close(self._tools, row, _REPLACED, Cause.SUPERSEDED)
+                    close(self._tools, row, REPLACED, Cause.SUPERSEDED, heir=stays)
             return self._active(image, mine, stays)
         for row in live:
             is_stored = row.status is ReplicaStatus.STORED and row.location_url in image.locations
@@ -289,14 +289,23 @@ def _may_have_location(image: Image, row: Replica) -> bool:
     return row.is_still_located or (row.status is ReplicaStatus.DELETING and is_named)
 
 
-def close(tools: Tools, row: Replica, why: str, cause: Cause, **values: bool) -> bool:
+def close(
+    tools: Tools,
+    row: Replica,
+    why: str,
+    cause: Cause,
+    *,
+    heir: Replica | None = None,
+    **values: bool,
+) -> bool:
     """End a replica that no job works on; its objects go, where it has some and they may go.
 
     Returns whether the row was still as it was read.
 
+    :param heir: the replica that takes its place, which may account for the same objects
     :raises oslo_db.exception.DBError:
     """
-    if not row.object_names:
+    if set(row.object_names) <= set(heir.object_names if heir else ()):
         changes: dict[str, Any] = {"next_attempt_at": None}
         status = ReplicaStatus.DELETED
     else:

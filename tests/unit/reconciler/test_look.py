@@ -287,6 +287,18 @@ def test_second_row_of_a_replica_is_closed(lab):
     assert [row.status for row in rows(lab, image_id)] == ["active", "deleted"]
 
 
+def test_second_row_of_the_same_object_deletes_nothing(lab):
+    """It would wait for ever, as the object is a location."""
+    image_id = lab.add()
+    active = lab.row(image_id)
+    lab.survey.plan(image_id, [SITE], Priority.BACKFILL, len(BODY))
+    (second,) = [row for row in rows(lab, image_id) if row.id != active.id]
+    lab.survey.change(second, ReplicaStatus.ERROR, object_name=active.object_name)
+    at(lab, image_id)
+    assert [row.status for row in rows(lab, image_id)] == ["active", "deleted"]
+    assert lab.image(image_id).locations == (PRIMARY, active.location_url)
+
+
 def test_error_without_a_next_attempt_is_taken_up(lab):
     image_id = lab.add_image()
     at(lab, image_id)
