@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """What Glance answers, read with care: an answer that is none must not pass for "not there"."""
 
 from __future__ import annotations

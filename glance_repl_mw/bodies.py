@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The body of a request: copied while Glance reads it, or read ahead of Glance.
 
 Glance reads all of it as it came, errors included, and every header keeps its meaning. uWSGI keeps

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Connections that wait for an answer within bounds and skip what comes before it.
 
 A server may announce its answer with interim ones (100, 102, 103), which http.client takes for

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Fills the target of this node's site with images that are downloaded here.
 
 A complete ``GET /v2/images/{image_id}/file`` is copied to the spool while the client takes it,

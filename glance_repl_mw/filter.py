@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The paste-deploy filter in the glance-api pipeline.
 
 ::

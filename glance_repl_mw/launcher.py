@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Starts the embedded writer: one process per node, whatever the number of API processes.
 
 Two locks in the spool directory rule its life. ``writer.lock`` is held by the writer; each API

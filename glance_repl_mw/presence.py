@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Whether a writer runs: on this node by the lock that it holds, on others by what they said."""
 
 from __future__ import annotations

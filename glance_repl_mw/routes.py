@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """What a request does to an image, told from its method and path as Glance's router takes them.
 
 These are not always as they came: ``paste.urlmap`` makes one slash of several, and the router, of

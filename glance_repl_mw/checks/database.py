@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Can the database be used, and has it the right schema?"""
 
 from __future__ import annotations

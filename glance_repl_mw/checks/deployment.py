@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The configuration of a node, as Glance and the filter read it."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Is the deployment open to users who are not administrators?
 
 Glance's policies are judged here, by its own rules and policy file: the running Glance could only

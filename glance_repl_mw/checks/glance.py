@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Does Glance's own configuration let replicas become locations?
 
 The options are small copies of Glance's: importing Glance would register them, and much more, in

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Can the nodes that share the database know of each other?"""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Has every option of replication a value that is right, and is each one that somebody reads?"""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Runs all checks and prints what they find."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """``glance-repl-manage``: what an operator does with the replication of a node."""
 
 from __future__ import annotations

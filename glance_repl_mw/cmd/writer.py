@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """``glance-repl-writer``: pushes the spool of this node to the targets."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """What is known of missing images and of this Glance, and how many images are being deleted."""
 
 from __future__ import annotations

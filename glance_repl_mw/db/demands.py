@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """What users demand of replicas through REST: that they be read, made now, or deleted."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Where an image lies at the site of this node, for those who read it here."""
 
 from __future__ import annotations

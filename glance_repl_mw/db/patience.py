@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Calls to a database that may not answer, made for callers who cannot wait for long."""
 
 from __future__ import annotations

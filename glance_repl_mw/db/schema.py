@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Opening and migrating the database."""
 
 from __future__ import annotations

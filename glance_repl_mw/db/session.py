@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """How the stores reach the database: transactions that are tried again where that helps."""
 
 from __future__ import annotations

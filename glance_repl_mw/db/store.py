@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The state of the replicas, as the writer and those who ask for it use it."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The state of the replicas, as the reconciler reads and changes it: in pages, row by row."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """How far replicas are, while a command waits: bars on a terminal, else plain lines."""
 
 from __future__ import annotations

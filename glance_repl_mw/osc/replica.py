@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """``openstack image replica list | show | sync | delete``."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The REST resources of replicas, as the commands of openstackclient use them."""
 
 from __future__ import annotations

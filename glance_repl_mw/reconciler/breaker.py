@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The circuit breaker of deletions: how many images may go in an hour that nobody saw deleted."""
 
 from __future__ import annotations

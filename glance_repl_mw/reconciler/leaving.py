@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Empties targets that an operator drains or removes; reports those that were forgotten."""
 
 from __future__ import annotations

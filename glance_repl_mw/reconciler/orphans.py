@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Objects at a target that no image accounts for.
 
 Objects of ours are named IMAGE.TARGET.UPLOAD.ATTEMPT, while they are written perhaps with a

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Asks a target from time to time whether it can be written and read."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Looks, all the time and slowly, whether the replicas at a target are still good."""
 
 from __future__ import annotations

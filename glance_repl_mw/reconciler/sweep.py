@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Compares all images of Glance with all replicas, a page at a time."""
 
 from __future__ import annotations

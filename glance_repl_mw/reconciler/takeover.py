@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Takes over what nodes had in hand whose writers are not alive any more."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Takes the locations of a target that is down out of Glance, and brings them back proven anew.
 
 Glance reads without a timeout: a location that hangs would hang its readers.

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """From ``enabled_targets`` to driver objects."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Sends a body that still grows over HTTP, and breaks it off so that the server can tell.
 
 ``FreshAdapter`` gives every request a connection of its own: a body that cannot be sent twice

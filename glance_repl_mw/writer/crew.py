@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Who works for the jobs: the threads, the tools they use, and the way back to the main loop."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Deployments after the recipes of doc/source/security.rst, and the tables that are there."""
 
 import re

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Who may do what after the recipes of doc/source/security.rst, whose tables are the truth."""
 
 import pytest

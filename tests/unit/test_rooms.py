@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The rooms keep their ranks: a module imports only from lower ones; and none grows too large."""
 
 import ast

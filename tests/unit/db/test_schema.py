@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Opening a database; an SQLite file and what is particular about it."""
 
 import contextlib
