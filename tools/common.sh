@@ -69,7 +69,8 @@ prepare_venv() {
     fi
     rm -f "$venv/installed"
     # Without a git history, as in a tarball, pbr finds no version.
-    git rev-parse --git-dir >/dev/null 2>&1 || export PBR_VERSION=${PBR_VERSION:-0.0.1}
+    git rev-parse --git-dir >/dev/null 2>&1 ||
+        export PBR_VERSION=${PBR_VERSION:-$(sed -n 's/^version = //p' setup.cfg)}
     quietly "$venv/bin/python" -m pip install "${arguments[@]}" -e . || die "pip failed"
     printf '%s\n' "$wanted" >"$venv/installed"
 }

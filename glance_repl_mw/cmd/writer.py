@@ -20,7 +20,7 @@ from oslo_config import cfg
 from oslo_db.sqlalchemy import enginefacade
 from oslo_log import log
 
-from glance_repl_mw import exceptions, launcher, opts
+from glance_repl_mw import exceptions, extras, launcher, opts
 from glance_repl_mw.cmd import again
 from glance_repl_mw.db import schema
 from glance_repl_mw.db.deletions import DeletionRecords
@@ -165,10 +165,14 @@ def _notifications(conf: cfg.ConfigOpts) -> Notifications | None:
     """None where no events are wanted, or can be sent."""
     if not conf.replication.notifications:
         return None
-    import oslo_messaging
+    try:
+        with extras.required_by("notifications", "notifications"):
+            import oslo_messaging
 
-    from glance_repl_mw.notifications import Notifications
-
+            from glance_repl_mw.notifications import Notifications
+    except exceptions.ConfigError as error:
+        LOG.error("No events are sent: %s", error.hint)
+        return None
     try:
         return Notifications(conf)
     except (oslo_messaging.InvalidTransportURL, ValueError):
@@ -247,7 +251,8 @@ def _database(connection: str) -> enginefacade._TransactionContextManager:
 def _nodes(coordination_url: str, name: str) -> Nodes:
     if not coordination_url:
         return Nodes(name)
-    from glance_repl_mw import coordination
+    with extras.required_by("coordination_url", "redis", "etcd"):
+        from glance_repl_mw import coordination
 
     coordination.check_url(coordination_url)
     return coordination.CoordinatedNodes(coordination_url, name)

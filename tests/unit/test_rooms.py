@@ -45,6 +45,7 @@ RANKS = {
     "content": 2,
     "credentials": 2,
     "db.models": 2,
+    "extras": 2,
     "glance_errors": 2,
     "nodes": 2,
     "notifications": 2,
