@@ -38,7 +38,7 @@ def wrap_server() -> None:
 
 def is_chunked(environ: dict[str, Any]) -> bool:
     """Whether the body comes in chunks, by which Glance does not know its length."""
-    return environ.get("HTTP_TRANSFER_ENCODING", "").lower() == "chunked"
+    return str(environ.get("HTTP_TRANSFER_ENCODING", "")).lower() == "chunked"
 
 
 @contextlib.contextmanager
@@ -47,7 +47,7 @@ def copied(environ: dict[str, Any], sink: Callable[[bytes], None]) -> Iterator[N
     if _is_past_the_input(environ):
 
         def read(*arguments: Any) -> bytes:
-            piece = uwsgi.chunked_read.__wrapped__(*arguments)
+            piece: bytes = uwsgi.chunked_read.__wrapped__(*arguments)
             if piece:
                 sink(piece)
             return piece

@@ -188,7 +188,7 @@ def _python(conf: cfg.ConfigOpts) -> str:
     """
     told = getattr(getattr(conf, "wsgi", None), "python_interpreter", None)
     if told:
-        return told
+        return str(told)
     version = sys.version_info
     for directory in (sys.prefix, sys.base_prefix):
         for name in (f"python{version.major}.{version.minor}", f"python{version.major}"):

@@ -127,7 +127,7 @@ def _method_of(environ: dict[str, Any]) -> str:
         # Routes overlooks what cannot be decoded.
         with contextlib.suppress(ValueError):
             named = webob.Request({"QUERY_STRING": query}).GET.get(_METHOD)
-    return named.upper() if named else environ["REQUEST_METHOD"]
+    return str(named).upper() if named else str(environ["REQUEST_METHOD"])
 
 
 def _may_name_method(environ: dict[str, Any]) -> bool:

@@ -53,7 +53,8 @@ def manage(arguments: list[str]) -> int:
     logging.captureWarnings(True)
     try:
         conf = _configuration(arguments)
-        return conf.command.run(conf)
+        status: int = conf.command.run(conf)
+        return status
     except (exceptions.ReplicationError, OSError) as error:
         problem = str(error)
     except cfg.Error as error:

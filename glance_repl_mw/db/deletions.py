@@ -232,7 +232,8 @@ class DeletionRecords:
                 return value
             if not unless_known:
                 row.value = value
-            return row.value
+            known: str = row.value
+            return known
 
     @retried
     def forget_fact(self, name: str) -> None:

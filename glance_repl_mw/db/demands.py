@@ -148,4 +148,4 @@ def _close(session: orm.Session, replica: Replica) -> bool:
         .values(**changes(status, values), version=replica.version + 1)
     )
     result: Any = session.execute(statement)
-    return result.rowcount == 1
+    return bool(result.rowcount == 1)

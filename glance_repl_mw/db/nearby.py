@@ -42,4 +42,5 @@ class NearbyReplicas(Asked):
             sa.not_(has_failed),
         )
         with self._database.reader.using(Context()) as session:
-            return session.scalars(statement).first()
+            url: str | None = session.scalars(statement).first()
+            return url

@@ -68,4 +68,5 @@ class Patience:
 
     def _silent(self) -> Exception:
         why = f"it has not answered within {self._seconds:.0f} seconds"
-        return db_exception.DBConnectionError(TimeoutError(why))
+        silence: Exception = db_exception.DBConnectionError(TimeoutError(why))
+        return silence

@@ -277,7 +277,8 @@ class ReplicaSurvey:
             .values(**values)
         )
         with self._database.writer.using(Context()) as session:
-            return session.execute(statement).rowcount == 1
+            count: int = session.execute(statement).rowcount
+            return count == 1
 
     def _mine(self) -> Collection[sa.ColumnElement[bool]]:
         share = self._share()

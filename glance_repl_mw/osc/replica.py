@@ -83,7 +83,7 @@ class _Waiting:
 
     def run(self, parsed_args: argparse.Namespace) -> int:
         self.problems = []
-        status = super().run(parsed_args)  # type: ignore[misc]
+        status: int = super().run(parsed_args)  # type: ignore[misc]
         if self.problems:
             raise exceptions.CommandError("\n".join(self.problems))
         return status

@@ -75,7 +75,8 @@ class CircuitBreaker:
         absolute, percent = options.missing_images_per_hour, options.missing_images_percent
         if not absolute or not percent:
             return 0
-        return min(absolute, max(_FEW, self._replicated * percent // 100))
+        most: int = min(absolute, max(_FEW, self._replicated * percent // 100))
+        return most
 
     def _counts_since(self, state: BreakerState) -> datetime.datetime:
         begin = timeutils.utcnow() - _WINDOW

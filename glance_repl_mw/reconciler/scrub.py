@@ -40,7 +40,7 @@ class _TargetTask(Task):
     def __init__(self, tools: Tools, target: str) -> None:
         super().__init__(tools)
         self._target = target
-        self._interval = tools.conf.replication.scrub_interval_seconds
+        self._interval: float = tools.conf.replication.scrub_interval_seconds
         self._verifier = Verifier(tools)
         self._put_off: dict[int, float] = {}
 

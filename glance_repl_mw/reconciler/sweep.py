@@ -43,7 +43,7 @@ class Sweep(Task):
         staging.end()
         self.tools.guard.glance.learn(choice)
         self._look_at_missing()
-        interval = min(
+        interval: float = min(
             self.tools.conf.replication.reconcile_interval_seconds,
             *(target.renewal_seconds for target in self.tools.targets.values()),
         )

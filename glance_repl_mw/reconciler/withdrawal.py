@@ -51,7 +51,7 @@ class Withdrawal(Task):
         self.name = f"withdrawal and return of target {target}"
         self._target = target
         self._health = tools.health[target]
-        self._patience = tools.targets[target].conf.withdraw_after_seconds
+        self._patience: float = tools.targets[target].conf.withdraw_after_seconds
         if self._patience is None:
             self._patience = tools.conf.replication.withdraw_after_seconds
         self._put_off: dict[int, float] = {}

@@ -303,7 +303,7 @@ def _polled(sock: socket.socket, events: int, seconds: float) -> int:
 def _queued_bytes(sock: socket.socket) -> int:
     """Bytes that the kernel holds and the server has not acknowledged."""
     packed = fcntl.ioctl(sock.fileno(), termios.TIOCOUTQ, b"\0" * 4)
-    return struct.unpack("i", packed)[0]
+    return int(struct.unpack("i", packed)[0])
 
 
 def _stalled(seconds: float) -> TimeoutError:
