@@ -20,6 +20,19 @@ def test_empty_database_is_not_current(tmp_path):
     assert not schema.is_current(schema.open_database(f"sqlite:///{tmp_path}/new.sqlite"))
 
 
+def test_states_of_a_schema(tmp_path):
+    path = tmp_path / "state.sqlite"
+    database = schema.open_database(f"sqlite:///{path}")
+    assert schema.state_of(database) is schema.SchemaState.MISSING
+    schema.upgrade(database, "0001")
+    assert schema.state_of(database) is schema.SchemaState.BEHIND
+    schema.upgrade(database)
+    assert schema.state_of(database) is schema.SchemaState.CURRENT
+    with contextlib.closing(sqlite3.connect(path)) as connection, connection:
+        connection.execute("UPDATE alembic_version SET version_num = '9999'")
+    assert schema.state_of(database) is schema.SchemaState.NEWER
+
+
 @pytest.mark.parametrize(
     "connection",
     ["nonsense", "sqlite:////proc/none/state.sqlite", "mariadb+pymysql://user@host/database"],
