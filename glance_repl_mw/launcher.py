@@ -30,7 +30,7 @@ from typing import BinaryIO
 from oslo_config import cfg
 from oslo_log import log
 
-from glance_repl_mw.presence import WRITER_LOCK
+from glance_repl_mw.presence import API_LOCK, WRITER_LOCK
 
 try:
     # It is there only inside of uWSGI.
@@ -40,7 +40,6 @@ except ImportError:
 
 LOG = log.getLogger(__name__)
 
-API_LOCK = "api.lock"
 _POLL_SECONDS = 0.5
 _SHORT_LIFE_SECONDS = 10.0
 _LONGEST_PAUSE_SECONDS = 60.0

@@ -72,6 +72,7 @@ RANKS = {
     "writer": 6,
     "cmd": 7,
     "filter": 7,
+    "healthcheck": 7,
 }
 MODULES = [
     path for path in sorted(PACKAGE.rglob("*.py")) if path.name not in ("__init__.py", "env.py")
