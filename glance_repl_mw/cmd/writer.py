@@ -32,7 +32,7 @@ from glance_repl_mw.db.wishes import TargetWishes
 from glance_repl_mw.images import ImageService
 from glance_repl_mw.model import Observer
 from glance_repl_mw.nodes import Nodes, node_name
-from glance_repl_mw.presence import WRITER_LOCK, holder
+from glance_repl_mw.presence import API_LOCK, WRITER_LOCK, holder
 from glance_repl_mw.reconciler import assembly, tasks
 from glance_repl_mw.reconciler import service as reconciler
 from glance_repl_mw.reconciler.deletion_guard import DeletionGuard
@@ -269,7 +269,7 @@ def _own_lock(conf: cfg.ConfigOpts, directory: pathlib.Path) -> Callable[[], boo
         return lambda: lock is not None
     os.set_inheritable(conf.embedded_lock, False)
     os.pwrite(conf.embedded_lock, f"{os.getpid()} {launcher.fingerprint(conf)}".encode(), 0)
-    presence = launcher.open_lock(directory, launcher.API_LOCK)
+    presence = launcher.open_lock(directory, API_LOCK)
     return lambda: _has_api_process(presence.fileno())
 
 
