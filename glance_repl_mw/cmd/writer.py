@@ -272,6 +272,11 @@ def _wait_for_turn(lock: int) -> None:
     try:
         fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
+        is_free = False
+    else:
+        is_free = True
+    if not is_free:
+        # Not where it is caught: oslo.log adds the exception to the line.
         LOG.warning("Waits for the writer with process id %s to end", holder(lock) or "unknown")
         fcntl.flock(lock, fcntl.LOCK_EX)
     os.ftruncate(lock, 0)

@@ -322,6 +322,26 @@ def test_target_that_fails_is_tried_again_under_another_name(lab, targets, image
     assert images.patches == [[lab.rows()["site-a"].location_url], [row.location_url]]
 
 
+def test_error_of_an_attempt_is_that_of_its_put(lab, targets):
+    """The server is full for PUT, and refuses DELETE as well."""
+    target = targets["site-b"]
+    target.errors = [DOWN] * 1000
+    delete = target.delete
+
+    def refuse(name):
+        raise exceptions.TargetUnavailable(target="site-b", operation="delete", hint="no DELETE")
+
+    target.delete = refuse
+    lab.accepted(BODY)
+    lab.take_in_hand()
+    lab.until(lambda: lab.rows()["site-b"].attempts >= 3)
+    assert lab.rows()["site-b"].error == str(DOWN)
+    target.delete = delete
+    target.errors = []
+    lab.until_done()
+    assert lab.statuses()["site-b"] == "active"
+
+
 def test_what_an_earlier_attempt_has_left_goes_once_the_replica_is_active(lab, targets, images):
     target = targets["site-b"]
     put = target.put
