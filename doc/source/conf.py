@@ -19,6 +19,7 @@ html_static_path: list[str] = []
 openstackdocs_auto_name = False
 openstackdocs_pdf_link = False
 graphviz_output_format = "svg"
+man_show_urls = False
 man_pages = [
     (
         "cli/glance-repl-manage",
