@@ -203,6 +203,7 @@ class Look:
                     row, ReplicaStatus.ACTIVE, next_attempt_at=None, error=None, attempts=0
                 )
                 if active:
+                    LOG.info("Image %s, target %s: active", row.image_id, row.target)
                     self._clean_up(active)
             elif row.next_attempt_at is not None and image.status == "active":
                 survey.change(row, next_attempt_at=timeutils.utcnow())

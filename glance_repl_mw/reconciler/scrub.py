@@ -70,7 +70,8 @@ class _TargetTask(Task):
                 self._put_off[replica.id] = time.monotonic() + pause
             yield verdict.outcome
             if verdict.outcome is Outcome.UNKNOWN:
-                LOG.warning("Not known whether a replica is good: %s", verdict.why)
+                what = "Image %s, target %s: cannot be verified now: %s"
+                LOG.warning(what, replica.image_id, replica.target, verdict.why)
                 self.tools.rest(_AFTER_A_PROBLEM_SECONDS)
             if not self._is_up:
                 return

@@ -157,12 +157,13 @@ class Verifier:
             verified: dict[str, Any] = {"verified_at": replica.verified_at} if read_back else {}
             changed = survey.change(noted, error=why, **verified)
             if changed and replica.error != why:
-                LOG.error("A bad replica: %s", why)
+                LOG.error("Image %s, target %s: %s", replica.image_id, replica.target, why)
             return Verdict(Outcome.BAD, why)
         now = timeutils.utcnow()
         if not survey.change(noted, ReplicaStatus.ERROR, attempts=0, next_attempt_at=now):
             return _CHANGED
-        LOG.warning("A bad replica is withdrawn: %s", error)
+        what = "Image %s, target %s: its location is removed, it is repaired: %s"
+        LOG.warning(what, replica.image_id, replica.target, error)
         return Verdict(Outcome.BAD, str(error))
 
     def _remove_location(self, replica: Replica) -> str:

@@ -126,6 +126,7 @@ class Withdrawal(Task):
             self._keep(replica, _ONLY_LOCATION)
             return False
         why = f"{WITHDRAWN}{self._health.error}"
+        LOG.info("Image %s, target %s: %s", replica.image_id, self._target, why)
         return self._change(replica, ReplicaStatus.STORED, error=why, next_attempt_at=None)
 
     def _keep(self, replica: Replica, why: str) -> None:
@@ -182,14 +183,16 @@ class Withdrawal(Task):
         try:
             self._examine(replica, image)
         except (exceptions.ReplicaMissing, exceptions.TargetCorrupt) as error:
-            LOG.warning("Image %s: does not return, is repaired: %s", image.image_id, error)
+            what = "Image %s, target %s: does not return, is repaired: %s"
+            LOG.warning(what, image.image_id, self._target, error)
             self._change(replica, ReplicaStatus.ERROR, **plan, **finding(replica, error))
         except exceptions.TargetError as error:
-            LOG.warning("Image %s does not return now: %s", image.image_id, error)
+            what = "Image %s, target %s: does not return now: %s"
+            LOG.warning(what, image.image_id, self._target, error)
             self._try_later(replica)
             return False
         else:
-            LOG.info("Image %s returns to target %s", image.image_id, self._target)
+            LOG.info("Image %s, target %s: verified, returns", image.image_id, self._target)
             plan |= {"error": None, "verified_at": now, "read_back_at": now}
             self._change(replica, ReplicaStatus.STORED, **plan, **acquittal(replica))
         return True

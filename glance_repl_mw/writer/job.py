@@ -237,7 +237,10 @@ class Job:
 
     def _activate(self, pushes: Sequence[Push]) -> None:
         self._pushes.activate(pushes)
+        seconds = time.time() - self.upload.created_at
         for push in pushes:
+            what = "Image %s, target %s: active, %s bytes, %.1f s after the upload began"
+            LOG.info(what, self.upload.image_id, push.target.name, self.upload.received, seconds)
             self._on_active(self.upload, push.target.name, push.location_url)
         self._clean_up([push for push in pushes if push.former_objects])
 

@@ -167,7 +167,8 @@ class LocationKeeper:
         if stored is not None or error is not None:
             self._failed(entry, problem)
             return
-        LOG.warning("Image %s: %s is not there any more", entry.image_id, entry.url)
+        what = "Image %s, target %s: the object of %s is gone, the replica is repaired"
+        LOG.warning(what, entry.image_id, entry.target, entry.url)
         self._save(
             entry,
             ReplicaStatus.ERROR,
@@ -177,6 +178,7 @@ class LocationKeeper:
         )
 
     def _active(self, entry: _Watched) -> None:
+        LOG.info("Image %s, target %s: active", entry.image_id, entry.target)
         self._save(entry, ReplicaStatus.ACTIVE, attempts=0, error=None, next_attempt_at=None)
         if entry.has_former_objects:
             self._have_image_looked_at(entry.image_id)

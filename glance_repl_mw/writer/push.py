@@ -6,6 +6,8 @@ import hashlib
 import pathlib
 import time
 
+from oslo_log import log
+
 from glance_repl_mw import exceptions
 from glance_repl_mw.db.store import ReplicaStore
 from glance_repl_mw.model import ENDED, Replica, ReplicaStatus, Stored
@@ -14,6 +16,8 @@ from glance_repl_mw.replicas.name import ObjectName
 from glance_repl_mw.spool.reader import Gate, SpoolReader
 from glance_repl_mw.spool.upload import Upload
 from glance_repl_mw.targets.base import Target
+
+LOG = log.getLogger(__name__)
 
 _KEPT_AT_START = (ReplicaStatus.STORED, *ENDED)
 # Objects of attempts before these are left to the search for orphans.
@@ -107,6 +111,7 @@ class Push:
         if self._is_shared and not is_ours:
             raise exceptions.TakenOver(upload.image_id, self.target.name, "put")
         self.object_name, self.former_objects = name, former
+        LOG.debug("Image %s, target %s: transfer of %s", upload.image_id, self.target.name, name)
         size = upload.size if upload.received is None else upload.received
         try:
             with SpoolReader(path, gate, self._pace) as self._reader:

@@ -114,6 +114,7 @@ class Pushes:
         """Write the upload to the target."""
         push.status = ReplicaStatus.UPLOADING
         upload = self.upload
+        LOG.debug("Image %s, target %s: transfer waits", upload.image_id, push.target.name)
         self._run(push, lambda: push.put(self._crew.store, self._path, self._gate, upload))
 
     def _confirm(self, push: Push) -> None:
@@ -155,6 +156,8 @@ class Pushes:
 
         :param checksum: the image's md5, None where that is not known
         """
+        what = "Image %s, target %s: stored as %s"
+        LOG.debug(what, self.upload.image_id, push.target.name, push.object_name)
         push.location_url = stored.location_url
         push.may_register, push.is_doubted = True, False
         saved = self.save(

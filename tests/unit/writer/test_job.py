@@ -1,6 +1,7 @@
 """The way of one upload: what its rows say, what reaches targets and Glance, what stays."""
 
 import hashlib
+import logging
 import os
 import threading
 
@@ -17,7 +18,10 @@ BODY = os.urandom(300_000)
 DOWN = exceptions.TargetUnavailable(target="site-b", operation="put", hint="down")
 
 
-def test_accepted_upload_becomes_a_location_everywhere_in_one_request(lab, images, targets):
+def test_accepted_upload_becomes_a_location_everywhere_in_one_request(
+    lab, images, targets, caplog
+):
+    caplog.set_level(logging.INFO)
     lab.accepted(BODY)
     lab.take_in_hand()
     lab.until_done()
@@ -26,6 +30,9 @@ def test_accepted_upload_becomes_a_location_everywhere_in_one_request(lab, image
     assert [len(urls) for urls in images.patches] == [2]
     assert sorted(lab.activated) == ["site-a", "site-b"]
     assert lab.spooled() == []
+    for target in targets:
+        said = f"Image {IMAGE}, target {target}: active, {len(BODY)} bytes, "
+        assert [each for each in caplog.messages if each.startswith(said)]
     assert all((row.size, row.progress) == (len(BODY), 1.0) for row in lab.rows().values())
 
 
