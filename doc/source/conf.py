@@ -12,6 +12,7 @@ extensions = [
     "oslo_policy.sphinxext",
     "sphinx.ext.graphviz",
     "sphinxcontrib.svgbob",
+    "man_references",
     "openapi_page",
 ]
 html_theme = "openstackdocs"
@@ -19,7 +20,6 @@ html_static_path: list[str] = []
 openstackdocs_auto_name = False
 openstackdocs_pdf_link = False
 graphviz_output_format = "svg"
-man_show_urls = False
 man_pages = [
     (
         "cli/glance-repl-manage",
