@@ -16,7 +16,14 @@ extensions = [
     "openapi_page",
 ]
 html_theme = "openstackdocs"
-html_static_path: list[str] = []
+html_theme_options = {
+    "analytics_tracking_code": "",
+    "display_badge": False,
+    "root_title": project,
+    "sidebar_search": True,
+}
+# The theme is that of openstack.org, with its licence of texts, menus and search.
+templates_path = ["_templates"]
 openstackdocs_auto_name = False
 openstackdocs_pdf_link = False
 graphviz_output_format = "svg"

@@ -258,6 +258,12 @@ def test_table_of_modules_names_modules():
     assert {each for each in named if not is_in_package(each)} == set()
 
 
+def test_table_of_tasks_names_modules_of_the_reconciler():
+    rows = re.findall(r"^``(\w+)``  ", PAGES["contributor/lifecycle.rst"], re.MULTILINE)
+    assert rows
+    assert {each for each in rows if not is_in_package(f"reconciler.{each}")} == set()
+
+
 @pytest.mark.parametrize("name", TEXTS)
 def test_words_are_those_of_the_glossary(name):
     prose = LITERAL.sub("", TEXTS[name]).lower()
