@@ -17,7 +17,7 @@ def make_target(web):
     made = []
 
     def make(url=None, **options):
-        defaults = {"connect_timeout_seconds": 2, "stall_timeout_seconds": 4}
+        defaults = {"connect_timeout_seconds": 2, "stall_timeout_seconds": 0.5}
         made.append(http_target(url or web.url, **{**defaults, **options}))
         return made[-1]
 

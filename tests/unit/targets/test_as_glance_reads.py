@@ -1,5 +1,6 @@
 """Check, probe and read-back see what Glance's http store would see."""
 
+import functools
 import gzip
 import time
 import types
@@ -18,6 +19,12 @@ from tests.lab.process import wait_until
 from tests.unit.targets.web import web_server
 
 LARGE = 4 * 1024**2
+
+
+@pytest.fixture
+def make_target(make_target):
+    """Targets that give a busy machine 2 s for each answer."""
+    return functools.partial(make_target, stall_timeout_seconds=4)
 
 
 @pytest.fixture
