@@ -1,4 +1,4 @@
-"""The picture of the README: how long each contender takes until all copies are there."""
+"""The picture of the documents: how long each contender takes until all copies are there."""
 
 from collections.abc import Sequence
 from pathlib import Path

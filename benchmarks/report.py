@@ -1,4 +1,4 @@
-"""The figures as a table, also for the README, and as JSON with what they were measured on."""
+"""The figures as a table, also for the documents, and as JSON with what they were measured on."""
 
 import importlib.metadata
 import json

@@ -1,4 +1,4 @@
-"""The table of the README, and the picture."""
+"""The table of the documents, and the picture."""
 
 import dataclasses
 
