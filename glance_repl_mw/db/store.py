@@ -152,9 +152,9 @@ class ReplicaStore:
 
     @retried
     def is_left_to_others(self, upload: Upload, targets: Collection[str]) -> bool:
-        """Whether a replica at one of the targets waits for bytes that the upload does not bring.
+        """Whether one of the targets has an unfinished replica that another upload serves.
 
-        Another node has it in hand, or has just failed and let go of it.
+        The writer of another node owns that replica, or owned it until its last attempt failed.
         """
         at_targets = (ReplicaRow.image_id == upload.image_id, ReplicaRow.target.in_(targets))
         rows = self._select(sa.select(ReplicaRow).where(*at_targets))

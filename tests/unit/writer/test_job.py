@@ -4,6 +4,8 @@ import hashlib
 import logging
 import os
 import threading
+import time
+from unittest import mock
 
 import oslo_db.exception
 import pytest
@@ -11,6 +13,7 @@ import pytest
 from glance_repl_mw import exceptions
 from glance_repl_mw.model import ReplicaStatus
 from glance_repl_mw.spool.upload import UploadState
+from glance_repl_mw.writer import proof
 from glance_repl_mw.writer.job import EMPTY_IMAGE, LOST_DATA
 from tests.unit.writer.conftest import IMAGE, WAIT_SECONDS
 
@@ -226,6 +229,26 @@ def test_upload_whose_image_is_queued_again_is_kept_for_a_while(lab, images, rec
     assert lab.statuses() == {"site-a": status, "site-b": status}
     assert {row.error for row in lab.rows().values()} == {None if delay else LOST_DATA}
     assert lab.spooled() == []
+
+
+def test_glance_that_is_away_for_a_while_makes_no_such_upload_wait_longer(
+    lab, images, conf, monkeypatch
+):
+    clock = mock.Mock(wraps=time)
+    ahead = 0.0
+    clock.monotonic.side_effect = lambda: time.monotonic() + ahead
+    monkeypatch.setattr(proof, "time", clock)
+    conf.set_override("missing_image_delay_seconds", 3600, group="replication")
+    lab.accepted(BODY)
+    images.accept(BODY, status="queued")
+    lab.take_in_hand()
+    for error, words in ((None, "queued"), (exceptions.GlanceUnavailable(hint="away"), "away")):
+        images.error = error
+        lab.until(lambda told=words: all(told in (row.error or "") for row in lab.rows().values()))
+        ahead += 2000
+    images.error = None
+    lab.until_done()
+    assert lab.statuses() == {"site-a": "deleted", "site-b": "deleted"}
 
 
 def test_active_replica_is_no_part_of_a_refusal(lab, images, targets, records):
