@@ -70,9 +70,7 @@ def _parse() -> argparse.Namespace:
     parser.add_argument(
         "--output", type=Path, default=Path("benchmarks/results"), help="directory of the results"
     )
-    parser.add_argument(
-        "--table", type=Path, metavar="FILE", help="only print the section for the README"
-    )
+    parser.add_argument("--table", type=Path, metavar="FILE", help="only print the table of a run")
     parser.add_argument("--picture", default="", help="with --table: the path of the picture")
     return parser.parse_args()
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The picture of the README: how long each contender takes until all copies are there."""
+"""The picture of the documents: how long each contender takes until all copies are there."""
 
 from collections.abc import Sequence
 from pathlib import Path

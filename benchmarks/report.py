@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The figures as a table, also for the README, and as JSON with what they were measured on."""
+"""The figures as a table, also for the documents, and as JSON with what they were measured on."""
 
 import importlib.metadata
 import json

@@ -81,23 +81,23 @@ REPLICATION_OPTIONS: Sequence[cfg.Opt] = (
         "image_property_targets",
         default=False,
         help="Whether an image's property replication_targets says which targets it goes to: "
-        "their names, separated by commas, or all, or none. Who may set the property is ruled "
-        "by Glance's property protections.",
+        "their names, separated by commas, or all, or none. Glance's property protections rule "
+        "who may set the property.",
     ),
     SecondsOpt(
         "take_over_after_seconds",
         default=120,
         min=1,
         whole=True,
-        help="Seconds after which the other nodes replicate what a node had in hand whose writer "
-        "is not alive any more.",
+        help="Seconds without a change after which the other nodes take over the replicas of a "
+        "node whose writer is not alive any more.",
     ),
     cfg.StrOpt(
         "local_target",
         default="",
         sample_default="",
-        help="The target at the site of this node. Whoever downloads a whole image here fills it "
-        "with the image, if it lacks it. Empty: downloads fill no target.",
+        help="The target at the site of this node. A download of a whole image through this node "
+        "also replicates the image to it, if it lacks the image. Empty: downloads fill no target.",
     ),
     cfg.StrOpt(
         "write_concern",
@@ -133,31 +133,31 @@ REPLICATION_OPTIONS: Sequence[cfg.Opt] = (
         min=0,
         max=19,
         help="How far the writer gives way to other processes where processors are scarce, as "
-        "nice(1) counts. Above 0, uploads come before replication: what hashes images and writes "
-        "them to targets then has only time for which the API server has no use (SCHED_IDLE).",
+        "nice(1) counts. Above 0, uploads come before replication: threads that hash images and "
+        "send them to targets have only time for which the API server has no use (SCHED_IDLE).",
     ),
     SecondsOpt(
         "give_way_seconds",
         default=5.0,
         min=0.0,
-        help="While the processors of the node are busy, small uploads wait in the spool, but for "
-        "a few, so that the writer takes nothing from those that come: each for at most so many "
-        "seconds. 0, or a write_concern: none waits.",
+        help="Most seconds by which admission control defers small uploads while the processors "
+        "of the node are busy, so that the writer takes nothing from uploads that come in. A few "
+        "go on meanwhile. 0 switches it off, and so does a write_concern.",
     ),
     SecondsOpt(
         "writer_grace_seconds",
         default=30,
         min=0,
         whole=True,
-        help="Seconds that a writer which was asked to stop may take to finish the pushes of "
-        "uploads that Glance has accepted. What is not finished then is done by the next one.",
+        help="Seconds that a writer which was asked to stop may take to finish the transfers of "
+        "uploads that Glance has accepted. The next writer finishes the rest.",
     ),
     SecondsOpt(
         "retry_initial_seconds",
         default=1.0,
         min=0.1,
-        help="Seconds from the first failure of a push to the next attempt. The wait doubles with "
-        "every further failure; up to a fifth is added at random.",
+        help="Seconds from the first failure of a transfer to the next attempt. The wait doubles "
+        "with every further failure; up to a fifth is added at random.",
     ),
     SecondsOpt(
         "retry_max_seconds",
@@ -226,17 +226,17 @@ RECONCILER_OPTIONS: Sequence[cfg.Opt] = (
         default=64 * 1024,
         min=0,
         help="The bytes per second that a replica or Glance must give of an image that is read. "
-        "One that gives less keeps no other image waiting; if it does so for a whole minute after "
-        "the first one, it is read no further, and the image is read from the next replica or "
-        "Glance, or after a pause. 0: whatever comes.",
+        "A source that gives less keeps no other image waiting. If it does so for a whole minute "
+        "after the first one, the writer stops reading it, and reads the image from the next "
+        "replica or Glance, or after a pause. 0: no limit.",
     ),
     cfg.IntOpt(
         "spool_hand_over_percent",
         default=80,
         min=1,
         max=100,
-        help="From this share of spool_max_bytes on, or of what the disk allows, the spool lets "
-        "go of the oldest uploads that wait for a target; that target gets them later from a "
+        help="From this share of spool_max_bytes on, or of what the disk allows, the writer "
+        "evicts the oldest uploads that wait for a target; that target gets them later from a "
         "replica or from Glance.",
     ),
     cfg.BoolOpt(
@@ -292,7 +292,7 @@ RECONCILER_OPTIONS: Sequence[cfg.Opt] = (
         default=120.0,
         min=0.0,
         help="Seconds that a target may be down before its locations are removed from Glance. "
-        "They are added again, proven anew, when it is back. May also be given for one target.",
+        "They return, after a new proof, when it is back. May also be given for one target.",
     ),
     SecondsOpt(
         "scrub_interval_seconds",
@@ -311,9 +311,9 @@ RECONCILER_OPTIONS: Sequence[cfg.Opt] = (
         "orphan_interval_seconds",
         default=3600.0,
         min=0.0,
-        help="Seconds between two looks for objects at a target that no image accounts for; what "
-        "is found twice is deleted. 0: never; nor does a location of ours go then that no row "
-        "knows.",
+        help="Seconds between two searches for orphans, objects at a target that no image "
+        "accounts for. An object that two searches have found is deleted. 0 switches off the "
+        "search, and the removal of untracked locations.",
     ),
 )
 

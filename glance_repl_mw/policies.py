@@ -25,7 +25,7 @@ _RULES = [
     policy.DocumentedRuleDefault(
         name=READ,
         check_str="",
-        description="Read the state of an image's replicas. Whoever may not see the image in "
+        description="Read the state of an image's replicas. A user who may not see the image in "
         "Glance gets Glance's own answer, whatever this rule says.",
         operations=[
             {"method": "GET", "path": "/v2/images/{image_id}/replicas"},
@@ -46,7 +46,8 @@ _RULES = [
         name=SYNCHRONISE,
         check_str="role:admin or (role:member and project_id:%(project_id)s)",
         description="Have an image synchronised to a target now, ahead of everything else. "
-        "project_id is that of the image's owner; who is only a reader there changes nothing.",
+        "project_id is that of the image's owner; a user who is only a reader there changes "
+        "nothing.",
         operations=[{"method": "PUT", "path": "/v2/images/{image_id}/replicas/{target}"}],
     ),
     policy.DocumentedRuleDefault(

@@ -92,11 +92,12 @@ install_packages() {
     return "$status"
 }
 
-# Installs the packages of bindep.txt that are missing, where that is possible; else names them.
+# prepare_packages PROFILE: installs the packages that bindep.txt has for it and that are missing,
+# where that is possible; else names them.
 prepare_packages() {
     local name missing=()
     command -v dpkg-query >/dev/null || return 0
-    for name in $(sed -n 's/ *\[platform:dpkg.*//p' bindep.txt); do
+    for name in $(sed -n "s/ *\\[platform:dpkg $1\\]//p" bindep.txt); do
         dpkg-query -W -f '${Status}\n' "$name" 2>/dev/null | grep -q ' installed$' ||
             missing+=("$name")
     done
@@ -105,6 +106,6 @@ prepare_packages() {
         say "Installing packages: ${missing[*]}"
         install_packages "${missing[@]}" || die "apt-get failed"
     else
-        say "Missing packages, whose tests are skipped: ${missing[*]}"
+        say "Missing packages, what needs them is skipped: ${missing[*]}"
     fi
 }

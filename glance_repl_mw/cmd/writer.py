@@ -275,9 +275,7 @@ def _own_lock(conf: cfg.ConfigOpts, directory: pathlib.Path) -> Callable[[], boo
 
 def _wait_for_turn(lock: int) -> None:
     """Wait until no other writer holds the lock, and write into it who does then."""
-    try:
-        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
+    if not _lock_if_free(lock):
         LOG.warning("Waits for the writer with process id %s to end", holder(lock) or "unknown")
         fcntl.flock(lock, fcntl.LOCK_EX)
     os.ftruncate(lock, 0)
@@ -285,12 +283,19 @@ def _wait_for_turn(lock: int) -> None:
 
 
 def _has_api_process(descriptor: int) -> bool:
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
+    if not _lock_if_free(descriptor):
         return True
     fcntl.flock(descriptor, fcntl.LOCK_UN)
     return False
+
+
+def _lock_if_free(descriptor: int) -> bool:
+    """Returns whether the lock is held now."""
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True
 
 
 if __name__ == "__main__":

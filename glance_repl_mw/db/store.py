@@ -16,7 +16,14 @@ from sqlalchemy import orm
 from glance_repl_mw.db import schema
 from glance_repl_mw.db.models import ReplicaRow
 from glance_repl_mw.db.session import Context, changes, replica_of, retried, take_turn
-from glance_repl_mw.model import WAITING_FOR_BYTES, Observer, Replica, ReplicaStatus, counting
+from glance_repl_mw.model import (
+    ENDED,
+    WAITING_FOR_BYTES,
+    Observer,
+    Replica,
+    ReplicaStatus,
+    counting,
+)
 from glance_repl_mw.spool.upload import Origin, Upload
 
 
@@ -145,11 +152,14 @@ class ReplicaStore:
         return counting(self._select(statement))
 
     @retried
-    def is_made_elsewhere(self, image_id: str, targets: Collection[str]) -> bool:
-        """Whether another node has a replica of the image in hand, at one of the targets."""
-        at_targets = (ReplicaRow.image_id == image_id, ReplicaRow.target.in_(targets))
+    def is_left_to_others(self, upload: Upload, targets: Collection[str]) -> bool:
+        """Whether one of the targets has an unfinished replica that another upload serves.
+
+        The writer of another node owns that replica, or owned it until its last attempt failed.
+        """
+        at_targets = (ReplicaRow.image_id == upload.image_id, ReplicaRow.target.in_(targets))
         rows = self._select(sa.select(ReplicaRow).where(*at_targets))
-        return any(row.node not in (None, self._node) for row in rows)
+        return any(row.status not in ENDED and self._comes_first(row, upload) for row in rows)
 
     @retried
     def lacks(self, image_id: str, target: str) -> bool:
@@ -215,7 +225,7 @@ class ReplicaStore:
         """Rows that no other node has in hand."""
         return sa.or_(ReplicaRow.node.is_(None), ReplicaRow.node == self._node)
 
-    def _comes_first(self, row: ReplicaRow, upload: Upload) -> bool:
+    def _comes_first(self, row: ReplicaRow | Replica, upload: Upload) -> bool:
         """Whether the row is of another upload, and neither older nor this node's own.
 
         To a download, which only fills gaps, every row of a replica comes first.

@@ -8,6 +8,7 @@ import time
 from collections.abc import Callable
 
 from glance_repl_mw import exceptions
+from glance_repl_mw.replicas.name import without_object_names
 
 _FAILURES_TO_BE_DOWN = 3
 
@@ -20,7 +21,8 @@ class TargetHealth:
     report a success; a failure may be reported by everybody who used it.
 
     :ivar on_change: called, by any thread, when ``error`` or the state may have changed
-    :ivar error: what the last failure was, None after a success
+    :ivar error: what the last failure was, without the image and the object that it was met with;
+        None after a success
     :ivar harms_readers: whether Glance may hang, or read nonsense, while the target is down
     """
 
@@ -49,7 +51,7 @@ class TargetHealth:
             if not self._failures:
                 self._failing_since = time.monotonic()
             self._failures += 1
-            self.error = str(error) or type(error).__name__
+            self.error = _of_target(error)
             # Who is refused at once reads elsewhere; and locations with other signatures may work,
             # as may those that are read where the target's own objects are.
             self.harms_readers = not isinstance(
@@ -72,3 +74,10 @@ class TargetHealth:
         """Seconds since the first of the failures in a row, 0 while it is up."""
         with self._lock:
             return 0.0 if self.is_up else time.monotonic() - self._failing_since
+
+
+def _of_target(error: BaseException) -> str:
+    """What the error says of the target: it is shown to owners of other images, too."""
+    if isinstance(error, exceptions.ReplicationError):
+        error = exceptions.TargetError(None, error.target, error.operation, error.hint)
+    return without_object_names(str(error)) or type(error).__name__

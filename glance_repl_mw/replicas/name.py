@@ -33,6 +33,11 @@ LONGEST_TARGET = _LONGEST - _APPENDED - LONGEST_WITHOUT_TARGET
 """The most characters of the name of a target."""
 
 
+def without_object_names(text: str) -> str:
+    """The text with ``OBJECT`` for each name: who knows a name may be able to read the object."""
+    return _NAME.sub("OBJECT", text)
+
+
 @dataclasses.dataclass(frozen=True)
 class ObjectName:
     """The name of the object of one attempt.

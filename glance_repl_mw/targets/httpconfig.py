@@ -49,8 +49,9 @@ OPTIONS: Sequence[cfg.Opt] = (
         default=7 * 24 * 3600,
         min=600,
         whole=True,
-        help="Seconds that a signed location is good, at least; at most an eighth longer. It is "
-        "signed anew when half of them are left. Longer than the writer may ever be down.",
+        help="Seconds that a signed location is valid, at least; at most an eighth longer. The "
+        "writer renews the signature when half of them are left. Choose it longer than the "
+        "writer may ever be down.",
     ),
     cfg.StrOpt("username", help="User for Basic authentication at url."),
     cfg.StrOpt("password", secret=True, help="Password of username."),

@@ -38,9 +38,9 @@ TARGET_OPTIONS: Sequence[cfg.Opt] = (
         "max_bytes_per_second",
         default=0,
         min=0,
-        help="Most bytes per second that the writer of this node sends to this target, all images "
-        "together and counted with what it reads when the target is back and its replicas are "
-        "proven anew. 0: no limit.",
+        help="Most bytes per second that the writer of this node sends to this target, for all "
+        "images together. Bytes that it reads to prove the replicas of a target that is back "
+        "count, too. 0: no limit.",
     ),
     SecondsOpt(
         "withdraw_after_seconds",

@@ -131,7 +131,7 @@ class Intake:
             upload.state is UploadState.ACCEPTED
             and upload.origin in (Origin.UPLOAD, Origin.STAGE)
             and all(row.status in ENDED for row in rows.values())
-            and self._crew.store.is_made_elsewhere(upload.image_id, targets)
+            and self._crew.store.is_left_to_others(upload, targets)
         )
 
 

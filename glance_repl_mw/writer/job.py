@@ -26,7 +26,7 @@ from glance_repl_mw.writer.registration import Registration
 
 LOG = log.getLogger(__name__)
 
-LOST_DATA = "Glance has accepted the upload, but has not its data any more"
+LOST_DATA = "Glance accepted the upload, but no longer has the image's data"
 EMPTY_IMAGE = "an empty image can have no HTTP location: Glance wants a size above 0"
 
 

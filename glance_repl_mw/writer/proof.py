@@ -57,7 +57,7 @@ class Proof:
         return self._digest is not None
 
     def is_without_data_for(self, seconds: float) -> bool:
-        """Whether Glance has had the image, but not its data, for so long."""
+        """Whether Glance told so long ago that it has not the image's data, and never since."""
         since = self._without_data_since
         return since is not None and time.monotonic() - since >= seconds
 
@@ -103,9 +103,7 @@ class Proof:
 
     def _answered(self, image: Image | None, error: BaseException | None) -> None:
         self.is_given = image is not None
-        if not isinstance(error, exceptions.ImageNotActive):
-            self._without_data_since = None
-        elif self._without_data_since is None:
+        if isinstance(error, exceptions.ImageNotActive) and self._without_data_since is None:
             self._without_data_since = time.monotonic()
         if image is not None:
             self.checksum, self.locations = image.checksum, image.locations

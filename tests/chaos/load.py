@@ -209,7 +209,7 @@ class _Worker:
         """Rename an image, or hide it or show it again.
 
         None that is being uploaded: Glance may write its earlier status back
-        (doc/source/faults.rst). Nor one that is being deleted.
+        (doc/source/admin/troubleshooting.rst). Nor one that is being deleted.
         """
         entry = self._ledger.take(self._rng)
         if entry is None:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Deployments after the recipes of doc/source/security.rst, and the tables that are there."""
+"""Deployments after the recipes of doc/source/admin/security.rst, and the tables there."""
 
 import re
 from pathlib import Path
@@ -11,7 +11,7 @@ from tests.lab.glance import Glance
 from tests.lab.webservers import Nginx
 
 TOP = Path(__file__).parents[2]
-PAGE = TOP / "doc/source/security.rst"
+PAGE = TOP / "doc/source/admin/security.rst"
 SAMPLES = TOP / "etc/glance-repl-mw"
 SERVICE_USER = "copier"
 PASSWORD = "lab-copier-password"

@@ -219,6 +219,29 @@ def test_url_of_another_target_is_refused(cloud):
     cloud.assert_kept(image_id, body, urls)
 
 
+def test_drain_of_a_target_that_leads_to_another_deletes_nothing_there(cloud):
+    """A7: the mistake is not seen where the host has another name."""
+    ((image_id, body, urls),) = replicated(cloud)
+    options = cloud.glance.options["replication:site-a"]
+    right, wrong = options["url"], cloud.targets["site-b"].url
+    options["url"] = wrong.replace("127.0.0.1", "localhost")
+    cloud.glance.write_config()
+    cloud.glance.reload()
+    cloud.wake()
+    cloud.manage("target", "drain", "--no-wait", "site-a")
+    cloud.wait_passes()
+    assert cloud.object_bytes("site-b", urls["site-b"]) == body
+    assert cloud.object_bytes("site-a", urls["site-a"]) == body
+    assert urls["site-b"] in cloud.locations(image_id)
+    options["url"] = right
+    cloud.glance.write_config()
+    cloud.glance.reload()
+    cloud.wake()
+    cloud.manage("target", "restore", "site-a")
+    cloud.wait_replicated(image_id)
+    assert cloud.object_bytes("site-b", urls["site-b"]) == body
+
+
 def test_one_server_under_two_names_serves_one_of_them(keystone, workdir, require):
     """A8: neither deletes nor uses the objects of the other."""
     require(Nginx)

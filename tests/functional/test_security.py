@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Who may do what after the recipes of doc/source/security.rst, whose tables are the truth."""
+"""Who may do what after the recipes of doc/source/admin/security.rst: its tables are true."""
 
 import pytest
 

@@ -520,6 +520,7 @@ def test_second_writer_waits_for_the_first(external):
     try:
         wait_until(lambda: waits_for_lock(second), 60, "the second waits")
         assert f"Waits for the writer with process id {first.pid} to end" in second.log.read_text()
+        assert "BlockingIOError" not in second.log.read_text()
         image_id = external.new_image(b"x" * MIB)
         external.wait_replicated(image_id)
         assert waits_for_lock(second)

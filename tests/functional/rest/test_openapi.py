@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The running service keeps to doc/source/openapi.yaml, whatever it is asked."""
+"""The running service keeps to doc/source/reference/openapi.yaml, whatever it is asked."""
 
 from pathlib import Path
 
@@ -10,7 +10,7 @@ from schemathesis.specs.openapi.checks import negative_data_rejection
 
 from tests.lab.process import wait_until
 
-DOCUMENT = Path(__file__).parents[3] / "doc/source/openapi.yaml"
+DOCUMENT = Path(__file__).parents[3] / "doc/source/reference/openapi.yaml"
 SETTINGS = hypothesis.settings(
     max_examples=60,
     deadline=None,

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The table of the README, and the picture."""
+"""The table of the documents, and the picture."""
 
 import dataclasses
 

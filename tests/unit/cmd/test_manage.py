@@ -93,3 +93,13 @@ def test_error_shows_no_credential(run, config):
     assert err.startswith("glance-repl-manage: ")
     assert err.count("\n") == 1
     assert "secret" not in err
+
+
+@pytest.mark.parametrize("arguments", [["nonsense"], ["db"], ["--help"]])
+def test_program_calls_itself_by_its_name(arguments, capsys):
+    with pytest.raises(SystemExit):
+        manage.manage(arguments)
+    captured = capsys.readouterr()
+    told = captured.out + captured.err
+    assert told.startswith("usage: glance-repl-manage")
+    assert "glance-api:" not in told

@@ -52,3 +52,11 @@ def test_transport_url_shows_no_secret(notifications, url, caplog):
 def test_driver_that_is_missing_is_told(notifications, caplog):
     notifications("[replication]\nnotifications = true\n")
     assert "driver is empty" in caplog.text
+
+
+@pytest.mark.parametrize("argument", ["--help", "--nonsense"])
+def test_program_calls_itself_by_its_name(argument, capsys):
+    with pytest.raises(SystemExit):
+        writer._parse([argument])
+    captured = capsys.readouterr()
+    assert (captured.out + captured.err).startswith("usage: glance-repl-writer")

@@ -44,6 +44,26 @@ def test_begin_can_be_done_twice(store):
     }
 
 
+def test_upload_is_left_to_others_also_when_they_have_just_failed(database, store):
+    """Who looked for an owner only would give up the last source at that moment."""
+    store.begin(upload(1), TARGETS)
+    for status in ("uploading", "stored", "active"):
+        store.update("upload-1", ["a"], ReplicaStatus(status))
+    other = ReplicaSurvey(database, "node-2")
+
+    def row():
+        return next(each for each in other.of_images(["image"])["image"] if each.target == "b")
+
+    assert not store.is_left_to_others(upload(1), TARGETS)
+    other.assign([row()], "fetch")
+    assert store.is_left_to_others(upload(1), TARGETS)
+    other.change(row(), ReplicaStatus.ERROR, node=None)
+    assert store.is_left_to_others(upload(1), TARGETS)
+    for status in ("uploading", "stored", "active"):
+        other.change(row(), ReplicaStatus(status))
+    assert not store.is_left_to_others(upload(1), TARGETS)
+
+
 def test_illegal_step_changes_nothing(store):
     store.begin(upload(1), TARGETS)
     assert store.update("upload-1", TARGETS, ReplicaStatus.ACTIVE) == 0

@@ -12,6 +12,7 @@ from glance_repl_mw import exceptions
 from glance_repl_mw.model import ReplicaStatus
 from glance_repl_mw.pace import Pace
 from glance_repl_mw.reconciler import withdrawal
+from glance_repl_mw.reconciler.probing import Probing
 from glance_repl_mw.reconciler.tools import Stopping
 from glance_repl_mw.reconciler.withdrawal import NOT_WITHDRAWN, WITHDRAWN, Withdrawal
 from glance_repl_mw.targets.opts import TARGET_OPTIONS
@@ -80,6 +81,25 @@ def test_locations_of_a_target_that_is_down_go_and_no_others(lab, withdrawn):
         assert row.next_attempt_at is None
         assert row.error == f"{WITHDRAWN}{HANGS}"
         assert lab.target.objects[row.object_name]
+
+
+def test_error_of_a_withdrawn_replica_names_no_other_image(lab):
+    """The probe asks for the object of one image, and its error is that of the target."""
+    probed, other = lab.add(), lab.add()
+
+    def hang(name):
+        raise exceptions.TargetUnavailable(target=SITE, hint=f"GET {url_of(name)}: no answer")
+
+    lab.target.probe = hang
+    probing = Probing(lab.tools, SITE)
+    probing.run_once()
+    while lab.health.is_up:
+        lab.health.failed(exceptions.TargetUnavailable(target=SITE, hint=lab.health.error))
+    lab.run()
+    row = lab.row(other)
+    assert row.status == "stored"
+    assert "no answer" in row.error
+    assert probed not in row.error
 
 
 def test_nothing_is_withdrawn_while_the_target_is_up_or_not_down_for_long(lab):

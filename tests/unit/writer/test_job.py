@@ -5,6 +5,8 @@ import hashlib
 import logging
 import os
 import threading
+import time
+from unittest import mock
 
 import oslo_db.exception
 import pytest
@@ -12,6 +14,7 @@ import pytest
 from glance_repl_mw import exceptions
 from glance_repl_mw.model import ReplicaStatus
 from glance_repl_mw.spool.upload import UploadState
+from glance_repl_mw.writer import proof
 from glance_repl_mw.writer.job import EMPTY_IMAGE, LOST_DATA
 from tests.unit.writer.conftest import IMAGE, WAIT_SECONDS
 
@@ -229,6 +232,26 @@ def test_upload_whose_image_is_queued_again_is_kept_for_a_while(lab, images, rec
     assert lab.spooled() == []
 
 
+def test_glance_that_is_away_for_a_while_makes_no_such_upload_wait_longer(
+    lab, images, conf, monkeypatch
+):
+    clock = mock.Mock(wraps=time)
+    ahead = 0.0
+    clock.monotonic.side_effect = lambda: time.monotonic() + ahead
+    monkeypatch.setattr(proof, "time", clock)
+    conf.set_override("missing_image_delay_seconds", 3600, group="replication")
+    lab.accepted(BODY)
+    images.accept(BODY, status="queued")
+    lab.take_in_hand()
+    for error, words in ((None, "queued"), (exceptions.GlanceUnavailable(hint="away"), "away")):
+        images.error = error
+        lab.until(lambda told=words: all(told in (row.error or "") for row in lab.rows().values()))
+        ahead += 2000
+    images.error = None
+    lab.until_done()
+    assert lab.statuses() == {"site-a": "deleted", "site-b": "deleted"}
+
+
 def test_active_replica_is_no_part_of_a_refusal(lab, images, targets, records):
     targets["site-b"].errors = [DOWN] * 1000
     lab.accepted(BODY)
@@ -321,6 +344,26 @@ def test_target_that_fails_is_tried_again_under_another_name(lab, targets, image
     (name,) = targets["site-b"].objects
     assert row.object_name == name
     assert images.patches == [[lab.rows()["site-a"].location_url], [row.location_url]]
+
+
+def test_error_of_an_attempt_is_that_of_its_put(lab, targets):
+    """The server is full for PUT, and refuses DELETE as well."""
+    target = targets["site-b"]
+    target.errors = [DOWN] * 1000
+    delete = target.delete
+
+    def refuse(name):
+        raise exceptions.TargetUnavailable(target="site-b", operation="delete", hint="no DELETE")
+
+    target.delete = refuse
+    lab.accepted(BODY)
+    lab.take_in_hand()
+    lab.until(lambda: lab.rows()["site-b"].attempts >= 3)
+    assert lab.rows()["site-b"].error == str(DOWN)
+    target.delete = delete
+    target.errors = []
+    lab.until_done()
+    assert lab.statuses()["site-b"] == "active"
 
 
 def test_what_an_earlier_attempt_has_left_goes_once_the_replica_is_active(lab, targets, images):
