@@ -37,6 +37,13 @@ man_pages = [
         1,
     ),
     (
+        "cli/glance-repl-status",
+        "glance-repl-status",
+        "tell before an upgrade whether this release can take over",
+        author,
+        1,
+    ),
+    (
         "cli/glance-repl-writer",
         "glance-repl-writer",
         "send the uploads in the spool of this node to the targets",
