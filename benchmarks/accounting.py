@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Where the processors went: CPU seconds by kind of process, of threads, and what was stolen."""
 
 import resource

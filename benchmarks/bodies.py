@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The image files that are uploaded."""
 
 import dataclasses

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The ways to have an image in four places: ours, and what a user would pick instead."""
 
 import os

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """A target that takes no processor of this machine for the bytes, as if it were on another one.
 
 It has the kernel throw them away unread (MSG_TRUNC, see tcp(7)), and remembers how many they were.

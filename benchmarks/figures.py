@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """What comes out of a run: samples, their medians and spread, and figures held against goals."""
 
 import dataclasses

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The picture of the documents: how long each contender takes until all copies are there."""
 
 from collections.abc import Sequence

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The figures as a table, also for the documents, and as JSON with what they were measured on."""
 
 import importlib.metadata

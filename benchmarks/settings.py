@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """How large and how many: the sizes of a full run, and of one that only shows that all works."""
 
 import dataclasses

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """A Glance that is measured, and what every contender needs from it."""
 
 import subprocess

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """What runs during the measurements: Keystone, a bare Glance, Glances with the filter, targets."""
 
 import shutil

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Lets contenders take turns, so that the machine's noise meets all of them."""
 
 from collections.abc import Callable, Mapping

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """What Glance answers, read with care: an answer that is none must not pass for "not there"."""
 
 from __future__ import annotations
@@ -80,7 +81,8 @@ def locations_of(body: Mapping[str, Any], image_id: str) -> Sequence[patches.Loc
     :raises GlanceUnavailable: it is no record, or that of another image
     """
     image_of(body, image_id)
-    return body.get("locations", ())
+    locations: Sequence[Mapping[str, Any]] = body.get("locations", ())
+    return locations
 
 
 def _image(body: Any) -> Image:

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The REST interface: where an image is, for whoever may see the image."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """One upload as the filter sees it, from the first byte that Glance reads to Glance's answer."""
 
 from __future__ import annotations

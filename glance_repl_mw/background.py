@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Calls that may hang, made for a caller who may not."""
 
 from __future__ import annotations

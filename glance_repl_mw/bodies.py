@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The body of a request: copied while Glance reads it, or read ahead of Glance.
 
 Glance reads all of it as it came, errors included, and every header keeps its meaning. uWSGI keeps
@@ -37,7 +38,7 @@ def wrap_server() -> None:
 
 def is_chunked(environ: dict[str, Any]) -> bool:
     """Whether the body comes in chunks, by which Glance does not know its length."""
-    return environ.get("HTTP_TRANSFER_ENCODING", "").lower() == "chunked"
+    return str(environ.get("HTTP_TRANSFER_ENCODING", "")).lower() == "chunked"
 
 
 @contextlib.contextmanager
@@ -46,7 +47,7 @@ def copied(environ: dict[str, Any], sink: Callable[[bytes], None]) -> Iterator[N
     if _is_past_the_input(environ):
 
         def read(*arguments: Any) -> bytes:
-            piece = uwsgi.chunked_read.__wrapped__(*arguments)
+            piece: bytes = uwsgi.chunked_read.__wrapped__(*arguments)
             if piece:
                 sink(piece)
             return piece

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Keeps an answer of Glance or Keystone from filling the memory, or from never ending.
 
 Its head must be there within the timeout of the session, and its end within ten minutes. Only the

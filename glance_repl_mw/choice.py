@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Decides which targets are to have an image."""
 
 from __future__ import annotations

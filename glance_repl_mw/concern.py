@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Holds back Glance's answer to an upload until so many replicas are active.
 
 The answer stays Glance's own, with one header more::

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Connections that wait for an answer within bounds and skip what comes before it.
 
 A server may announce its answer with interim ones (100, 102, 103), which http.client takes for
@@ -51,7 +52,8 @@ class BoundedInput(io.RawIOBase):
         if left <= 0:
             raise TimeoutError("timed out")
         self._sock.settimeout(min(left, self.silence_seconds))
-        return self._raw.readinto(buffer)
+        count: int | None = self._raw.readinto(buffer)
+        return count
 
     def close(self) -> None:
         super().close()

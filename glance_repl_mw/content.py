@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """What proves that bytes are those of an image: the one place that knows Glance's hashes."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """What the nodes that share a database know of each other, through tooz.
 
 Only what has a ``coordination_url`` imports this: tooz brings much along, such as eventlet where

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The service user's credentials, by keystoneauth, from ``[replication]``."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The deployment: the nodes that share a database, known by an id that they have in common."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Fills the target of this node's site with images that are downloaded here.
 
 A complete ``GET /v2/images/{image_id}/file`` is copied to the spool while the client takes it,
@@ -13,7 +14,7 @@ from __future__ import annotations
 
 import functools
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from concurrent.futures import Future
 from typing import TYPE_CHECKING, Any
 
@@ -36,7 +37,7 @@ from glance_repl_mw.spool.upload import Origin, UploadState
 from glance_repl_mw.tee import TeeBody
 
 if TYPE_CHECKING:
-    from _typeshed.wsgi import WSGIApplication
+    from _typeshed.wsgi import StartResponse, WSGIApplication
 
 LOG = log.getLogger(__name__)
 
@@ -78,7 +79,7 @@ class Downloads:
         nearest.wrap_glance()
 
     def serve(
-        self, image_id: str, environ: dict[str, Any], start_response: Callable
+        self, image_id: str, environ: dict[str, Any], start_response: StartResponse
     ) -> Iterable[bytes]:
         """Let Glance answer, from the target where that has the image.
 
@@ -101,10 +102,11 @@ class Downloads:
             return None
 
     def _serve_and_copy(
-        self, image_id: str, environ: dict[str, Any], start_response: Callable
+        self, image_id: str, environ: dict[str, Any], start_response: StartResponse
     ) -> Iterable[bytes]:
         is_wanted = in_background(functools.partial(self._is_wanted, image_id))
         request = webob.Request(environ)
+        body: Iterable[bytes]
         status, headers, body = request.call_application(self._application)
         start_response(status, headers)
         found = {name.lower(): value for name, value in headers}

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The errors of replication.
 
 The type decides what happens next: ``TargetUnavailable`` is retried soon and ever more

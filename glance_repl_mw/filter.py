@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The paste-deploy filter in the glance-api pipeline.
 
 ::
@@ -37,6 +38,7 @@ from oslo_middleware import base
 
 from glance_repl_mw import (
     bodies,
+    extras,
     imagecache,
     images,
     nodes,
@@ -66,7 +68,7 @@ from glance_repl_mw.spool.upload import Origin
 from glance_repl_mw.targets import loader
 
 if TYPE_CHECKING:
-    from _typeshed.wsgi import WSGIApplication
+    from _typeshed.wsgi import StartResponse, WSGIApplication
 
 LOG = log.getLogger(__name__)
 
@@ -130,7 +132,7 @@ class ReplicationFilter(base.ConfigurableMiddleware):
         )
         self._unrecorded: collections.deque[tuple[str, str]] = collections.deque()
 
-    def __call__(self, environ: dict[str, Any], start_response: Callable) -> Iterable[bytes]:
+    def __call__(self, environ: dict[str, Any], start_response: StartResponse) -> Iterable[bytes]:
         if self._launcher is not None:
             self._launcher.ensure_started()
         if self._unrecorded:
@@ -139,7 +141,8 @@ class ReplicationFilter(base.ConfigurableMiddleware):
         is_own = self._own.recognise(environ)
         if self._api.serves(routes.path_of(environ)):
             request = base.NoContentTypeRequest(environ)
-            return self._api.respond(request)(environ, start_response)
+            answer: Iterable[bytes] = self._api.respond(request)(environ, start_response)
+            return answer
         action = self._action(environ)
         if action is None:
             return self._application(environ, start_response)
@@ -169,7 +172,9 @@ class ReplicationFilter(base.ConfigurableMiddleware):
                 return dataclasses.replace(action, image_id=answer.json["id"])
         return action if routes.is_id(action.image_id) else None
 
-    def _serve_own(self, environ: dict[str, Any], start_response: Callable) -> Iterable[bytes]:
+    def _serve_own(
+        self, environ: dict[str, Any], start_response: StartResponse
+    ) -> Iterable[bytes]:
         """A download of the writer, who may want to know whether a location can be read."""
         if environ.get("HTTP_CACHE_CONTROL") != NO_CACHE:
             return self._application(environ, start_response)
@@ -181,7 +186,7 @@ class ReplicationFilter(base.ConfigurableMiddleware):
         image_id: str,
         origin: Origin,
         environ: dict[str, Any],
-        start_response: Callable,
+        start_response: StartResponse,
     ) -> Iterable[bytes]:
         attempt = Attempt(self._spool, image_id, _announced_size(environ), origin)
         is_upload = origin is Origin.UPLOAD
@@ -202,13 +207,14 @@ class ReplicationFilter(base.ConfigurableMiddleware):
                 self._hold.keep(response, image_id, attempt.upload_id, question)
         else:
             attempt.reject()
-        return response(environ, start_response)
+        answer: Iterable[bytes] = response(environ, start_response)
+        return answer
 
     def _pass_change(
         self,
         action: routes.Action,
         environ: dict[str, Any],
-        start_response: Callable,
+        start_response: StartResponse,
         is_own: bool,
     ) -> Iterable[bytes]:
         response = self._changed(action, environ)
@@ -217,7 +223,8 @@ class ReplicationFilter(base.ConfigurableMiddleware):
         is_news = was_deleted or not is_own
         if 200 <= response.status_int < 300 and is_news:
             self._note(action.image_id, was_deleted)
-        return response(environ, start_response)
+        answer: Iterable[bytes] = response(environ, start_response)
+        return answer
 
     def _changed(self, action: routes.Action, environ: dict[str, Any]) -> webob.Response:
         """Glance's answer to a change, which holds the image's lock meanwhile."""
@@ -259,13 +266,15 @@ class ReplicationFilter(base.ConfigurableMiddleware):
 def _most_waiting(options: cfg.ConfigOpts.GroupAttr) -> int:
     """How many requests of a process the options let wait at once."""
     uploads = options.write_concern_max_waiting if options.write_concern != "none" else 0
-    return options.api_max_waiters + uploads
+    waiting: int = options.api_max_waiters + uploads
+    return waiting
 
 
 def _image_locks(coordination_url: str, spool: pathlib.Path) -> ImageLocks:
     if not coordination_url:
         return NodeImageLocks(spool)
-    from glance_repl_mw import coordination
+    with extras.required_by("coordination_url", "redis", "etcd"):
+        from glance_repl_mw import coordination
 
     coordination.check_url(coordination_url)
     proxying.wrap_glance()
@@ -279,6 +288,8 @@ def _announced_size(environ: dict[str, Any]) -> int | None:
     return announced if length is None else length
 
 
-def filter_factory(global_conf: dict[str, Any] | None, **local_conf: Any) -> Callable:
+def filter_factory(
+    global_conf: dict[str, Any] | None, **local_conf: Any
+) -> Callable[[WSGIApplication], ReplicationFilter]:
     """For paste.deploy: returns what wraps an application in the filter."""
     return ReplicationFilter.factory(global_conf, **local_conf)

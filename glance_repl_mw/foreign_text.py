@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Text from elsewhere, made fit for a log, a row or a terminal.
 
 Servers, users and Glance send text that may hold control characters, escape sequences, line

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Turns the errors of the clients of Glance and Keystone into ours, in words for operators."""
 
 from __future__ import annotations

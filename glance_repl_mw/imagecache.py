@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Has Glance read an image at a location although its image cache has it, for one request.
 
 What the cache gives tells nothing of the locations. Glance lets nobody ask past it for a whole

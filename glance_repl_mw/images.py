@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Glance as the service user sees it: reading an image, adding locations.
 
 This is the only place where locations have signatures: they are signed on the way to Glance, and

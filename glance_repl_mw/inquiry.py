@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Asks Glance for an image's record inside the process, on behalf of a caller."""
 
 from __future__ import annotations

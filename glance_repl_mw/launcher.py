@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Starts the embedded writer: one process per node, whatever the number of API processes.
 
 Two locks in the spool directory rule its life. ``writer.lock`` is held by the writer; each API
@@ -29,7 +30,7 @@ from typing import BinaryIO
 from oslo_config import cfg
 from oslo_log import log
 
-from glance_repl_mw.presence import WRITER_LOCK
+from glance_repl_mw.presence import API_LOCK, WRITER_LOCK
 
 try:
     # It is there only inside of uWSGI.
@@ -39,7 +40,6 @@ except ImportError:
 
 LOG = log.getLogger(__name__)
 
-API_LOCK = "api.lock"
 _POLL_SECONDS = 0.5
 _SHORT_LIFE_SECONDS = 10.0
 _LONGEST_PAUSE_SECONDS = 60.0
@@ -187,7 +187,7 @@ def _python(conf: cfg.ConfigOpts) -> str:
     """
     told = getattr(getattr(conf, "wsgi", None), "python_interpreter", None)
     if told:
-        return told
+        return str(told)
     version = sys.version_info
     for directory in (sys.prefix, sys.base_prefix):
         for name in (f"python{version.major}.{version.minor}", f"python{version.major}"):

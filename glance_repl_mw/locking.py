@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Lets one request at a time change the record of an image.
 
 Glance reads an image's record, changes it, and writes it back as a whole: it deletes each

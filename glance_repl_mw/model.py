@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """What the rooms hand to each other: states and plain, frozen records."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Has Glance read an image at a nearby location first, for one request at a time.
 
 Glance reads the locations of an image by the weights of its stores, and all replicas belong to the

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """What went wrong with an HTTP server, in words for operators: no names of Python's classes.
 
 The same words for targets, Glance and Keystone.

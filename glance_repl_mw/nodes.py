@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The nodes that share a database, and which images each looks after."""
 
 from __future__ import annotations

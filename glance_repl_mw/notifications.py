@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Events about replicas on the message bus, as Glance sends its own: ``image.replica.active``.
 
 They tell what the database says already. None is promised to arrive; replication waits for none.

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The options of the section ``[replication]``."""
 
 from __future__ import annotations
@@ -316,6 +317,27 @@ RECONCILER_OPTIONS: Sequence[cfg.Opt] = (
     ),
 )
 
+HEALTHCHECK_GROUP = "healthcheck"
+
+HEALTHCHECK_OPTIONS: Sequence[cfg.Opt] = (
+    cfg.StrOpt(
+        "replication_config_file",
+        default="",
+        sample_default="",
+        help="The file that the backend glance_replication reads the options of replication from. "
+        "Set it where config_file in the section of the replication filter names a file. Empty: "
+        "Glance's own configuration.",
+    ),
+    SecondsOpt(
+        "replication_writer_absence_seconds",
+        default=30.0,
+        min=0.0,
+        help="Seconds for which no writer may run on this node, as between its end and its next "
+        "start, before the health check fails.",
+    ),
+)
+"""Those of the backend of oslo.middleware's health check."""
+
 OPTIONS: Sequence[cfg.Opt] = (*REPLICATION_OPTIONS, *REST_OPTIONS, *RECONCILER_OPTIONS)
 """All that are our own in this section."""
 
@@ -352,4 +374,7 @@ def list_opts() -> Sequence[tuple[str, Sequence[cfg.Opt]]]:
         *loading.get_auth_common_conf_options(),
         *loading.get_auth_plugin_conf_options("password"),
     ]
-    return [(GROUP, [*OPTIONS, *plugin, *KEYSTONE_OPTIONS])]
+    return [
+        (GROUP, [*OPTIONS, *plugin, *KEYSTONE_OPTIONS]),
+        (HEALTHCHECK_GROUP, HEALTHCHECK_OPTIONS),
+    ]

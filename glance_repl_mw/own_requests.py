@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Tells the requests that writers and commands send to Glance from those of everybody else.
 
 Each carries a signature with a key that only those can make who know the service user's secret,

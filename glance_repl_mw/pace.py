@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """A limit of bytes per second that many threads share."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Changes of an image's locations, as Glance's PATCH takes them.
 
 Locations are as Glance has them, signatures included.

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The oslo.policy rules of the REST resources that the filter serves."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Whether a writer runs: on this node by the lock that it holds, on others by what they said."""
 
 from __future__ import annotations
@@ -9,6 +10,7 @@ import os
 import pathlib
 
 WRITER_LOCK = "writer.lock"
+API_LOCK = "api.lock"
 # Writers say every ten seconds which targets are up.
 FRESH = datetime.timedelta(seconds=60)
 _PROCESS_ID_BYTES = 32
@@ -46,6 +48,24 @@ def local_writer(directory: pathlib.Path) -> LocalWriter:
     finally:
         os.close(descriptor)
     return LocalWriter(False)
+
+
+def is_watched(directory: pathlib.Path) -> bool:
+    """Whether an API process of this node starts a writer where none runs.
+
+    Neither blocks nor makes anything, and lets the lock of the API processes go at once.
+    """
+    try:
+        descriptor = os.open(directory / API_LOCK, os.O_RDONLY | os.O_CLOEXEC)
+    except OSError:
+        return False
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    finally:
+        os.close(descriptor)
+    return False
 
 
 def holder(descriptor: int) -> int | None:

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Which proxy of the environment stands between the service user and Glance or Keystone.
 
 Targets are never asked through a proxy.

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Has Glance hold no lock of an image while it asks another node to change that image.
 
 Where nodes have staging areas of their own, Glance sends ``import`` and ``DELETE`` of a staged

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """What a request does to an image, told from its method and path as Glance's router takes them.
 
 These are not always as they came: ``paste.urlmap`` makes one slash of several, and the router, of
@@ -126,7 +127,7 @@ def _method_of(environ: dict[str, Any]) -> str:
         # Routes overlooks what cannot be decoded.
         with contextlib.suppress(ValueError):
             named = webob.Request({"QUERY_STRING": query}).GET.get(_METHOD)
-    return named.upper() if named else environ["REQUEST_METHOD"]
+    return str(named).upper() if named else str(environ["REQUEST_METHOD"])
 
 
 def _may_name_method(environ: dict[str, Any]) -> bool:

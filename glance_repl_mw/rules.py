@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The rules of ``replicate_if``: which images a target is to have.
 
 They are written as the rules of a policy file, and oslo.policy parses them; what is left to do

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Options that are a number of seconds, and how many there may be."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """URLs with a signature that ends, as the secure_link module of nginx checks it."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Which threads of an API process may wait: all but one, so that somebody serves everybody else.
 
 Requests that wait for replicas hold a thread each. The writer, for which they wait, needs one of

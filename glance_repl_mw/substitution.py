@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """What oslo.config does to a ``$`` in a value, and what an operator is told of it."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Proxies around what Glance reads and what it answers; a sink gets every byte as well."""
 
 from __future__ import annotations

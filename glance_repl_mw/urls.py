@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """URLs and what of them may be shown.
 
 A password with special characters ends too early for who parses its URL, so that a part of it is

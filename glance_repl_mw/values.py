@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Has every option of a section a value that can be worked with?"""
 
 from __future__ import annotations

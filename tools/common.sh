@@ -47,7 +47,8 @@ create_venv() {
 }
 
 # prepare_venv DIRECTORY FILE...: the project (editable) and these requirements, in DIRECTORY. Files
-# of tools/releases hold constraints. It installs only when one of the files has changed.
+# of tools/releases hold constraints. It installs only when one of the files has changed. With
+# project=no only the requirements are installed.
 prepare_venv() {
     local venv=$1 python wanted file arguments=()
     shift
@@ -62,6 +63,7 @@ prepare_venv() {
             *) arguments+=(-r "$file") ;;
         esac
     done
+    [ "${project:-yes}" = no ] || arguments+=(-e .)
     say "Installing into $venv (the first time this takes a minute or two)"
     # A set-up that was interrupted has no stamp, and starts afresh.
     if [ ! -e "$venv/installed" ] || [ "$("$venv/bin/python" -VV)" != "$("$python" -VV)" ]; then
@@ -69,8 +71,9 @@ prepare_venv() {
     fi
     rm -f "$venv/installed"
     # Without a git history, as in a tarball, pbr finds no version.
-    git rev-parse --git-dir >/dev/null 2>&1 || export PBR_VERSION=${PBR_VERSION:-0.0.1}
-    quietly "$venv/bin/python" -m pip install "${arguments[@]}" -e . || die "pip failed"
+    git rev-parse --git-dir >/dev/null 2>&1 ||
+        export PBR_VERSION=${PBR_VERSION:-$(sed -n 's/^version = //p' setup.cfg)}
+    quietly "$venv/bin/python" -m pip install "${arguments[@]}" || die "pip failed"
     printf '%s\n' "$wanted" >"$venv/installed"
 }
 

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The size of a database with many replicas: SQLite, and the servers that are installed."""
 
 import itertools

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Downloads that fill the target of their own site on the way."""
 
 import functools

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """What the writer takes when there is nothing to do."""
 
 import time

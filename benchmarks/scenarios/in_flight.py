@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Many uploads at once, each as slow as a user's line: all at full rate, threads and memory."""
 
 import dataclasses

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """From Glance's answer to the last location, for images of several sizes."""
 
 import functools

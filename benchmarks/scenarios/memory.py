@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The writer's memory for images of very different sizes."""
 
 import subprocess

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """What an upload pays for: the machine, the spool, the writer, and targets beside Glance."""
 
 import functools

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """All contenders on one image, by turns: upload, time until all copies are there, processors."""
 
 import dataclasses

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Backfill of many small images to a new target, and the restart with many rows."""
 
 import dataclasses

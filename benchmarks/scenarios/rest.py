@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """What a list and one image's replicas take over HTTP, with many rows in SQLite.
 
 Glance with the filter under uWSGI, whose tokens Keystone checks. The rows are those of one image

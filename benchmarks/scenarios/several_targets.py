@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Uploads with other targets than three good ones: many, bad ones, and some behind TLS."""
 
 import functools

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Many small images by several clients at once, and the requests that each costs Glance."""
 
 import dataclasses

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """What a small image pays for: another site, the filter, and the writer beside it."""
 
 import dataclasses

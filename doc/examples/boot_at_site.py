@@ -1,4 +1,5 @@
 #!/usr/bin/env python3
+# SPDX-License-Identifier: Apache-2.0
 """Boots an image at a site once it is there: boot_at_site.py IMAGE_ID SITE; OS_* says who asks."""
 
 import hashlib

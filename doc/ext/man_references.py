@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """In manual pages a reference to another document is its title alone, which cannot be followed."""
 
 from __future__ import annotations

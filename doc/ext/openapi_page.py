@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The directive ``openapi``: an OpenAPI document as sections and tables.
 
 It writes reStructuredText for the requests and for the schemas, which Sphinx then reads in place

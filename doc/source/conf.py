@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 import sys
 from pathlib import Path
 
@@ -32,6 +33,13 @@ man_pages = [
         "cli/glance-repl-manage",
         "glance-repl-manage",
         "manage the replication of images",
+        author,
+        1,
+    ),
+    (
+        "cli/glance-repl-status",
+        "glance-repl-status",
+        "tell before an upgrade whether this release can take over",
         author,
         1,
     ),

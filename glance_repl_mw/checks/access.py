@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """May the service user do at Glance what the writer does there?"""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Can the rules of the targets ever hold, and who rules which targets an image names?"""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Can the database be used, and has it the right schema?"""
 
 from __future__ import annotations
@@ -77,7 +78,7 @@ def check(deployment: Deployment) -> Iterator[Finding]:
     where = "[replication] connection"
     connection = deployment.replication.replication.connection
     path = sqlite_file(connection)
-    obstacle = _sqlite_obstacle(path) if path is not None else ""
+    obstacle = sqlite_obstacle(path) if path is not None else ""
     if obstacle:
         yield error(where, obstacle, "make the user of glance-api its owner")
         return
@@ -88,11 +89,8 @@ def check(deployment: Deployment) -> Iterator[Finding]:
         database = schema.open_database(connection)
         current = _is_current(database, deployment, is_file=bool(path))
         in_cluster = list(_galera(where, database))
-    except exceptions.ConfigError as problem:
-        yield error(where, problem.hint.removeprefix(f"{where}: "), "correct it")
-    except PROBLEMS as problem:
-        remedy = "see that the database runs, and that user, password and name are right"
-        yield error(where, f"the database cannot be used: {explain(problem)}", remedy)
+    except (exceptions.ConfigError, *PROBLEMS) as problem:
+        yield trouble(where, problem)
     else:
         if current:
             yield ok(where, "the database is there, with the newest schema")
@@ -101,6 +99,14 @@ def check(deployment: Deployment) -> Iterator[Finding]:
             remedy = "run glance-repl-manage db sync"
             yield warning(where, "the schema is not that of this release", remedy)
         yield from in_cluster
+
+
+def trouble(where: str, problem: BaseException) -> Finding:
+    """What is wrong with a database whose use raised a ``ConfigError`` or one of ``PROBLEMS``."""
+    if isinstance(problem, exceptions.ConfigError):
+        return error(where, problem.hint.removeprefix(f"{where}: "), "correct it")
+    remedy = "see that the database runs, and that user, password and name are right"
+    return error(where, f"the database cannot be used: {explain(problem)}", remedy)
 
 
 def _galera(where: str, database: enginefacade._TransactionContextManager) -> Iterator[Finding]:
@@ -144,7 +150,7 @@ def _exposure(where: str, path: pathlib.Path | None) -> Iterator[Finding]:
         yield warning(where, text, "chmod 600, or restart the writer, which does that")
 
 
-def _sqlite_obstacle(path: pathlib.Path) -> str:
+def sqlite_obstacle(path: pathlib.Path) -> str:
     """Why the file cannot be made or written, empty where it can; SQLite writes beside it too."""
     if path.exists() and not os.access(path, os.R_OK | os.W_OK):
         return f"{path} cannot be written"

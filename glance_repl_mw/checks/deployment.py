@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The configuration of a node, as Glance and the filter read it."""
 
 from __future__ import annotations
@@ -56,7 +57,7 @@ def read(conf: cfg.ConfigOpts) -> Deployment:
     conf.register_opts(paste.OPTIONS, group=paste.GROUP)
     file, problem = _read_paste(conf)
     settings = _filter_settings(conf, file) if file else {}
-    replication = _read_own(settings["config_file"]) if settings.get("config_file") else conf
+    replication = read_own(settings["config_file"]) if settings.get("config_file") else conf
     opts.register_opts(replication)
     return Deployment(conf, replication, file, problem)
 
@@ -80,7 +81,11 @@ def _filter_settings(conf: cfg.ConfigOpts, file: paste.PasteFile) -> dict[str, s
     return dict(file.settings(names[0])) if names else {}
 
 
-def _read_own(path: str) -> cfg.ConfigOpts:
+def read_own(path: str) -> cfg.ConfigOpts:
+    """The configuration in a file of replication's own.
+
+    :raises ConfigError: it cannot be read
+    """
     conf = cfg.ConfigOpts()
     try:
         conf([], default_config_files=[path])

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Is the deployment open to users who are not administrators?
 
 Glance's policies are judged here, by its own rules and policy file: the running Glance could only
@@ -14,7 +15,7 @@ from typing import Any
 
 import stevedore.driver
 import stevedore.exception
-from oslo_config import cfg
+from oslo_config import cfg, types
 from oslo_policy import policy
 
 from glance_repl_mw import opts
@@ -40,7 +41,7 @@ _NEW_RULES = {
 }
 _IMPORT_METHODS = cfg.ListOpt(
     "enabled_import_methods",
-    item_type=cfg.types.String(quotes=True),
+    item_type=types.String(quotes=True),
     bounds=True,
     default=["glance-direct", "web-download", "copy-image"],
 )

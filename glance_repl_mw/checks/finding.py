@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """What a check says to the operator."""
 
 from __future__ import annotations

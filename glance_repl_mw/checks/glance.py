@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Does Glance's own configuration let replicas become locations?
 
 The options are small copies of Glance's: importing Glance would register them, and much more, in
@@ -12,7 +13,7 @@ from collections.abc import Collection, Iterable, Iterator
 from typing import NamedTuple
 from urllib import parse
 
-from oslo_config import cfg
+from oslo_config import cfg, types
 
 from glance_repl_mw import opts
 from glance_repl_mw.checks.deployment import Deployment
@@ -36,10 +37,10 @@ _FILTER_GROUP = "import_filtering_opts"
 _FILTER_OPTIONS = (
     cfg.ListOpt("allowed_schemes", bounds=True, default=["http", "https"]),
     cfg.ListOpt("disallowed_schemes", bounds=True, default=[]),
-    cfg.ListOpt("allowed_hosts", cfg.types.HostAddress(), bounds=True, default=[]),
-    cfg.ListOpt("disallowed_hosts", cfg.types.HostAddress(), bounds=True, default=[]),
-    cfg.ListOpt("allowed_ports", cfg.types.Integer(1, 65535), bounds=True, default=[80, 443]),
-    cfg.ListOpt("disallowed_ports", cfg.types.Integer(1, 65535), bounds=True, default=[]),
+    cfg.ListOpt("allowed_hosts", types.HostAddress(), bounds=True, default=[]),
+    cfg.ListOpt("disallowed_hosts", types.HostAddress(), bounds=True, default=[]),
+    cfg.ListOpt("allowed_ports", types.Integer(1, 65535), bounds=True, default=[80, 443]),
+    cfg.ListOpt("disallowed_ports", types.Integer(1, 65535), bounds=True, default=[]),
 )
 
 

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Are the collections of the targets their own, and do deletions go on?"""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Which targets are leaving, and which have left without being emptied?"""
 
 from __future__ import annotations

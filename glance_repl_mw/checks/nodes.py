@@ -1,10 +1,11 @@
+# SPDX-License-Identifier: Apache-2.0
 """Can the nodes that share the database know of each other?"""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 
-from glance_repl_mw import exceptions
+from glance_repl_mw import exceptions, extras
 from glance_repl_mw.checks.database import sqlite_file
 from glance_repl_mw.checks.deployment import Deployment
 from glance_repl_mw.checks.finding import Finding, error, ok, warning
@@ -19,9 +20,9 @@ def check(deployment: Deployment) -> Iterator[Finding]:
     if not url:
         yield ok(_WHERE, "is empty: this is the only node that uses the database")
         return
-    from glance_repl_mw import coordination
-
     try:
+        with extras.required_by("coordination_url", "redis", "etcd"):
+            from glance_repl_mw import coordination
         coordination.check_url(url)
         members = coordination.look(url)
     except exceptions.ConfigError as problem:

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Has every option of replication a value that is right, and is each one that somebody reads?"""
 
 from __future__ import annotations
@@ -89,7 +90,7 @@ def _own_options(conf: cfg.ConfigOpts) -> list[cfg.Opt]:
     plugin = secrecy.service_user_options(conf)[1]
     kinds = () if plugin and conf[opts.GROUP].auth_type else _ANY_PLUGIN
     return [
-        *(option for _, options in opts.list_opts() for option in options),
+        *dict(opts.list_opts())[opts.GROUP],
         *plugin,
         *(each for kind in kinds for each in loading.get_auth_plugin_conf_options(kind)),
     ]

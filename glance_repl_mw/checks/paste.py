@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The paste configuration, read without loading what it names."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Is the filter in the pipeline, and at its place?"""
 
 from __future__ import annotations

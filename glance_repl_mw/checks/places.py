@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Where something is to be made."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Does a proxy of the environment stand between the service user and Glance or Keystone?"""
 
 from __future__ import annotations

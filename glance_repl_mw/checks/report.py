@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Runs all checks and prints what they find."""
 
 from __future__ import annotations
@@ -86,7 +87,7 @@ def _findings(deployment: Deployment, targets: dict[str, Target]) -> Iterator[Fi
     ]
     wrong: list[Finding] = []
     for area, step in steps:
-        for found in _guarded(area, step):
+        for found in guarded(area, step):
             if area == _VALUES:
                 wrong.append(found)
             elif any(_repeats(found, each) for each in wrong):
@@ -121,7 +122,7 @@ def _try_out(deployment: Deployment, targets: dict[str, Target]) -> Iterator[Fin
     yield from access.check(deployment.replication, working, store)
 
 
-def _guarded(area: str, step: Callable[[], Iterable[Finding]]) -> Iterator[Finding]:
+def guarded(area: str, step: Callable[[], Iterable[Finding]]) -> Iterator[Finding]:
     """The findings of one check, whose own failure is one more."""
     try:
         yield from step()

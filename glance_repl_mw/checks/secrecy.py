@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Keeps credentials out of what is printed."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Can the spool take uploads?"""
 
 from __future__ import annotations

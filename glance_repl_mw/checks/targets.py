@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Are the targets well configured, and can they be written, read back and deleted?"""
 
 from __future__ import annotations

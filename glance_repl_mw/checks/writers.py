@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Does a writer run that does what is planned?"""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The writer begins once more in the same process, with its configuration as it is then."""
 
 from __future__ import annotations

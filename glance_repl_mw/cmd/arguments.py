@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Kinds of arguments that several subcommands take."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The subcommands ``deletions show`` and ``deletions release`` of ``glance-repl-manage``."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Tells an operator that no writer does what a command has planned."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Which images a target lacks, as several subcommands count and plan them."""
 
 from __future__ import annotations

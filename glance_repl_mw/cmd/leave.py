@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The subcommands ``target drain``, ``target remove`` and ``target restore``."""
 
 from __future__ import annotations

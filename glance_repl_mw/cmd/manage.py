@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """``glance-repl-manage``: what an operator does with the replication of a node."""
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ from glance_repl_mw import exceptions, substitution
 from glance_repl_mw.checks import database as database_checks
 from glance_repl_mw.checks import deployment, secrecy, writers
 from glance_repl_mw.checks.report import report
-from glance_repl_mw.cmd import deletions, explain, sync, targets, verify, watch
+from glance_repl_mw.cmd import completion, deletions, explain, sync, targets, verify, watch
 from glance_repl_mw.cmd.records import require_records
 from glance_repl_mw.db import schema
 from glance_repl_mw.db.deletions import DeletionRecords
@@ -52,7 +53,8 @@ def manage(arguments: list[str]) -> int:
     logging.captureWarnings(True)
     try:
         conf = _configuration(arguments)
-        return conf.command.run(conf)
+        status: int = conf.command.run(conf)
+        return status
     except (exceptions.ReplicationError, OSError) as error:
         problem = str(error)
     except cfg.Error as error:
@@ -76,7 +78,8 @@ def _configuration(arguments: list[str]) -> cfg.ConfigOpts:
         default_config_files=deployment.default_config_files(),
         default_config_dirs=cfg.find_config_dirs("glance", "glance-api"),
     )
-    if not conf.config_file and not conf.config_dir:
+    is_needed = not getattr(conf.command, "needs_no_configuration", False)
+    if is_needed and not conf.config_file and not conf.config_dir:
         raise exceptions.ConfigError(
             operation="read configuration",
             hint=f"there is no {deployment.main_file()}; name one with --config-file",
@@ -117,6 +120,7 @@ def _add_commands(commands: Any) -> None:
     verify.add_commands(commands)
     targets.add_commands(commands)
     deletions.add_command(commands)
+    completion.add_command(commands)
 
 
 def _sync_database(conf: cfg.ConfigOpts) -> int:

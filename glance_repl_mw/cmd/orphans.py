@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """What ``glance-repl-manage verify --orphans`` does."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The subcommands ``target moved`` and ``target claim`` of ``glance-repl-manage``."""
 
 from __future__ import annotations

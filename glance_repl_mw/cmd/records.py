@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The database, as the subcommands of ``glance-repl-manage`` use it."""
 
 from __future__ import annotations

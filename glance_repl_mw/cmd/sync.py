@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The subcommand ``sync`` of ``glance-repl-manage``."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The subcommands of ``glance-repl-manage`` for targets that join and leave."""
 
 from __future__ import annotations

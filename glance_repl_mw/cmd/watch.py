@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """``glance-repl-manage status --watch``: what goes on now, shown again and again."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """``glance-repl-writer``: pushes the spool of this node to the targets."""
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ from oslo_config import cfg
 from oslo_db.sqlalchemy import enginefacade
 from oslo_log import log
 
-from glance_repl_mw import exceptions, launcher, opts
+from glance_repl_mw import exceptions, extras, launcher, opts
 from glance_repl_mw.cmd import again
 from glance_repl_mw.db import schema
 from glance_repl_mw.db.deletions import DeletionRecords
@@ -31,7 +32,7 @@ from glance_repl_mw.db.wishes import TargetWishes
 from glance_repl_mw.images import ImageService
 from glance_repl_mw.model import Observer
 from glance_repl_mw.nodes import Nodes, node_name
-from glance_repl_mw.presence import WRITER_LOCK, holder
+from glance_repl_mw.presence import API_LOCK, WRITER_LOCK, holder
 from glance_repl_mw.reconciler import assembly, tasks
 from glance_repl_mw.reconciler import service as reconciler
 from glance_repl_mw.reconciler.deletion_guard import DeletionGuard
@@ -164,10 +165,14 @@ def _notifications(conf: cfg.ConfigOpts) -> Notifications | None:
     """None where no events are wanted, or can be sent."""
     if not conf.replication.notifications:
         return None
-    import oslo_messaging
+    try:
+        with extras.required_by("notifications", "notifications"):
+            import oslo_messaging
 
-    from glance_repl_mw.notifications import Notifications
-
+            from glance_repl_mw.notifications import Notifications
+    except exceptions.ConfigError as error:
+        LOG.error("No events are sent: %s", error.hint)
+        return None
     try:
         return Notifications(conf)
     except (oslo_messaging.InvalidTransportURL, ValueError):
@@ -246,7 +251,8 @@ def _database(connection: str) -> enginefacade._TransactionContextManager:
 def _nodes(coordination_url: str, name: str) -> Nodes:
     if not coordination_url:
         return Nodes(name)
-    from glance_repl_mw import coordination
+    with extras.required_by("coordination_url", "redis", "etcd"):
+        from glance_repl_mw import coordination
 
     coordination.check_url(coordination_url)
     return coordination.CoordinatedNodes(coordination_url, name)
@@ -263,7 +269,7 @@ def _own_lock(conf: cfg.ConfigOpts, directory: pathlib.Path) -> Callable[[], boo
         return lambda: lock is not None
     os.set_inheritable(conf.embedded_lock, False)
     os.pwrite(conf.embedded_lock, f"{os.getpid()} {launcher.fingerprint(conf)}".encode(), 0)
-    presence = launcher.open_lock(directory, launcher.API_LOCK)
+    presence = launcher.open_lock(directory, API_LOCK)
     return lambda: _has_api_process(presence.fileno())
 
 

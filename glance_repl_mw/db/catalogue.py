@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The replicas of all images, page by page, and how many there are."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """What is known of missing images and of this Glance, and how many images are being deleted."""
 
 from __future__ import annotations
@@ -231,7 +232,8 @@ class DeletionRecords:
                 return value
             if not unless_known:
                 row.value = value
-            return row.value
+            known: str = row.value
+            return known
 
     @retried
     def forget_fact(self, name: str) -> None:

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """What users demand of replicas through REST: that they be read, made now, or deleted."""
 
 from __future__ import annotations
@@ -147,4 +148,4 @@ def _close(session: orm.Session, replica: Replica) -> bool:
         .values(**changes(status, values), version=replica.version + 1)
     )
     result: Any = session.execute(statement)
-    return result.rowcount == 1
+    return bool(result.rowcount == 1)

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Targets that have replicas but are no longer in the configuration."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Where an image lies at the site of this node, for those who read it here."""
 
 from __future__ import annotations
@@ -41,4 +42,5 @@ class NearbyReplicas(Asked):
             sa.not_(has_failed),
         )
         with self._database.reader.using(Context()) as session:
-            return session.scalars(statement).first()
+            url: str | None = session.scalars(statement).first()
+            return url

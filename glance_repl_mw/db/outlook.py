@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """What the rows have in store for a writer: one look serves all of its threads."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """What goes on at all targets, read again and again by an operator who watches."""
 
 from __future__ import annotations

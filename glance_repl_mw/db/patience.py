@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Calls to a database that may not answer, made for callers who cannot wait for long."""
 
 from __future__ import annotations
@@ -67,4 +68,5 @@ class Patience:
 
     def _silent(self) -> Exception:
         why = f"it has not answered within {self._seconds:.0f} seconds"
-        return db_exception.DBConnectionError(TimeoutError(why))
+        silence: Exception = db_exception.DBConnectionError(TimeoutError(why))
+        return silence

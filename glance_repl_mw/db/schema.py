@@ -1,8 +1,10 @@
+# SPDX-License-Identifier: Apache-2.0
 """Opening and migrating the database."""
 
 from __future__ import annotations
 
 import contextlib
+import enum
 import pathlib
 
 import sqlalchemy as sa
@@ -17,6 +19,15 @@ from glance_repl_mw.urls import NOT_A_URL
 _BACKENDS = ("sqlite", "mysql", "postgresql")
 # As many as oslo.db allows a service: each thread that writes to a target may want one.
 _MOST_CONNECTIONS = {"max_pool_size": 5, "max_overflow": 50}
+
+
+class SchemaState(enum.Enum):
+    """How the schema of a database stands to this release."""
+
+    MISSING = "missing"
+    BEHIND = "behind"
+    CURRENT = "current"
+    NEWER = "newer"
 
 
 def open_database(connection: str) -> enginefacade._TransactionContextManager:
@@ -109,10 +120,23 @@ def prepare(database: enginefacade._TransactionContextManager) -> None:
 
 def is_current(database: enginefacade._TransactionContextManager) -> bool:
     """Whether the schema is at the newest revision."""
+    return state_of(database) is SchemaState.CURRENT
+
+
+def state_of(database: enginefacade._TransactionContextManager) -> SchemaState:
+    """How the schema stands to this release; changes nothing, and blocks while it asks.
+
+    :raises sqlalchemy.exc.SQLAlchemyError: the database cannot be reached
+    """
     with database.writer.get_engine().connect() as connection:
         now = migration.MigrationContext.configure(connection).get_current_revision()
-        newest = script.ScriptDirectory.from_config(_config(connection)).get_current_head()
-    return now == newest
+        scripts = script.ScriptDirectory.from_config(_config(connection))
+        if now is None:
+            return SchemaState.MISSING
+        if now == scripts.get_current_head():
+            return SchemaState.CURRENT
+        known = {each.revision for each in scripts.walk_revisions()}
+    return SchemaState.BEHIND if now in known else SchemaState.NEWER
 
 
 def _config(connection: sa.Connection) -> config.Config:

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """How the stores reach the database: transactions that are tried again where that helps."""
 
 from __future__ import annotations
@@ -90,7 +91,9 @@ def briefly_retried(
     again = _retried(call, _BRIEF_RETRIES)
 
     @functools.wraps(call)
-    def in_time(store: _Asked, *args: _Parameters.args, **kwargs: _Parameters.kwargs) -> _Result:
+    def in_time(
+        store: _Asked, /, *args: _Parameters.args, **kwargs: _Parameters.kwargs
+    ) -> _Result:
         return store.patience.call(functools.partial(again, store, *args, **kwargs))
 
     return in_time
@@ -108,7 +111,7 @@ def _retried(call: Callable[_Parameters, _Result], retries: int) -> Callable[_Pa
     @functools.wraps(call)
     def translated(*args: _Parameters.args, **kwargs: _Parameters.kwargs) -> _Result:
         try:
-            return wrapped(*args, **kwargs)
+            result: _Result = wrapped(*args, **kwargs)
         except Exception as error:
             interruption = _interruption(error)
             if interruption is not None:
@@ -116,6 +119,7 @@ def _retried(call: Callable[_Parameters, _Result], retries: int) -> Callable[_Pa
             if isinstance(error, sa.exc.SQLAlchemyError):
                 raise db_exception.DBError(error) from error
             raise
+        return result
 
     return translated
 

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Which targets are up: the writers say so, and REST asks."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The state of the replicas, as the writer and those who ask for it use it."""
 
 from __future__ import annotations
@@ -117,7 +118,7 @@ class ReplicaStore:
             before = [replica_of(row) for row in session.scalars(rows)] if is_observed else []
             values = changes(status, values)
             statement = sa.update(ReplicaRow).where(*conditions).values(**values, **counted)
-            changed = session.execute(statement).rowcount
+            changed: int = session.execute(statement).rowcount
         self._tell(before, values)
         return changed
 
@@ -204,7 +205,7 @@ class ReplicaStore:
                     ReplicaRow.updated_at < before,
                 )
             )
-            return result.rowcount
+            return int(result.rowcount)
 
     @retried
     def restore_tables(self) -> None:

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The state of the replicas, as the reconciler reads and changes it: in pages, row by row."""
 
 from __future__ import annotations
@@ -276,7 +277,8 @@ class ReplicaSurvey:
             .values(**values)
         )
         with self._database.writer.using(Context()) as session:
-            return session.execute(statement).rowcount == 1
+            count: int = session.execute(statement).rowcount
+            return count == 1
 
     def _mine(self) -> Collection[sa.ColumnElement[bool]]:
         share = self._share()

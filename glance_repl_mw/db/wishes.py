@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """What operators ask for targets: the command that takes it and the writer meet here."""
 
 from __future__ import annotations

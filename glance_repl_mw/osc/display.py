@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """How far replicas are, while a command waits: bars on a terminal, else plain lines."""
 
 from __future__ import annotations
@@ -77,6 +78,6 @@ class _Bars:
 def _words(replica: dict[str, Any]) -> str:
     status, error, at = (replica[name] for name in ("status", "error", "next_attempt_at"))
     if status != "error":
-        return status
+        return str(status)
     again = f"next attempt at {at}" if at else "not tried again"
     return f"error: {error}; {again}" if error else f"error; {again}"

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """``openstack image replica list | show | sync | delete``."""
 
 from __future__ import annotations
@@ -82,7 +83,7 @@ class _Waiting:
 
     def run(self, parsed_args: argparse.Namespace) -> int:
         self.problems = []
-        status = super().run(parsed_args)  # type: ignore[misc]
+        status: int = super().run(parsed_args)  # type: ignore[misc]
         if self.problems:
             raise exceptions.CommandError("\n".join(self.problems))
         return status

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The REST resources of replicas, as the commands of openstackclient use them."""
 
 from __future__ import annotations
@@ -51,7 +52,8 @@ class ReplicaService:
 
     def image_id(self, name_or_id: str) -> str:
         """The id of an image that is named as for ``openstack image show``."""
-        return self._image_client.find_image(name_or_id, ignore_missing=False).id
+        image_id: str = self._image_client.find_image(name_or_id, ignore_missing=False).id
+        return image_id
 
     def replicas(self, image_id: str) -> list[dict[str, Any]]:
         """The replicas of an image at all targets."""

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """``openstack image replica target list``."""
 
 from __future__ import annotations

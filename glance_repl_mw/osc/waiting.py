@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Waits until replicas are active, several at once, and tells what comes of each."""
 
 from __future__ import annotations

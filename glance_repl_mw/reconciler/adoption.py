@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Takes up replicas that are locations, but of which the rows do not tell.
 
 So it is after a database was lost, refused writes, or was brought back from an older copy, and

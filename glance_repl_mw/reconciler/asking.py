@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Asks targets from a thread that has other work, which a target that hangs must not hold up."""
 
 from __future__ import annotations

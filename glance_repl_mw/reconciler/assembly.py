@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Puts together what deletions need, for the writer and for commands alike."""
 
 from __future__ import annotations

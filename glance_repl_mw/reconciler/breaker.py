@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The circuit breaker of deletions: how many images may go in an hour that nobody saw deleted."""
 
 from __future__ import annotations
@@ -74,7 +75,8 @@ class CircuitBreaker:
         absolute, percent = options.missing_images_per_hour, options.missing_images_percent
         if not absolute or not percent:
             return 0
-        return min(absolute, max(_FEW, self._replicated * percent // 100))
+        most: int = min(absolute, max(_FEW, self._replicated * percent // 100))
+        return most
 
     def _counts_since(self, state: BreakerState) -> datetime.datetime:
         begin = timeutils.utcnow() - _WINDOW

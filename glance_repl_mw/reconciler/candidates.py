@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Which reads may begin, and at which place each of them."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Proves that an image can be read without one of its objects, before that object goes for good.
 
 That a target is up, or that a location is in the image's record, is no proof: the primary store

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Decides on every delete of an object: writer, reconciler and commands ask here first.
 
 Before an object goes, the image's record is read from the Glance that is known, and the evidence

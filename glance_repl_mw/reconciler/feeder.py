@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Finds replicas that wait for bytes which the spool does not hold, and has them fetched."""
 
 from __future__ import annotations

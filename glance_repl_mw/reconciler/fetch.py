@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Reads an image that Glance has into the spool.
 
 From there the writer makes replicas of it as of any upload, and proves the bytes once more.

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Images that Glance does not have any more: their replicas go, once that is a fact."""
 
 from __future__ import annotations

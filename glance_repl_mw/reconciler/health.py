@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Whether a target is up, as far as those who use it have seen."""
 
 from __future__ import annotations

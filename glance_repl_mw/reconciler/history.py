@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """What the sources of images did lately: which of them to ask last, and whom to let wait."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Whether the Glance that answers is the one of this deployment, and what it shows us.
 
 An answer that an image is not there says little: the service user may have lost its role, or the

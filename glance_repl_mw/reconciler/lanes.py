@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Places for reads, so that a slow one holds none that others need."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Empties targets that an operator drains or removes; reports those that were forgotten."""
 
 from __future__ import annotations
@@ -185,7 +186,7 @@ class Leaving(WokenTask):
 def _pause(attempts: int) -> datetime.timedelta:
     """How long a replica stays that could not leave so many times."""
     doublings = min(max(attempts, 1) - 1, 10)
-    return min(_LOOK_AGAIN * 2**doublings, _LOOK_AGAIN_AT_LAST)
+    return min(_LOOK_AGAIN * (1 << doublings), _LOOK_AGAIN_AT_LAST)
 
 
 def _has_changed_within(time: datetime.timedelta, replica: Replica) -> bool:

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Compares one image with its rows, and closes the difference."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Looks soon at images to which something was done: deletes, imports, changes of locations."""
 
 from __future__ import annotations

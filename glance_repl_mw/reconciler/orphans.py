@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Objects at a target that no image accounts for.
 
 Objects of ours are named IMAGE.TARGET.UPLOAD.ATTEMPT, while they are written perhaps with a
@@ -121,7 +122,7 @@ class OrphanSweep(Task):
         super().__init__(tools)
         self.name = f"search for orphans at target {target}"
         self._target = tools.targets[target]
-        self._interval = tools.conf.replication.orphan_interval_seconds
+        self._interval: float = tools.conf.replication.orphan_interval_seconds
         # One node looks at each target, whichever has the images that this begins like.
         self._key = f"{zlib.crc32(target.encode()):08x}"
         self._suspects: set[str] = set()

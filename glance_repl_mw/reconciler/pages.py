@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Goes through all images of Glance without holding more than a page of them."""
 
 from __future__ import annotations

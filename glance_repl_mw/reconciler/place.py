@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Where the objects of a target are, as the database remembers it.
 
 A target whose URL leads elsewhere, or whose disk is not mounted, lacks everything; it must not be

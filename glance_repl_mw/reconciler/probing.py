@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Asks a target from time to time whether it can be written and read."""
 
 from __future__ import annotations
@@ -49,7 +50,7 @@ class Probing(Task):
                 self._suspect(replica, error)
         except exceptions.TargetError as error:
             health.failed(error)
-        interval = self.tools.conf.replication.probe_interval_seconds
+        interval: float = self.tools.conf.replication.probe_interval_seconds
         return interval * random.uniform(1 - _JITTER, 1 + _JITTER)
 
     def _next_replica(self) -> Replica | None:

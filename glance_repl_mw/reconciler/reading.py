@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Whether the bytes of an image come fast enough while they are read."""
 
 from __future__ import annotations

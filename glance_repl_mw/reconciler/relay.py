@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Copies an image that is too large for the spool straight from a source to a target.
 
 Each target costs one read of the image, and a broken transfer begins again.

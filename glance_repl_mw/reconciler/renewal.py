@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Keeps the signatures of locations good."""
 
 from __future__ import annotations

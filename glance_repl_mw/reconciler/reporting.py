@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Tells the other processes, by way of the database, which targets are up."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Whether the spool has room for a fetch, with those reckoned in that are under way."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Looks, all the time and slowly, whether the replicas at a target are still good."""
 
 from __future__ import annotations
@@ -39,7 +40,7 @@ class _TargetTask(Task):
     def __init__(self, tools: Tools, target: str) -> None:
         super().__init__(tools)
         self._target = target
-        self._interval = tools.conf.replication.scrub_interval_seconds
+        self._interval: float = tools.conf.replication.scrub_interval_seconds
         self._verifier = Verifier(tools)
         self._put_off: dict[int, float] = {}
 

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """All tasks of the reconciler."""
 
 from __future__ import annotations

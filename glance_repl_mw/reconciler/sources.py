@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Where the bytes of an image come from: the spool, else a healthy replica, else Glance."""
 
 from __future__ import annotations

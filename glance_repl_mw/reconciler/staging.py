@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Staged bytes in the spool: used if the import has made an image of just these bytes."""
 
 from __future__ import annotations

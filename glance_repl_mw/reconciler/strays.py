@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Locations of ours that no row knows, at targets where they have no place."""
 
 from __future__ import annotations

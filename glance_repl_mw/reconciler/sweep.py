@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Compares all images of Glance with all replicas, a page at a time."""
 
 from __future__ import annotations
@@ -42,7 +43,7 @@ class Sweep(Task):
         staging.end()
         self.tools.guard.glance.learn(choice)
         self._look_at_missing()
-        interval = min(
+        interval: float = min(
             self.tools.conf.replication.reconcile_interval_seconds,
             *(target.renewal_seconds for target in self.tools.targets.values()),
         )

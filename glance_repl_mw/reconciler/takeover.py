@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Takes over what nodes had in hand whose writers are not alive any more."""
 
 from __future__ import annotations
@@ -39,7 +40,7 @@ class TakeOver(Task):
         rows = self.tools.survey.left_behind(alive, before, _AT_ONCE)
         if not rows:
             interval = _ALONE_INTERVAL_SECONDS if self.tools.nodes.is_alone else _INTERVAL_SECONDS
-            return min(interval, patience)
+            return float(min(interval, patience))
         image_ids = list({row.image_id for row in rows})
         found, _ = gone.find(self.tools, image_ids)
         for row in rows:

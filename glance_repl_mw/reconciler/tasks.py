@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Runs the reconciler's tasks, each in a thread of its own."""
 
 from __future__ import annotations

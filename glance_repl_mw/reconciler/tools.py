@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """What the reconciler's tasks work with."""
 
 from __future__ import annotations
@@ -165,7 +166,7 @@ class Tools:
         """How long to wait after so many failures in a row."""
         options = self.conf.replication
         pause = options.retry_initial_seconds * 2 ** min(failures - 1, 30)
-        return min(options.retry_max_seconds, pause)
+        return float(min(options.retry_max_seconds, pause))
 
     def usable_targets(self) -> list[str]:
         """Targets that are up and that no operator drains or removes."""

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Whether a replica still has the bytes of its image, and what happens where it has not."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Takes the locations of a target that is down out of Glance, and brings them back proven anew.
 
 Glance reads without a timeout: a location that hangs would hang its readers.
@@ -50,7 +51,7 @@ class Withdrawal(Task):
         self.name = f"withdrawal and return of target {target}"
         self._target = target
         self._health = tools.health[target]
-        self._patience = tools.targets[target].conf.withdraw_after_seconds
+        self._patience: float = tools.targets[target].conf.withdraw_after_seconds
         if self._patience is None:
             self._patience = tools.conf.replication.withdraw_after_seconds
         self._put_off: dict[int, float] = {}

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The argument why an object may be deleted: every delete of an object is decided here.
 
 What is a location is never deleted, and the last readable copy never goes. That an image is gone

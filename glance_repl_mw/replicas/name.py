@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The names of objects at targets: ``IMAGE.TARGET.UPLOAD.ATTEMPT``.
 
 Every attempt has a name that no other attempt had, also not one whose row was lost. Names of

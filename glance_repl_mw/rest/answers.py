@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Answers of the REST interface, and the way out with one from anywhere."""
 
 from __future__ import annotations

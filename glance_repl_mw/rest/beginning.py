@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Reads from a database in which the first writer has not made the tables yet."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Reads what is asked for in a request's address, and refuses what makes no sense."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The replicas of one image: read, made now, deleted."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Who may do what, by the rules of oslo.policy."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The targets, and whether they are up."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Which image a caller sees: Glance says so, in the same process, with the caller's context."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Requests that wait for a replica to change: few at once, and one look for all of them."""
 
 from __future__ import annotations

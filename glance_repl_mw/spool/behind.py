@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Writes to the spool beside the thread that brings the bytes, which has other work to do."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Wakes the writer when something has come into the spool: a named pipe in the directory."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The spool directory: one data file and one sidecar per upload attempt.
 
 ``UPLOAD.data`` is appended by one API process, which holds an exclusive ``flock`` on it, and

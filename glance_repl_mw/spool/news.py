@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Whether files have come into the spool or gone, at the cost of one system call."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The reading end: follows a data file while it grows, up to what the gate lets through."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """What the spool knows of an upload."""
 
 from __future__ import annotations

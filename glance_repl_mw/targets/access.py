@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """How an HTTP server is reached, and who we are there."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The interface of a target driver.
 
 A driver moves bytes and translates errors. Hashing, retries, deadlines, proof and state live in

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Reads the bodies of answers: never more than is asked for, never decoded, in a bounded time."""
 
 from __future__ import annotations

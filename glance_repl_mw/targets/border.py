@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The border of a driver: whatever goes wrong behind it leaves as an error of ours.
 
 A driver that derives from ``Bordered`` besides ``Target`` need not think of the errors that its

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Bounds of what is read from elsewhere: how much, and how slowly it may come.
 
 Used by the drivers for what servers answer, and by the core for whatever a source sends.

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """A target whose collection is known to be its own.
 
 Each collection has a marker object that names its target and the deployment, written when the

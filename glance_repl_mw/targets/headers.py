@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """What a server's headers say, read without trust: whatever is odd counts as not said."""
 
 from __future__ import annotations

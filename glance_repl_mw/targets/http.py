@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Replicas on an HTTP server that takes PUT and DELETE, with or without WebDAV.
 
 A body that breaks off leaves nothing on most servers, but the partial object on some. Where the

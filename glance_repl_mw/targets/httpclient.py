@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Requests to one HTTP server: connections, credentials, and errors in the project's own words."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The options of an HTTP target, and what is wrong with them."""
 
 from __future__ import annotations

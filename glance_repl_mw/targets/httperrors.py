@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The errors of the HTTP server of a target, and what operators are told of its settings."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Finds out with a small object what an HTTP server can do."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Reads the names of a collection's plain members while the listing comes, whatever its size.
 
 Each reader holds one member at a time. What cannot be the name of an object of ours is left out:

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """From ``enabled_targets`` to driver objects."""
 
 from __future__ import annotations
@@ -128,11 +129,12 @@ def _load(conf: cfg.ConfigOpts, name: str, driver: str) -> Target:
     values.require_right_values(conf, group, options)
     try:
         _check_rule(conf[group].replicate_if)
-        return driver_class(name, conf[group])
+        target: Target = driver_class(name, conf[group])
     except ValueError as error:
         raise exceptions.ConfigError(
             target=name, operation="read configuration", hint=f"[{group}] {error}"
         ) from error
+    return target
 
 
 def _check_rule(text: str) -> None:

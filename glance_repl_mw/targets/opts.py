@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The options that every target has, whatever its driver."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Sends a body that still grows over HTTP, and breaks it off so that the server can tell.
 
 ``FreshAdapter`` gives every request a connection of its own: a body that cannot be sent twice
@@ -302,7 +303,7 @@ def _polled(sock: socket.socket, events: int, seconds: float) -> int:
 def _queued_bytes(sock: socket.socket) -> int:
     """Bytes that the kernel holds and the server has not acknowledged."""
     packed = fcntl.ioctl(sock.fileno(), termios.TIOCOUTQ, b"\0" * 4)
-    return struct.unpack("i", packed)[0]
+    return int(struct.unpack("i", packed)[0])
 
 
 def _stalled(seconds: float) -> TimeoutError:

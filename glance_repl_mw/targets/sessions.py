@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Sessions of requests that follow nothing, keep no cookie and take nothing from elsewhere."""
 
 from __future__ import annotations

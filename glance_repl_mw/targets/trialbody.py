@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """A body of some size that is made while it is sent, to try a server with."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """One collection of an HTTP server: the requests that are not the upload of an image.
 
 Only PUT, HEAD, GET and DELETE are expected of every server; the rest is tried.

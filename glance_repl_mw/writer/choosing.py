@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Which targets an upload goes to, where that depends on the image that Glance knows."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Lets small uploads that come go before those that have come, where processors are scarce."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Who works for the jobs: the threads, the tools they use, and the way back to the main loop."""
 
 from __future__ import annotations
@@ -158,7 +159,7 @@ class Crew:
         if isinstance(error, exceptions.TargetUnavailable):
             pause = max(pause, error.retry_after_seconds)
         pause = min(longest, pause)
-        return pause * (1 + _JITTER * random.random())
+        return float(pause) * (1 + _JITTER * random.random())
 
     def next_attempt(self, failures: int, error: BaseException | None = None) -> datetime.datetime:
         """When to try again, as ``next_attempt_at`` has it."""

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """How a job ends, and what becomes of the rows that it leaves."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Hashes each spooled upload once while it grows, whatever the number of targets."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Finds uploads in the spool and takes them in hand."""
 
 from __future__ import annotations

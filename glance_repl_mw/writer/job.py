@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """One upload in hand: from the first spooled byte to the last location."""
 
 from __future__ import annotations

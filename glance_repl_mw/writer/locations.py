@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Looks after locations whose upload is no longer in hand.
 
 Glance can lose a location when another request changes the image at the same moment, also one

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """That the spooled bytes of one upload are the bytes that Glance has."""
 
 from __future__ import annotations

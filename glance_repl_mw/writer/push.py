@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The way of one upload to one target."""
 
 from __future__ import annotations

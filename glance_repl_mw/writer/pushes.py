@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The ways of one upload to all of its targets."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Settles the uploads of processes that died before they recorded Glance's answer."""
 
 from __future__ import annotations

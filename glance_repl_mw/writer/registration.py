@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The way of an upload's proven replicas into the image's locations."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Makes room in a spool that becomes full."""
 
 from __future__ import annotations

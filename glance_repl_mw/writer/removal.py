@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Deletes the objects of replicas that are ``deleting``, where that is safe."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The writer's main loop: keeps the jobs of all uploads in hand going.
 
 The loop owns all state. Whatever blocks runs in the crew's pools and comes back as an event.

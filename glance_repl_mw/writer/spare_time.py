@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Threads that have only processor time for which Glance has no use."""
 
 from __future__ import annotations

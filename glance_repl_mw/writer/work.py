@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """What the pool for Glance does: each function blocks, and says by its error what went wrong."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Faults in which a party that is trusted gives wrong answers, or none that can be built on.
 
 Each is healed when its context is left, as an operator would heal it.

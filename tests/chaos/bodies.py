@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """What users of the campaign upload, and how."""
 
 import time

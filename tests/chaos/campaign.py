@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """A crash campaign: users work all the time while parts of the deployment are killed or cut off.
 
 ::

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The deployment that the campaign runs against: a `Cloud` that notices and heals things soon."""
 
 from collections.abc import Iterator, Sequence

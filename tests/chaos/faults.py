@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """What the campaign does to a deployment: faults, and what an operator may do meanwhile.
 
 Each is healed when its context is left.

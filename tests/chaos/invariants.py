@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Says whether a deployment is as it shall be, seen from outside only.
 
 ::

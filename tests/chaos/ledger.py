@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """What the users of the campaign were promised by Glance, to be compared with what it holds."""
 
 import dataclasses

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Users who upload, import, change, read and delete images all the time."""
 
 import collections

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """What can be seen of a deployment from outside: Glance's API, the targets, spool and rows.
 
 Nothing here imports the system that is looked at.

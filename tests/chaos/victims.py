@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """What the faults of the campaign strike, and what an operator does to it."""
 
 import dataclasses

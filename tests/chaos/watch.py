@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Watches from outside, while the faults strike, for what no later rest could make good."""
 
 import re

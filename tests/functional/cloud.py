@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """A whole deployment: Keystone, Glance with the filter, and the targets that it replicates to.
 
 ::

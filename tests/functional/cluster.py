@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """A cloud with several API nodes: one database, one store, and a spool and a writer for each."""
 
 import os

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The servers and directories that functional tests share."""
 
 import os

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """An upload of which the test sends each part when it likes, and from which it can walk away."""
 
 import select

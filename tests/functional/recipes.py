@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Deployments after the recipes of doc/source/admin/security.rst, and the tables there."""
 
 import re

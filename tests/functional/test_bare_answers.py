@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Odd requests have the answer and the effect that they have without the filter."""
 
 import json

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Ids in capitals: MariaDB finds an image whatever capitals one asks with, SQLite only its own."""
 
 import uuid

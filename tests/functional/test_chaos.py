@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The crash campaign in its short form, and the program that judges it."""
 
 import json

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Images go to the targets whose options want them, and to no others."""
 
 import json

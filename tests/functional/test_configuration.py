@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """A configuration that cannot work stops the start, with one line that says what is wrong."""
 
 from configparser import ConfigParser

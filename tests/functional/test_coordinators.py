@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Nodes at real coordinators, of which several kinds are in use."""
 
 import subprocess

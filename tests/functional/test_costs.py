@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """What an upload costs, counted: nothing here depends on how busy the machine is.
 
 Each limit has the measured value beside it. Who goes beyond one has made uploads or the writer

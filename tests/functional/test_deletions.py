@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Good replicas outlive wrong words: lost roles, another Glance, old rows, twin collections.
 
 The tests of lost roles, of another Glance and of rows older than the locations were seen to fail

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """tools/demo shows what it promises, and leaves nothing behind."""
 
 import re

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The embedded writer under uWSGI needs no request to start."""
 
 import pytest

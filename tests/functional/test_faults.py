@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """A target that is down, hangs, crawls or fails slows nobody, and catches up by itself."""
 
 import datetime

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Glance or Keystone fails while a replica becomes a location, or the image changes meanwhile."""
 
 import pytest

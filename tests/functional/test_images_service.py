@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Glance's API as the service user calls it, against a real Glance."""
 
 import uuid

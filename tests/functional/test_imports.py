@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Images that come through Glance's import, by each of its methods and with its plugins on."""
 
 import gzip

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The service user at a real Keystone: plugins, TLS, endpoints from the catalogue."""
 
 import pytest

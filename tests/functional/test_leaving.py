@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Targets that join, are drained, removed, restored, or are taken out of the configuration."""
 
 import json

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """A target with a limit gets no more than that, as long as it takes, and slows no other."""
 
 import bisect

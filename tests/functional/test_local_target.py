@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Two sites: who downloads a whole image at the second one fills the target there."""
 
 import signal

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Several clients change the locations of one image at the same moment, and nobody loses one."""
 
 from collections import Counter

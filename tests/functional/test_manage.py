@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The command glance-repl-manage on a real deployment: healthy, or broken in one point."""
 
 import json

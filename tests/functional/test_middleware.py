@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Glance's other middleware in the same pipeline: image cache, gzip, CORS and osprofiler."""
 
 import json

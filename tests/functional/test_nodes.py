@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Several nodes share a database and a coordinator, and the work."""
 
 from collections import Counter

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """What requests that change an image leave in the spool, before a writer looks at it."""
 
 import subprocess

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """What users run, with a real Keystone and Glance: the `openstack` command, and a script."""
 
 import json

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """A target whose name is gone from the DNS, and one whose disk is full."""
 
 import pytest

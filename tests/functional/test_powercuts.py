@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Power cuts in their short form, and the disk that they need."""
 
 import os

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The whole machine dies or is shut down, with everything on it, and comes back."""
 
 import contextlib

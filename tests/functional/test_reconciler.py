@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Whatever becomes of an image or of a replica, the others follow."""
 
 import sqlite3

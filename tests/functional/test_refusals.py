@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """An upload that Glance refuses, or that breaks off, is answered as ever and leaves nothing."""
 
 import random

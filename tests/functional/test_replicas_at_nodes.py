@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Replicas that are asked for, deleted and filled at two nodes of one database and one site."""
 
 import re

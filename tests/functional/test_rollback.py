@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Without the filter a plain Glance remains, and when it is put back, work goes on."""
 
 import pytest

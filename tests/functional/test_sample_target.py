@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The plain nginx target of the documents, with just the file that they show."""
 
 import pytest

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """No credential is ever seen: not in a log, row, location, sidecar, answer or exception."""
 
 import base64

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Who may do what after the recipes of doc/source/admin/security.rst: its tables are true."""
 
 import pytest

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Every way to serve Glance: bodies reach the filter, and restarts lose nothing."""
 
 import contextlib

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """A Glance that shows fewer images at once than it is asked for."""
 
 import json

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Replicas that only Glance can read: its locations are signed, and stay so."""
 
 import datetime

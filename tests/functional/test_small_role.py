@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The check with the smallest role, at targets that are open and that want signatures."""
 
 import pytest

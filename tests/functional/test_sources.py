@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Who is read for a repair and is wrong or slow holds up no other image."""
 
 import pytest

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """A spool that cannot take an upload costs the image its tee, never its upload."""
 
 import contextlib

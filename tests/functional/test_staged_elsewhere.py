@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Nodes with a coordinator and staging areas of their own: no request waits for its own lock."""
 
 import threading

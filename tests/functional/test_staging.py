@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """What staged uploads leave in the spool, before a writer looks at it."""
 
 import pytest

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The spool, the database or the clock fails: each fault alone, and what comes of it."""
 
 import contextlib

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """A target that says no, lies, or cannot be trusted: each fault alone, and what comes of it."""
 
 import datetime

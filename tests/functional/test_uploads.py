@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """An upload to a real Glance ends with its bits at every target and its locations naming them."""
 
 import hashlib

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Replicas that go bad at a target, and objects that nobody accounts for."""
 
 import json

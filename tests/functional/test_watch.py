@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """``glance-repl-manage status --watch`` while an upload runs."""
 
 import signal

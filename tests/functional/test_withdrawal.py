@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """A target that is down loses its locations before it harms readers, and gets them back proven."""
 
 import json

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """What is most urgent comes first: asked-for replicas, then repairs, then the backfill."""
 
 import pytest

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Uploads whose answer waits until so many replicas are active."""
 
 from concurrent.futures import ThreadPoolExecutor

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The writer process: how many there are, how it dies, how it ends, what it finds at its start."""
 
 import dataclasses

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Glance behind Apache: proxied to uWSGI with mod_proxy_uwsgi, or inside it with mod_wsgi."""
 
 import os

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """An upload as a target driver sees it: a real file that grows, and readers that follow it."""
 
 import os

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """A certificate authority for tests: server certificates for 127.0.0.1, client certificates."""
 
 import datetime

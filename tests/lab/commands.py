@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Runs commands of the project, each in a process of its own that need not import them first.
 
 To import what a command needs takes seconds of a processor, more than most commands do

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Real servers that tooz coordinates nodes with."""
 
 from tests.lab.process import HOST, Server, free_port

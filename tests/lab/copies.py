@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Copies of a database, kept in memory, that can be brought back."""
 
 import collections

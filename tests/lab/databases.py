@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Database servers: MariaDB and PostgreSQL."""
 
 import contextlib

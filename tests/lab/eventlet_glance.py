@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Glance under its own server, which releases before 33 still have."""
 
 import importlib.metadata

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """A faulty network or server: a TCP proxy in front of a real web server, switched by the test."""
 
 import asyncio

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """A MariaDB Galera cluster: every node takes writes, which the others must certify."""
 
 import os

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """A real Glance with file stores, an HTTP store for the replicas, and the filter if wanted."""
 
 import functools

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """A target that is hostile on demand: a server of raw HTTP in a thread, with objects in memory."""
 
 import contextlib

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """What tests upload: random bytes, of no format that Glance knows."""
 
 import os

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """A real Keystone: SQLite, Fernet tokens, users with passwords."""
 
 import sys

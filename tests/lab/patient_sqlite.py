@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Lets many threads of an OpenStack service share one SQLite file; imported by uWSGI's workers.
 
 Services read first and write later in one transaction. SQLite answers "database is locked" at

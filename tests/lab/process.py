@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Runs a real server in the foreground, in a directory of its own, and never leaves it behind."""
 
 import ctypes

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Disk images as users upload them, made by qemu-img."""
 
 from pathlib import Path

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """A server of any user: whatever it is asked for, it has, and gives a byte every other second."""
 
 import contextlib

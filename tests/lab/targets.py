@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Target drivers as the loader would make them."""
 
 from typing import Any

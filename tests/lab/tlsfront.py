@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """TLS in front of a server that has none."""
 
 from pathlib import Path

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """HTTP servers that take PUT: nginx, Apache, lighttpd and WsgiDAV."""
 
 import importlib.util

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Power cuts: a node loses, again and again, what it had not fsynced, and must come to rest.
 
 ::

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """What a disk holds after the power is cut, by what was written to it and what was fsynced.
 
 The strict model keeps no more than POSIX promises: bytes are there once their file was fsynced,

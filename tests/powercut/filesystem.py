@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """A file system in memory that loses what was not fsynced; and the switch that cuts its power.
 
 ::

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The file system of `tests.powercut.filesystem`, mounted, with its switch."""
 
 import ctypes.util

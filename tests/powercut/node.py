@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The processes of a node whose power is cut: an API process with users, and the writer.
 
 They are forked from a process that has imported everything, so that a node starts in no time.

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """An ``ImageService`` whose Glance or Keystone is a server that sends what the test says."""
 
 from oslo_config import cfg

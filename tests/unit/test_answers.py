@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Answers of Glance that are none never pass for an image, nor for "not there"."""
 
 import json

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Answers of Glance and Keystone end in time, whoever sends one byte after the other."""
 
 import json

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Which targets an image goes to, and why."""
 
 import pytest

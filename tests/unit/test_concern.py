@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """When an uploader gets Glance's answer, by the rows that the database tells of."""
 
 import threading

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Which hash proves the bytes of an image, for all that Glance may say."""
 
 import hashlib

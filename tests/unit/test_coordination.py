@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """What a node knows of the others, and the locks that it shares with them.
 
 Real coordinators are in tests/functional/test_nodes.py and test_coordinators.py.

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """What is wrong with the service user's options is said at once, with section and option."""
 
 import pytest

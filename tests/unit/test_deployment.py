@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The id of the deployment: where it is kept, and how a copy gets another one."""
 
 import types

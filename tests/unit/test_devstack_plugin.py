@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """What the devstack plugin does, with stubs for devstack's functions that record their calls."""
 
 import importlib.metadata

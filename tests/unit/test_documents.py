@@ -1,9 +1,10 @@
+# SPDX-License-Identifier: Apache-2.0
 """Every option, command and REST path is documented, and what the documents name is there."""
 
 import argparse
-import configparser
 import importlib
 import re
+import tomllib
 from pathlib import Path
 
 import pytest
@@ -26,6 +27,7 @@ TEXTS = PAGES | {
     for name in ("README.rst", "CONTRIBUTING.rst", "etc/glance-repl-mw/README")
 }
 OPTIONS = [*opts.OPTIONS, *(option for _, found in loader.list_opts() for option in found)]
+ENTRY_POINTS = tomllib.loads((TOP / "pyproject.toml").read_text())["project"]["entry-points"]
 OPENAPI = yaml.safe_load((SOURCE / "reference/openapi.yaml").read_text())
 LITERAL = re.compile(r"``(.+?)``", re.DOTALL)
 # Literals with a dot that are no module of the package.
@@ -43,13 +45,6 @@ NO_MODULES = {
 }
 # Their sentences had to be read twice.
 BANNED = ("whoever", "anew", "in vain", "what comes", "in hand")
-
-
-def setup_entries(group):
-    parser = configparser.ConfigParser()
-    parser.read(TOP / "setup.cfg")
-    lines = parser["entry_points"][group].strip().splitlines()
-    return dict(re.split(r"\s*=\s*", line, maxsplit=1) for line in lines)
 
 
 def sections(text):
@@ -79,7 +74,7 @@ def test_option_is_in_the_map_and_in_a_guide(name):
 
 def test_options_page_shows_every_namespace():
     shown = PAGES["configuration/options.rst"].partition(".. show-options::")[2].split()
-    assert shown == list(setup_entries("oslo.config.opts"))
+    assert shown == list(ENTRY_POINTS["oslo.config.opts"])
 
 
 def test_map_has_no_other_options():
@@ -139,7 +134,7 @@ def test_option_of_the_writer_is_documented():
     assert f"--{writer._COMMAND_LINE.name}" in documented(PAGES["cli/glance-repl-writer.rst"])
 
 
-@pytest.mark.parametrize(("name", "place"), setup_entries("openstack.image.v2").items())
+@pytest.mark.parametrize(("name", "place"), ENTRY_POINTS["openstack.image.v2"].items())
 def test_command_of_openstack_is_documented(name, place):
     section = sections(PAGES["user/openstackclient.rst"])[f"openstack {name.replace('_', ' ')}"]
     module, _, kind = place.partition(":")

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """What a download leaves in the spool, and that the client's bytes are its own whatever fails."""
 
 import dataclasses

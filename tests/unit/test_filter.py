@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """What the filter does to a request, an answer and the spool, with applications of our own."""
 
 import errno

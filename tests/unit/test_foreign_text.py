@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """What comes from elsewhere is one short line that can be shown."""
 
 import pytest

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """What operators read when Glance or Keystone does not answer: words, and no Python classes."""
 
 import re

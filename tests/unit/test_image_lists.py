@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Lists of images, from a Glance in memory that pages as the real one does, or lies."""
 
 import contextlib

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Glance's image cache, and the requests that it must not answer."""
 
 import threading

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Glance's API as the service user calls it, with a Glance in memory that others change too."""
 
 import contextlib

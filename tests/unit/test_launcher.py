@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """What makes the filter replace a writer that runs."""
 
 import importlib.metadata

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """One request at a time changes an image's record, over threads and processes."""
 
 import fcntl

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Glance's order of locations, and what a request prefers to it."""
 
 import threading

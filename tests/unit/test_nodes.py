@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """A node, its name, and what it looks after when it is alone."""
 
 import subprocess

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Which changes are told, and that telling never waits."""
 
 import dataclasses

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Threads that share a pace keep to its bytes per second, and nothing is lost on the way."""
 
 import random

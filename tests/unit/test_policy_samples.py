@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The samples of policies for Glance open and close what they say, and nothing else."""
 
 from pathlib import Path

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Whether a writer runs is seen by its lock, from other processes and without a trace."""
 
 import fcntl

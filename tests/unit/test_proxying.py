@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """A request that Glance sends on to another node holds no lock of the image meanwhile."""
 
 import pytest

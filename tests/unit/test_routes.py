@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """What the filter takes a request for, and what Glance's own router makes of it."""
 
 import io

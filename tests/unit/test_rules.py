@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Conditions on images: which texts are some, and for which images they hold."""
 
 import pytest

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The samples in etc/ are what the generators make of the options and rules that there are."""
 
 from pathlib import Path

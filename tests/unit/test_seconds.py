@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Numbers of seconds that would stop the writer, or let it spin, are no values of options."""
 
 import threading

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Signatures are those that nginx checks, and are renewed in time."""
 
 import datetime

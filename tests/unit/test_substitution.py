@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """What is told of a ``$`` in a value, and which values have one that counts."""
 
 import pytest

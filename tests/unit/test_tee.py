@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """What Glance reads reaches the sink, and nothing that the source does is changed."""
 
 import io

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """What is told of URLs, whose passwords end wherever a parser thinks."""
 
 import time

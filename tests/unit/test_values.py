@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Values with which nothing can be done are found before they are used, each with its option."""
 
 import pytest

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Runs the demo; started by tools/demo inside the environment that it has prepared."""
 
 import argparse

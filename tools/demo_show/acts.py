@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """What the demo does with the image: upload, look at the replicas, download from one of them."""
 
 import time

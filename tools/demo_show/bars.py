@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """How far the upload and its replicas are: live bars on a terminal, else a few plain lines."""
 
 import time

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The ordinary command `openstack`, run as a user would run it."""
 
 import json

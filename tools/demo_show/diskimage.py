@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The image that is uploaded: made on the spot, or a file of the user's."""
 
 import hashlib

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Leaves the demo running, and says what to try."""
 
 import shlex

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The servers of the demo: Keystone, three HTTP servers, and Glance with the filter."""
 
 import importlib.metadata

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Compares Glance's own functional tests with and without the filter; see tools/glance-tests."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """A pytest plugin for Glance's functional tests: puts the filter into the pipelines they write.
 
 The path of a configuration file with ``[replication]`` is in the environment; without it the

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Run by alembic: migrates over the connection that ``db.schema`` hands in."""
 
 from __future__ import annotations

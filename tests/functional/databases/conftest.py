@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Every test runs once on each server."""
 
 import pytest

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """What users of Glance meet while the replicas' database is away, or does not answer."""
 
 import contextlib

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """A whole cloud whose replicas' database is on a server."""
 
 from concurrent.futures import ThreadPoolExecutor

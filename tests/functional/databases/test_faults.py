@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """What goes wrong between the stores and a server: nothing is lost, and nothing is done twice."""
 
 import contextlib

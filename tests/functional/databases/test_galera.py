@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Rows in a Galera cluster whose nodes are all written to."""
 
 import collections

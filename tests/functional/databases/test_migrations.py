@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The schema on every database: from nothing, and from each release that there was."""
 
 import datetime

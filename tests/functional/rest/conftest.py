@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """One deployment for all tests of the REST interface."""
 
 import pytest

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Before a writer has made the tables, and with one thread for everybody."""
 
 import pytest

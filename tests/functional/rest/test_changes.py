@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """PUT and DELETE /v2/images/{image_id}/replicas/{target}: made now, deleted, made again."""
 
 import pytest

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Requests that no client of good will sends: a clear refusal, and never an internal error."""
 
 import http.client

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """GET /v2/replication/replicas: the replicas of all images, page by page."""
 
 import pytest

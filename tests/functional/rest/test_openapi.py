@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The running service keeps to doc/source/reference/openapi.yaml, whatever it is asked."""
 
 from pathlib import Path

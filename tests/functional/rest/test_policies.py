@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Who may do what to the replicas of which image: three users of two projects, and others."""
 
 import os

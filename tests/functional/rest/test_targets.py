@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """GET /v2/replication/targets: which there are, and whether they are up."""
 
 from tests.lab.process import wait_until

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """GET .../replicas/{target}?wait=SECONDS: answers when something has changed."""
 
 import statistics

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The kinds of places that every driver's contract is tested on."""
 
 import dataclasses

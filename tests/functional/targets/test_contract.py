@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """What every target driver does, shown on real servers."""
 
 import os

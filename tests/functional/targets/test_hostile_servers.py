@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """One hostile target beside two good ones: it harms nobody, and is told for what it is."""
 
 import re

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """What is particular to HTTP: credentials, TLS, missing collections, what check() finds."""
 
 from concurrent.futures import ThreadPoolExecutor

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """A wrong clock for one process: ahead by the seconds in the file that LAB_CLOCK names.
 
 Python imports this module at its start from a directory in PYTHONPATH, so that the process itself

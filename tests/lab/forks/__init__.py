@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Starts uWSGI in a process that has imported the application already.
 
 To import Glance takes seconds of a processor, most of what a start costs. So a fork server does it

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Imports modules and forks uWSGI, once for each order that comes by a socket.
 
 Usage: serve.py SOCKET MODULE...

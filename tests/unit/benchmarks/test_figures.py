@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Medians, quartiles and ratios, and what becomes of a goal."""
 
 import json

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Configurations for the tests of the checks."""
 
 from oslo_config import cfg

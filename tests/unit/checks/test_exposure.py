@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """What is open to users is found in Glance's configuration, policies and files."""
 
 import pytest

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Glance's own options; the filter of URLs must judge as Glance itself does."""
 
 import socket

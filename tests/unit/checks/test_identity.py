@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Whether the collections of the targets are their own, as the check reports it."""
 
 import types

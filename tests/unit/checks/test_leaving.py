@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Targets that leave, or have left without being emptied, as the check reports them."""
 
 import pytest

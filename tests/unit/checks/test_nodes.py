@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """What the check of the coordinator says, and does not say."""
 
 import pytest

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Options that nobody reads are found, with the name that was meant."""
 
 import pytest

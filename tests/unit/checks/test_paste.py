@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """What the paste configuration says, read without loading it."""
 
 import pytest

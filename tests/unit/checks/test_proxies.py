@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """A proxy of the environment between the service user and Glance is told."""
 
 import pytest

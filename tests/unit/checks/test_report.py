@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """How findings are put together, printed and counted; and what is never printed."""
 
 import io

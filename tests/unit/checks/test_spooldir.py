@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """What the check says about the spool directory."""
 
 import os

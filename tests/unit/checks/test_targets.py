@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """What is found wrong with the targets before any of them is asked."""
 
 import pytest

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """What is said where no writer does what is planned."""
 
 import fcntl

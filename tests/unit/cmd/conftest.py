@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """A node's configuration and database, and the command run in this process."""
 
 import fcntl

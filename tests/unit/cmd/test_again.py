@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """A reload ends the writer only where a new one could begin."""
 
 import logging

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """`backfill`: which images lack a replica at a target, and what is planned for them."""
 
 import dataclasses

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """`deletions release --this-glance`: the Glance that answers is the right one."""
 
 import datetime

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """`explain`: what becomes of one image at each target, and why."""
 
 import json

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Every command that relies on a writer says at once that none runs."""
 
 import json

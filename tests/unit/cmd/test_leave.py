@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """`target drain`, `remove` and `restore`: what they ask for, and how they wait for it."""
 
 import pytest

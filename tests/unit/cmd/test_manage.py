@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The command's own part: configuration, exit status and the shape of its output."""
 
 import datetime

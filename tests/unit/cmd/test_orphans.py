@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """`verify --orphans`: a target that cannot be listed keeps no other from being looked at."""
 
 import json

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """`sync`: one image is replicated before all others."""
 
 import threading

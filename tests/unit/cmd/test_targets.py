@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """`target list`: what it shows of targets that are configured, leave, or are only in rows."""
 
 import json

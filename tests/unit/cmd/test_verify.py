@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """`verify`: which replicas it takes, and when it gives up."""
 
 from collections import Counter

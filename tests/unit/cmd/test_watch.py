@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """``status --watch``: the block that is shown, how it is repeated and how it ends."""
 
 import itertools

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """What the writer makes of its configuration before it begins."""
 
 import logging

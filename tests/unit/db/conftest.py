@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The database of these tests; tests/functional/databases runs them on servers too."""
 
 import pytest

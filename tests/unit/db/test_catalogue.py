@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Pages of replicas on a database that the migrations made."""
 
 import datetime

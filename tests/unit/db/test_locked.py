@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """What the store does about a database that others hold."""
 
 import sqlite3

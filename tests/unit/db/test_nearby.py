@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Where an image lies at a target, for a node at which the target may have failed."""
 
 import datetime

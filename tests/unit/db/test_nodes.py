@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Rows that several nodes share: none has in hand what another one has."""
 
 import dataclasses

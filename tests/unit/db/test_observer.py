@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Who is told of changes of rows, and when."""
 
 import dataclasses

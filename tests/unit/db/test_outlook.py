@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The outlook is always true, and is read only when something may have changed."""
 
 import datetime

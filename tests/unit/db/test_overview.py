@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """What an operator watches, and that looking costs little."""
 
 import datetime

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Opening a database; an SQLite file and what is particular about it."""
 
 import contextlib
@@ -17,6 +18,19 @@ def test_directory_of_a_new_file_is_made(tmp_path):
 
 def test_empty_database_is_not_current(tmp_path):
     assert not schema.is_current(schema.open_database(f"sqlite:///{tmp_path}/new.sqlite"))
+
+
+def test_states_of_a_schema(tmp_path):
+    path = tmp_path / "state.sqlite"
+    database = schema.open_database(f"sqlite:///{path}")
+    assert schema.state_of(database) is schema.SchemaState.MISSING
+    schema.upgrade(database, "0001")
+    assert schema.state_of(database) is schema.SchemaState.BEHIND
+    schema.upgrade(database)
+    assert schema.state_of(database) is schema.SchemaState.CURRENT
+    with contextlib.closing(sqlite3.connect(path)) as connection, connection:
+        connection.execute("UPDATE alembic_version SET version_num = '9999'")
+    assert schema.state_of(database) is schema.SchemaState.NEWER
 
 
 @pytest.mark.parametrize(

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """A Ctrl-C in the middle of a transaction."""
 
 import pytest

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Rows of replicas, as the reconciler uses them, on a database that the migrations made."""
 
 import datetime

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """What operators ask for targets, and which targets were forgotten."""
 
 from glance_repl_mw.db.departed import departed

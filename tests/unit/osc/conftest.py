@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The image proxy of openstacksdk with a Glance in a thread of the test, that tells a story."""
 
 import json

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The commands of openstackclient against a service that tells a story."""
 
 import json

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """What a waiting command shows on a terminal."""
 
 import io

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Replicas at one target: real rows on SQLite, and a Glance and a target that live in memory."""
 
 import datetime

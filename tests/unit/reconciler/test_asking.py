@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Targets that are asked by a thread with other work."""
 
 import pytest

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Whether an image can be read without one of its objects."""
 
 import pytest

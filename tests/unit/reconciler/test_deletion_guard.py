@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """What the guard finds out of an image before one of its objects is deleted, and when that is."""
 
 import datetime

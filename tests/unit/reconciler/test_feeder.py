@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Which replicas are fetched, how many at once, and what stands back for uploads."""
 
 import collections

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Images that Glance does not have any more, or only seems not to have."""
 
 import datetime

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """When a target is taken for up and when for down."""
 
 import pytest

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Who has which place, and who has to leave it."""
 
 import pytest

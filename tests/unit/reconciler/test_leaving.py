@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Emptying of targets: real rows on SQLite, and a Glance that lives in memory."""
 
 import datetime

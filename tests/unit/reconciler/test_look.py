@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """One image compared with its rows."""
 
 import datetime

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Notes are looked at when they come, not when it is time again."""
 
 import dataclasses

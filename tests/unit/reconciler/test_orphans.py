@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Which objects are orphans, and when they are deleted."""
 
 import datetime

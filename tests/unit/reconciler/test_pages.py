@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Going through all images while some of them are deleted."""
 
 import pytest

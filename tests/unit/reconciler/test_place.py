@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """A target that is elsewhere, or whose disk is not mounted, is not taken for one that lost all."""
 
 import pytest

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Probes ask for one replica after the other and report what they find."""
 
 import pytest

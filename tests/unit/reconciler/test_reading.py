@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """How slow a source may be."""
 
 import pytest

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Images that are too large for the spool, copied straight to a target."""
 
 import dataclasses

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Locations whose signature is not what it should be are replaced, and no others."""
 
 import pytest

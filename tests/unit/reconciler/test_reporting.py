@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """A change of a target's health is told when it happens."""
 
 import datetime

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Room in the spool for fetches, and demands for it."""
 
 import pytest

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Which replicas are verified, in which order, and how soon."""
 
 import threading

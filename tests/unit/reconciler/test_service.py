@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Who is woken by what."""
 
 from glance_repl_mw import opts

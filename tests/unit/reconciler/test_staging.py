@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Staged bytes that nobody looks after, as the comparison of all images finds them."""
 
 import datetime

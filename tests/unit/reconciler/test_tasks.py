@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Tasks that are woken, and what an error does to their pauses."""
 
 import queue

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """What a verification finds, and what it does to a replica that is bad."""
 
 import dataclasses

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Locations of a target that is down go, and come back once each replica is proven."""
 
 import dataclasses

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The whole table of the argument why an object may be deleted."""
 
 import itertools

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Names of objects: built, parsed, and never used twice."""
 
 import pytest

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The bell brings the writer what comes into the spool, whoever rings it."""
 
 import threading

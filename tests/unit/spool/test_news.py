@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The spool tells once what has come, and again what comes."""
 
 import pytest

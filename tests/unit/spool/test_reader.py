@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Readers follow a file while it grows, and pass on no more than the gate allows."""
 
 import threading

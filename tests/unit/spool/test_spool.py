@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Appending, settling, recovery, quota: one process writes, others look."""
 
 import errno

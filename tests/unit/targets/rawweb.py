@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """A server that sends whatever the test says, byte by byte, to requests of HTTP."""
 
 import socket

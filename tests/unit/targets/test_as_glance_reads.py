@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Check, probe and read-back see what Glance's http store would see."""
 
 import functools

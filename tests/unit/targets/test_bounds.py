@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Too much and too slow are told from what is only large or takes its time."""
 
 import pytest

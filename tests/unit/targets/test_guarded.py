@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """A target is used only while its collection is its own."""
 
 import json

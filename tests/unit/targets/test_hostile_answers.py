@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Answers that have no end, no sense, or no manners end with one short error of ours."""
 
 import gzip

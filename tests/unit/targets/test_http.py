@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The HTTP driver against a server that fails in every way."""
 
 import os

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """A target that signs: how it reads, and what it says of a server that does not play along."""
 
 import pytest

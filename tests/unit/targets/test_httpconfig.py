@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Wrong options are named, and secrets are not."""
 
 import pytest

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Interim answers (100 unasked, 102, 103) are skipped, whenever they come."""
 
 import ssl

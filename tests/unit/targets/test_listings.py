@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Listings of any size and oddity are read as they come."""
 
 import itertools

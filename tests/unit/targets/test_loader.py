@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """What stops the start: options of the node and of its targets that cannot work."""
 
 import uuid

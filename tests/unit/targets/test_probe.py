@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """A probe finds out at little cost whether a target can be written and Glance can read it."""
 
 import functools

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """When a server wants to be asked again."""
 
 import datetime

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """A web server in a thread of the test, with objects in memory and faults on demand."""
 
 import socket

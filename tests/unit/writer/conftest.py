@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """A crew with a real spool and database, whose Glance and targets live in memory."""
 
 import hashlib

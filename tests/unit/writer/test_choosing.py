@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Uploads whose targets depend on the image that Glance knows."""
 
 import dataclasses

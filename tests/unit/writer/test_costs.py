@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """What one upload costs the writer, counted: statements, and bytes that are hashed."""
 
 import hashlib

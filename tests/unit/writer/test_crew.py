@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """When to try again, and that no change of state is lost or overtaken."""
 
 import oslo_db.exception

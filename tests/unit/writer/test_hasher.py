@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Hashes files while they grow, each once, and lets go of every one of them."""
 
 import hashlib

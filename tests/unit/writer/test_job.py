@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The way of one upload: what its rows say, what reaches targets and Glance, what stays."""
 
 import hashlib

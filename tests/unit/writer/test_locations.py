@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """New locations are looked at once more, some seconds later."""
 
 import pytest

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Uploads of API processes that died before they recorded Glance's answer."""
 
 import os

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """What leaves a crowded spool, and in which order."""
 
 import fcntl

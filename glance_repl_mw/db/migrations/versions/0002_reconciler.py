@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """What the reconciler keeps: priorities, verification, wishes for targets."""
 
 from __future__ import annotations

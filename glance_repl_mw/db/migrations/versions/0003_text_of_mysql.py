@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """MariaDB and MySQL: any characters, compared as they are, whatever the default there is."""
 
 from __future__ import annotations

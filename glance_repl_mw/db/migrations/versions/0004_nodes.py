@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Which node has a replica in hand, and a count of the row's changes."""
 
 from __future__ import annotations

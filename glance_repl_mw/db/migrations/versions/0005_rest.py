@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """What each node says of the targets, and the order in which replicas are listed."""
 
 from __future__ import annotations

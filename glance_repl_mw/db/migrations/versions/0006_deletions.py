@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Why objects are deleted, and what is known of the Glance and the targets of the deployment."""
 
 from __future__ import annotations
