@@ -14,7 +14,7 @@ from glance_repl_mw.content import ImageDigest
 from glance_repl_mw.model import Image, Replica, ReplicaStatus
 from glance_repl_mw.reconciler.reading import Reading, SourceName, Watched
 from glance_repl_mw.reconciler.tools import Stopping, Tools
-from glance_repl_mw.reconciler.verification import Verifier
+from glance_repl_mw.reconciler.verification import Outcome, Verifier
 from glance_repl_mw.spool.upload import Origin, UploadState
 from glance_repl_mw.targets.bounds import TooLong, bounded_blocks
 
@@ -199,20 +199,36 @@ def verify(
 ) -> None:
     """See which replicas are to blame, so that none of them is read again.
 
+    Where that cannot be told now, the scrub looks at the replica before others.
+
     :param reading: sees how fast they are read
     """
-    verifier = Verifier(tools)
     watched = reading or Reading()
     for replica in suspects:
-        if replica.target not in tools.up_targets():
-            continue
-        watched.begin(replica.target)
-        pace = Watched(watched, image.size or 0)
         try:
-            verifier.verify(replica, image, read_back=True, pace=pace, is_suspect=True)
-        except (exceptions.SourceSlow, oslo_db.exception.DBError) as error:
-            what = "Image %s, target %s: not known whether the replica is good: %s"
+            obstacle = _obstacle_to_verify(tools, image, replica, watched)
+            if obstacle:
+                what = "Image %s, target %s: not known whether the replica is good: %s"
+                LOG.warning(what, replica.image_id, replica.target, obstacle)
+                tools.survey.change(replica, verified_at=None, read_back_at=None)
+        except oslo_db.exception.DBError as error:
+            what = "Image %s, target %s: cannot be verified now: %s"
             LOG.warning(what, replica.image_id, replica.target, error)
+
+
+def _obstacle_to_verify(tools: Tools, image: Image, replica: Replica, watched: Reading) -> str:
+    """Verify one; returns why that does not tell whether it is good, empty where it does."""
+    if replica.target not in tools.up_targets():
+        return "the target is down"
+    watched.begin(replica.target)
+    pace = Watched(watched, image.size or 0)
+    try:
+        verdict = Verifier(tools).verify(
+            replica, image, read_back=True, pace=pace, is_suspect=True
+        )
+    except exceptions.SourceSlow as error:
+        return str(error)
+    return verdict.why if verdict.outcome is Outcome.UNKNOWN else ""
 
 
 def _name(source: Source) -> SourceName:

@@ -2,6 +2,7 @@
 """Where the bytes of a repair come from."""
 
 import datetime
+import re
 
 import pytest
 from oslo_utils import timeutils
@@ -91,6 +92,30 @@ def test_corrupt_replica_is_found_out(lab, age):
     verify(lab.tools, lab.image(image_id), found.suspects)
     assert lab.row(image_id).status == "error"
     assert not lab.image(image_id).locations[1:]
+
+
+@pytest.mark.parametrize("obstacle", ["the target is down", "no answer", "less than"])
+def test_suspect_of_which_nothing_can_be_told_is_looked_at_first(lab, caplog, obstacle):
+    image_id = lab.add()
+    replica = lab.row(image_id)
+    lab.tools.survey.change(
+        replica, verified_at=timeutils.utcnow(), read_back_at=timeutils.utcnow()
+    )
+
+    def open_(name, offset=0):
+        if obstacle == "less than":
+            raise exceptions.SourceSlow(hint="gives less than 100 bytes per second")
+        raise exceptions.TargetUnavailable(target=SITE, hint="no answer")
+        yield
+
+    lab.target.open = open_
+    if obstacle == "the target is down":
+        for _ in range(3):
+            lab.health.failed(OSError("down"))
+    verify(lab.tools, lab.image(image_id), [replica])
+    row = lab.row(image_id)
+    assert (row.status, row.verified_at, row.read_back_at) == ("active", None, None)
+    assert re.search(f"not known whether the replica is good: .*{obstacle}", caplog.text)
 
 
 # Sources that are wrong
