@@ -36,7 +36,7 @@ PATCH = "application/openstack-images-v2.1-json-patch"
 def test_nothing_is_lost_and_nothing_left_over(keystone, workdir, require, capsys):
     require(Nginx)
     # Always the same faults here; tools/chaos draws others.
-    plan = campaign.Plan(seed=248664641, rounds=30, rounds_per_check=15)
+    plan = campaign.Plan(seed=248664641, rounds=20, rounds_per_check=10)
     run(plan, keystone, workdir, capsys)
 
 

@@ -11,7 +11,7 @@ from tests.lab.images import image_bytes
 from tests.lab.process import HOST
 from tests.lab.webservers import Nginx
 
-ROUNDS = 200
+ROUNDS = 80
 AT_ONCE = 6
 BODY = image_bytes(10_000)
 PATCH_TYPE = {"Content-Type": "application/openstack-images-v2.1-json-patch"}

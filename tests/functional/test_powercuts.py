@@ -16,7 +16,7 @@ from tests.powercut.mount import LosingDisk
 def test_nothing_is_lost_and_nothing_left_over(keystone, workdir, require, capsys):
     require(Nginx)
     require(LosingDisk)
-    plan = campaign.Plan(seed=1, cuts=40, cuts_per_check=10)
+    plan = campaign.Plan(seed=1, cuts=12, cuts_per_check=6)
     with capsys.disabled(), campaign.started(workdir("powercuts"), keystone, plan) as cuts:
         print(f"\n{cuts.run()}")
 
