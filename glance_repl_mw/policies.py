@@ -6,7 +6,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-import stevedore.driver
+import stevedore
 import stevedore.exception
 from oslo_config import cfg
 from oslo_policy import policy
@@ -98,7 +98,9 @@ def enforcer(conf: cfg.ConfigOpts) -> policy.Enforcer:
     judge.suppress_default_change_warnings = True
     judge.register_defaults(_RULES)
     try:
-        glance = stevedore.driver.DriverManager[Any]("oslo.policy.policies", "glance")
+        glance: stevedore.DriverManager[Any] = stevedore.DriverManager(
+            "oslo.policy.policies", "glance"
+        )
     except stevedore.exception.NoMatches:
         return judge
     judge.register_defaults(glance.driver())

@@ -13,7 +13,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-import stevedore.driver
+import stevedore
 import stevedore.exception
 from oslo_config import cfg, types
 from oslo_policy import policy
@@ -73,7 +73,9 @@ def check_policies(deployment: Deployment) -> Iterator[Finding]:
 
 def _enforcer(conf: cfg.ConfigOpts) -> policy.Enforcer | None:
     try:
-        found = stevedore.driver.DriverManager[Any]("oslo.policy.policies", "glance")
+        found: stevedore.DriverManager[Any] = stevedore.DriverManager(
+            "oslo.policy.policies", "glance"
+        )
     except stevedore.exception.NoMatches:
         return None
     enforcer = policy.Enforcer(conf)
