@@ -3,6 +3,8 @@
 
 import functools
 import importlib.metadata
+import importlib.util
+import re
 import sys
 import tempfile
 from collections.abc import Mapping, Sequence
@@ -21,6 +23,20 @@ FLAVOR = "keystone"
 REPLICATION = {"replication": {"paste.filter_factory": "glance_repl_mw.filter:filter_factory"}}
 
 
+def _looks_for_uwsgi_when_imported() -> bool:
+    """Whether this release of Glance must be imported by uWSGI itself, to read chunked bodies."""
+    found = importlib.util.find_spec("glance.common.wsgi")
+    assert found is not None and found.origin is not None
+    return (
+        re.search(r"^    import uwsgi$", Path(found.origin).read_text(), re.MULTILINE) is not None
+    )
+
+
+_APPLICATION = (
+    () if _looks_for_uwsgi_when_imported() else ("glance.common.wsgi_app", "glance.api.v2.router")
+)
+
+
 class Glance(UwsgiServer):
     """Glance behind Keystone, under uWSGI.
 
@@ -33,8 +49,7 @@ class Glance(UwsgiServer):
 
     module = "glance.wsgi.api:application"
     shared_modules = (
-        "glance.common.wsgi_app",
-        "glance.api.v2.router",
+        *_APPLICATION,
         "keystonemiddleware.auth_token",
         # Most of what the filter needs; itself, it looks for uWSGI when it is imported.
         "glance_repl_mw.db.store",
