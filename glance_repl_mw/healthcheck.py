@@ -27,7 +27,7 @@ from glance_repl_mw.checks.places import can_hold
 from glance_repl_mw.presence import is_watched, local_writer
 from glance_repl_mw.spool.directory import Spool
 
-# Whoever may ask sees the reason; only an operator who asks for details sees what may name paths.
+# Every client of the page sees the reason; what may name paths is shown only with the details.
 _WELL = "OK"
 _NO_SPOOL = "REPLICATION SPOOL CANNOT BE WRITTEN"
 _FULL_SPOOL = "REPLICATION SPOOL IS FULL"
