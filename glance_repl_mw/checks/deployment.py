@@ -49,6 +49,18 @@ def _config_directory() -> str:
     return os.environ.get(_DIRECTORY_VARIABLE, _DIRECTORY).strip()
 
 
+def require_file(conf: cfg.ConfigOpts) -> None:
+    """See that some file was read.
+
+    :raises ConfigError: there is none
+    """
+    if not conf.config_file and not conf.config_dir:
+        raise exceptions.ConfigError(
+            operation="read configuration",
+            hint=f"there is no {main_file()}; name one with --config-file",
+        )
+
+
 def read(conf: cfg.ConfigOpts) -> Deployment:
     """The deployment that ``conf``, which is Glance's configuration, describes.
 

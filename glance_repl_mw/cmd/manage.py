@@ -78,12 +78,8 @@ def _configuration(arguments: list[str]) -> cfg.ConfigOpts:
         default_config_files=deployment.default_config_files(),
         default_config_dirs=cfg.find_config_dirs("glance", "glance-api"),
     )
-    is_needed = not getattr(conf.command, "needs_no_configuration", False)
-    if is_needed and not conf.config_file and not conf.config_dir:
-        raise exceptions.ConfigError(
-            operation="read configuration",
-            hint=f"there is no {deployment.main_file()}; name one with --config-file",
-        )
+    if not getattr(conf.command, "needs_no_configuration", False):
+        deployment.require_file(conf)
     return conf
 
 

@@ -105,7 +105,8 @@ def status(arguments: list[str]) -> int:
             default_config_files=deployment.default_config_files(),
             default_config_dirs=cfg.find_config_dirs("glance", "glance-api"),
         )
-        checks.deployment = _read(conf)
+        deployment.require_file(conf)
+        checks.deployment = deployment.read(conf)
     except exceptions.ConfigError as error:
         return _refused(str(error))
     except cfg.Error as error:
@@ -113,15 +114,6 @@ def status(arguments: list[str]) -> int:
     # By this name it learns that --json was given.
     upgradecheck.CONF = conf
     return int(upgradecheck.run(conf))
-
-
-def _read(conf: cfg.ConfigOpts) -> Deployment:
-    if not conf.config_file and not conf.config_dir:
-        raise exceptions.ConfigError(
-            operation="read configuration",
-            hint=f"there is no {deployment.main_file()}; name one with --config-file",
-        )
-    return deployment.read(conf)
 
 
 def _refused(problem: str) -> int:
